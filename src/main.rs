@@ -1,0 +1,2 @@
+//! Culex.
+fn main() {}
