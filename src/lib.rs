@@ -4,5 +4,9 @@
 //! `cli` › `config` › `edge` › `shard` › `session`, `access` › `codec`, `topic`.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod codec;
+pub mod session;
+pub mod shard;
+pub mod store;
 pub mod topic;

@@ -51,6 +51,12 @@ impl<'a> TopicName<'a> {
         Err(if text.contains('\0') { TopicError::Null } else { TopicError::Wildcard })
     }
 
+    /// A name that was parsed before and has been kept as text since.
+    pub fn trusted(text: &'a str) -> Self {
+        debug_assert!(Self::parse(text).is_ok(), "{text:?} was never a topic name");
+        TopicName(text)
+    }
+
     /// The whole name.
     pub const fn as_str(self) -> &'a str {
         self.0
