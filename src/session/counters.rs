@@ -39,8 +39,6 @@ pub struct Counters {
     pub publish_received_bytes: u64,
     /// Payload bytes in PUBLISH packets sent.
     pub publish_sent_bytes: u64,
-    /// Sockets accepted.
-    pub sockets: u64,
     /// CONNECT packets received.
     pub connects: u64,
     /// CONNECT packets refused.
@@ -79,7 +77,6 @@ impl Counters {
         self.publish_sent += other.publish_sent;
         self.publish_received_bytes += other.publish_received_bytes;
         self.publish_sent_bytes += other.publish_sent_bytes;
-        self.sockets += other.sockets;
         self.connects += other.connects;
         self.connects_refused += other.connects_refused;
         self.sessions_expired += other.sessions_expired;

@@ -184,7 +184,6 @@ impl Shard {
         match input {
             Input::Opened { conn, deadline } => {
                 self.clients.open(conn, now);
-                self.clients.counters.sockets += 1;
                 self.timers.insert(deadline, Timer::ConnectDeadline(conn));
             }
             Input::Connect { conn, connect } => self.connect(conn, &connect, now),
@@ -233,7 +232,15 @@ impl Shard {
     fn malformed(&mut self, conn: ConnId, error: &DecodeError, now: Millis) {
         match self.clients.connection(conn).map(|connection| connection.phase) {
             Some(Phase::Connected(_)) => self.end_connection(conn, error.reason(), now),
-            Some(Phase::Opened) => self.refuse(conn, error.reason(), now),
+            Some(Phase::Opened) => {
+                if let DecodeError::UnsupportedVersion { level: 6.. } = error
+                    && let Some(connection) = self.clients.connection_mut(conn)
+                {
+                    // A client of a later version understands 5.0's answer best. [MQTT-3.1.2-2]
+                    connection.link.version = Version::V5;
+                }
+                self.refuse(conn, error.reason(), now);
+            }
             Some(Phase::Closing) | None => {}
         }
     }

@@ -19,6 +19,8 @@ const LOADS: [(&str, f64); 3] = [("1min", 60.0), ("5min", 300.0), ("15min", 900.
 /// Bytes and sockets of one shard since its start, as its network engine counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Network {
+    /// Sockets accepted.
+    pub sockets: u64,
     /// Bytes received.
     pub bytes_received: u64,
     /// Bytes sent.
@@ -68,6 +70,7 @@ pub(super) struct Sys {
 impl Report {
     fn merge(&mut self, other: &Report) {
         self.counters.merge(&other.counters);
+        self.network.sockets += other.network.sockets;
         self.network.bytes_received += other.network.bytes_received;
         self.network.bytes_sent += other.network.bytes_sent;
         self.connected += other.connected;
@@ -178,7 +181,7 @@ impl Shard {
             c.dropped_total(),
             all.network.bytes_received,
             all.network.bytes_sent,
-            c.sockets,
+            all.network.sockets,
             c.connects,
         ];
         self.sys.update_loads(counts, now);
@@ -226,7 +229,7 @@ impl Shard {
             ("publish/bytes/sent", c.publish_sent_bytes),
             ("packet/out/count", all.queued),
             ("packet/out/bytes", all.queued_bytes),
-            ("connections/socket/count", c.sockets),
+            ("connections/socket/count", all.network.sockets),
         ];
         let mut values: Vec<(String, String)> = numbers
             .into_iter()
