@@ -21,6 +21,11 @@ impl KeyTable {
         KeyTable(HashTable::new())
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The key with this hash for which `is_it` holds.
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(Key) -> bool) -> Option<Key> {
         let hash = shortened(hash);
