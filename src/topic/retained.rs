@@ -18,7 +18,7 @@ pub struct RetainedTree<M> {
 }
 
 /// Some of the matches of a filter.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Slice<'t, M> {
     /// Topics and their values, in the order of the tree.
     pub matches: Vec<(&'t str, &'t M)>,
@@ -101,6 +101,12 @@ impl<M> RetainedTree<M> {
         assert!(visits_max > 0);
         let mut slice = Slice { matches: Vec::new(), next: None };
         let path = filter.path();
+        if !filter.has_wildcard() {
+            if after.is_none() {
+                slice.matches.extend(self.topics.get_key_value(path).map(|(t, v)| (&**t, v)));
+            }
+            return slice;
+        }
         let mut entries = match after {
             None => self.from(Bound::Included(first(path))),
             Some(after) => match step(path, after) {
@@ -149,7 +155,7 @@ impl<M> Default for RetainedTree<M> {
 
 /// The first text that a path could match: what stands before its first wildcard.
 fn first(path: &str) -> &str {
-    let Some(wildcard_at) = path.find(['+', '#']) else { return path };
+    let wildcard_at = path.find(['+', '#']).unwrap_or(path.len());
     let literal = path.get(..wildcard_at).unwrap_or_default();
     match path.get(wildcard_at..) {
         // `a/#` matches `a` too.
@@ -175,7 +181,11 @@ fn step(path: &str, topic: &str) -> Step {
         if path_here == "#" {
             return Step::Match;
         }
-        let Some(topic_here) = topic.get(at..) else { return Step::Seek(format!("{topic}/")) };
+        let Some(topic_here) = topic.get(at..) else {
+            // If `+` stands for the topic's last level, `a-/…` comes before `a/…`.
+            let low = if growing_end == Some(topic.len()) { '\0' } else { '/' };
+            return Step::Seek(format!("{topic}{low}"));
+        };
         let (wanted, wanted_rest) = split_level(path_here);
         let found = split_level(topic_here).0;
         if wanted == "+" {
