@@ -6,7 +6,5 @@
 
 pub mod access;
 pub mod codec;
-pub mod session;
-pub mod shard;
-pub mod store;
+pub mod config;
 pub mod topic;
