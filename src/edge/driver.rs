@@ -114,7 +114,7 @@ impl Driver {
     /// Bytes of a connection that has not sent a complete CONNECT yet.
     fn connecting(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
         let (max, here, now) = (self.packet_bytes_max, self.place.shard, io.now());
-        let Some(entry) = self.conn(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn.index()) else { return };
         let Stage::Connecting { deadline, adopted } = entry.stage else { return };
         entry.reassembly.keep(bytes);
         let held = entry.reassembly.take();

@@ -24,9 +24,9 @@ use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Both kinds of protocol that differ in rules.
-pub const VERSIONS: [&str; 3] = ["v31", "v311", "v5"];
+pub(crate) const VERSIONS: [&str; 3] = ["v31", "v311", "v5"];
 
-pub struct Rig {
+pub(crate) struct Rig {
     pub shards: Vec<Shard>,
     mail: VecDeque<(usize, usize, Mail)>,
     clients: BTreeMap<String, Client>,
@@ -51,11 +51,11 @@ struct Client {
 }
 
 impl Rig {
-    pub fn new(shards: usize) -> Rig {
+    pub(crate) fn new(shards: usize) -> Rig {
         Rig::with(shards, |_| {})
     }
 
-    pub fn with(count: usize, adjust: impl Fn(&mut Settings)) -> Rig {
+    pub(crate) fn with(count: usize, adjust: impl Fn(&mut Settings)) -> Rig {
         let now = Millis(1_000_000);
         let shards = (0..count)
             .map(|shard| {
@@ -81,7 +81,7 @@ impl Rig {
     }
 
     /// Runs a script and gives what clients were sent.
-    pub fn run(&mut self, script: &str) -> String {
+    pub(crate) fn run(&mut self, script: &str) -> String {
         for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
             self.command(line);
         }
@@ -89,22 +89,22 @@ impl Rig {
     }
 
     /// Runs a script whose output does not matter.
-    pub fn quiet(&mut self, script: &str) {
+    pub(crate) fn quiet(&mut self, script: &str) {
         self.run(script);
     }
 
     /// A client name whose home is `shard`.
-    pub fn name_on(&self, prefix: &str, shard: usize) -> String {
+    pub(crate) fn name_on(&self, prefix: &str, shard: usize) -> String {
         let home = &self.shards[0];
         (0..).map(|n| format!("{prefix}{n}")).find(|name| home.home_of(name) == shard).unwrap()
     }
 
     /// A topic whose retained message lives on `shard`.
-    pub fn topic_on(&self, shard: usize) -> String {
+    pub(crate) fn topic_on(&self, shard: usize) -> String {
         self.name_on("topic", shard)
     }
 
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         let mut all = Counters::default();
         self.shards.iter().for_each(|shard| all.merge(shard.counters()));
         all
@@ -308,7 +308,7 @@ impl Rig {
     }
 
     /// Takes effects and output until nothing moves any more.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             self.take_effects();
             self.take_output();
@@ -319,14 +319,14 @@ impl Rig {
     }
 
     /// Delivers one letter.
-    pub fn deliver_mail(&mut self) -> bool {
+    pub(crate) fn deliver_mail(&mut self) -> bool {
         let Some((from, to, mail)) = self.mail.pop_front() else { return false };
         self.shards[to].on_mail(from, mail, self.now);
         true
     }
 
     /// Delivers the first letter on its way to `to`.
-    pub fn deliver_mail_to(&mut self, to: usize) -> bool {
+    pub(crate) fn deliver_mail_to(&mut self, to: usize) -> bool {
         let Some(at) = self.mail.iter().position(|(_, target, _)| *target == to) else {
             return false;
         };
@@ -337,7 +337,7 @@ impl Rig {
         true
     }
 
-    pub fn durable(&mut self, shard: usize) {
+    pub(crate) fn durable(&mut self, shard: usize) {
         let position = self.positions[shard];
         self.shards[shard].on_durable(position);
         self.settle();
@@ -377,7 +377,10 @@ impl Rig {
             let mut dirty = Vec::new();
             loop {
                 self.shards[index].take_dirty(&mut dirty);
-                let Some(conn) = dirty.pop() else { break };
+                if dirty.is_empty() {
+                    break;
+                }
+                let conn = dirty.remove(0);
                 let key = (index, u32::try_from(conn.index()).unwrap());
                 let name = self.by_conn[&key].clone();
                 if self.unread.contains(&name) {
@@ -402,12 +405,12 @@ impl Rig {
 
 /// Runs a script on one shard and compares what clients were sent, line by line.
 #[track_caller]
-pub fn check(script: &str, expected: &str) {
+pub(crate) fn check(script: &str, expected: &str) {
     check_on(&mut Rig::new(1), script, expected);
 }
 
 #[track_caller]
-pub fn check_on(rig: &mut Rig, script: &str, expected: &str) {
+pub(crate) fn check_on(rig: &mut Rig, script: &str, expected: &str) {
     let expected: Vec<&str> = expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     assert_eq!(rig.run(script), expected.join("\n"), "\nscript:\n{script}");
 }
