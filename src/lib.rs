@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod broker;
 pub mod codec;
 pub mod config;
 pub mod edge;

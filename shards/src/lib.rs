@@ -37,7 +37,7 @@ pub use engine::{EngineError, Running, StartError, Stopper, start};
 pub use handler::{Accepted, Cause, Handler, ShardContext};
 pub use io::Io;
 pub use outgoing::Outgoing;
-pub use placement::probe;
+pub use placement::{Placement, probe};
 pub use settings::{ListenerSettings, Settings};
 pub use stats::NetStats;
 pub use time::Millis;

@@ -118,8 +118,8 @@ fn window_full_queues_in_order_and_acks_release() {
          s: publish b 2 q1 id=2
          p: puback 2
          p: puback 3
-         s: publish a 0
          p: puback 4
+         s: publish a 0
          s: publish a 3 q1 id=3
          s: publish a 4 q1 id=4",
     );
@@ -435,8 +435,8 @@ fn identifiers_wrap_and_are_not_reused_while_held() {
         &mut rig,
         "p publish a waits q1 id=1
          s puback 1",
-        "s: publish a waits q1 id=1
-         p: puback 1",
+        "p: puback 1
+         s: publish a waits q1 id=1",
     );
 }
 
