@@ -138,8 +138,15 @@ impl Overrides {
     }
 }
 
-fn main() -> Result<ExitCode> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    obey(Arguments::parse().command).unwrap_or_else(|error| {
+        eprintln!("perf: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn obey(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Run(arguments) => run_scenario(&arguments),
         Command::Summary { file, base } => {
             let lines = std::fs::read_to_string(&file)

@@ -5,7 +5,7 @@
 #
 # Each CULEX is a binary, or NAME=BINARY. Without one, Mosquitto alone is measured.
 # CASE is the name of a file in perf/scenarios without .toml. Every run has a fresh broker.
-# Environment: BROKER_CPU, GENERATOR_CPU, PERF (generator binary), MOSQUITTO, PORT,
+# Environment: BROKER_CPU, GENERATOR_CPU, PERF (generator binary), MOSQUITTO,
 # BASE (name of the broker to divide by; empty: mosquitto; other: mosquitto does not run).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -43,7 +43,6 @@ trap 'stop_broker; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 [ -n "$output" ] || output=$work/runs.jsonl
 : >"$output"
-port=${PORT:-18830}
 failures=0
 
 for round in $(seq "$rounds"); do
@@ -52,6 +51,7 @@ for round in $(seq "$rounds"); do
         for index in "${!brokers[@]}"; do
             broker=${brokers[$(((index + round) % ${#brokers[@]}))]}
             name=${broker%%=*}
+            port=$(free_port)
             start_broker "$name" "$port" "${broker#*=}" "$work"
             if ! generate --scenario "perf/scenarios/$case.toml" --json \
                 ${seconds:+--measured-s "$seconds"} --broker "$name" \

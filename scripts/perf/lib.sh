@@ -6,6 +6,23 @@ generator_cpu=${GENERATOR_CPU:-1}
 perf_binary=${PERF:-target/release/perf}
 broker_pid=
 
+# listens PORT: does anybody accept connections there.
+listens() {
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+# free_port: prints a port below the ephemeral ones on which nobody listens.
+free_port() {
+    local port
+    while :; do
+        port=$((20000 + RANDOM % 10000))
+        if ! listens "$port"; then
+            echo "$port"
+            return 0
+        fi
+    done
+}
+
 # start_broker NAME PORT CULEX WORK: leaves the process in $broker_pid.
 start_broker() {
     local name=$1 port=$2 culex=$3 work=$4
@@ -35,11 +52,11 @@ CONF
 wait_for_port() {
     local port=$1 log=$2 attempt
     for attempt in $(seq 100); do
-        if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            return 0
-        fi
         if ! kill -0 "$broker_pid" 2>/dev/null; then
             break
+        fi
+        if listens "$port"; then
+            return 0
         fi
         sleep 0.1
     done
