@@ -103,7 +103,7 @@ impl Fleet {
             buffer: vec![0; READ_BYTES.max(dialing.packet_bytes_max * 4)],
             dialing,
             ready: 0,
-            connect_ns: Histogram::new(3)?,
+            connect_ns: Histogram::new_with_max(2 * CONNECT_MAX_NS, 3)?,
         })
     }
 
@@ -200,6 +200,10 @@ impl Fleet {
                     Arrived::Nothing => break,
                     Arrived::Closed => bail!("the broker closed the connection"),
                     Arrived::Bytes { total, more } => {
+                        if t.latency.is_some() {
+                            // Messages may have come after the turn began.
+                            t.now_ns = self.clock.now_ns();
+                        }
                         let bytes = self.buffer.get(..total).unwrap_or_default();
                         let (used, ready) = client.take(bytes, &self.dialing, t)?;
                         client.link.carry_over(bytes.get(used..).unwrap_or_default());

@@ -84,13 +84,13 @@ impl Schedule {
     }
 
     fn due_ns(&self, message: u64) -> u64 {
-        self.start_ns + message * SECOND_NS / self.rate
+        let due = self.start_ns + message * SECOND_NS / self.rate;
+        if self.tick_ns == 0 { due } else { due.next_multiple_of(self.tick_ns) }
     }
 
     /// When the next message has to leave.
     pub(crate) fn next_due_ns(&self) -> u64 {
-        let due = self.due_ns(self.next);
-        if self.tick_ns == 0 { due } else { due.next_multiple_of(self.tick_ns) }
+        self.due_ns(self.next)
     }
 }
 
