@@ -170,14 +170,14 @@ impl Publisher {
         Ok(())
     }
 
-    /// Counts a PUBREC; false if it is not that of the next message. [MQTT-4.6.0-3]
+    /// Counts a PUBREC; false if it is not that of the next message.
     pub(crate) fn received(&mut self, id: u16) -> bool {
         let in_order = self.received < self.sent && packet_id(self.received) == id;
         self.received += 1;
         in_order
     }
 
-    /// Counts a PUBACK or PUBCOMP; false if it is not that of the next message. [MQTT-4.6.0-2]
+    /// Counts a PUBACK or PUBCOMP; false if it is not that of the next message.
     #[inline]
     pub(crate) fn acknowledged(&mut self, id: u16) -> bool {
         let in_order = self.acknowledged < self.sent && packet_id(self.acknowledged) == id;

@@ -23,9 +23,10 @@ pub(crate) struct Tally {
     pub(crate) lost: u64,
     /// Messages that came again; nothing reconnects, so no QoS allows it. [MQTT-4.4.0-1]
     pub(crate) duplicates: u64,
-    /// Messages of one publisher that came in the wrong order. [MQTT-4.6.0-6]
+    /// Messages of one publisher that came in the wrong order. [MQTT-4.6.0-5]
     pub(crate) disordered: u64,
-    /// Acknowledgements in the wrong order. [MQTT-4.6.0-2] [MQTT-4.6.0-3]
+    /// Acknowledgements in another order than the messages. [MQTT-4.6.0-2] and [MQTT-4.6.0-3] bind
+    /// clients only; brokers that serve a connection in order keep them too, and ids are told so.
     pub(crate) acks_disordered: u64,
     /// Acknowledgements with an error, or that never came.
     pub(crate) refused: u64,
