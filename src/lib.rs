@@ -4,6 +4,7 @@
 //! `cli` › `config` › `edge` › `shard` › `session`, `access` › `codec`, `topic`.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod topic;
