@@ -3,10 +3,11 @@
 //! A block stays the bytes it came in. Checking walks it once; afterwards a bit set tells what is
 //! in it, so that asking for an absent property costs one test.
 //!
-//!   block: (identifier u8, value)*     value: u8 | u16 be | u32 be | variable | bytes | two strings
+//!   block: (identifier u8, value)*
+//!   value: u8 | u16 be | u32 be | variable byte integer | string or bytes | two strings
 
 use super::error::DecodeError;
-use super::property::PropertyIter;
+use super::property::{Property, PropertyIter};
 use super::property_table::{Place, Value, check_text, id, read_value, rule};
 use super::reader::{Reader, text};
 use super::types::Qos;
@@ -172,9 +173,32 @@ impl<'a> Properties<'a> {
         self.bytes(id::CORRELATION_DATA)
     }
 
-    /// The first one; a PUBLISH of the server may have several, see [`Properties::iter`].
+    /// The first one; a PUBLISH of the server may have several. A PUBLISH of a client must have
+    /// none [MQTT-3.3.4-6]: the direction is not known here, so that is the session's to refuse.
     pub fn subscription_identifier(self) -> Option<u32> {
         self.number(id::SUBSCRIPTION_IDENTIFIER)
+    }
+
+    /// All subscription identifiers of a PUBLISH, none of them 0.
+    pub fn subscription_identifiers(self) -> impl Iterator<Item = u32> + use<'a> {
+        self.iter().filter_map(|property| {
+            if let Property::SubscriptionIdentifier(identifier) = property {
+                Some(identifier)
+            } else {
+                None
+            }
+        })
+    }
+
+    /// Names and values of all user properties, in their order.
+    pub fn user_properties(self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        self.iter().filter_map(|property| {
+            if let Property::UserProperty(name, value) = property {
+                Some((name, value))
+            } else {
+                None
+            }
+        })
     }
 
     /// Seconds; `u32::MAX` = never.

@@ -26,14 +26,17 @@ pub(super) fn wire_length(bytes: usize) -> u32 {
     length
 }
 
-pub(super) fn put_variable(out: &mut Vec<u8>, mut value: u32) {
-    while value >= 0x80 {
-        let [low, ..] = value.to_le_bytes();
-        out.push(low | 0x80);
-        value >>= 7;
-    }
-    let [low, ..] = value.to_le_bytes();
-    out.push(low);
+/// The bytes of a variable byte integer: seven bits each, the lowest first.
+fn variable(value: u32) -> impl ExactSizeIterator<Item = u8> {
+    let bytes = variable_bytes(value);
+    (0..bytes).map(move |index| {
+        let [low, ..] = (value >> (7 * index)).to_le_bytes();
+        if index + 1 < bytes { low | 0x80 } else { low }
+    })
+}
+
+pub(super) fn put_variable(out: &mut Vec<u8>, value: u32) {
+    out.extend(variable(value));
 }
 
 pub(super) fn put_u16(out: &mut Vec<u8>, value: u16) {
@@ -67,7 +70,5 @@ pub(super) fn framed(out: &mut Vec<u8>, first: u8, body: impl FnOnce(&mut Vec<u8
     let start = out.len();
     body(out);
     let length = wire_length(out.len() - start);
-    let mut header = Vec::with_capacity(4);
-    put_variable(&mut header, length);
-    out.splice(start..start, header);
+    out.splice(start..start, variable(length));
 }

@@ -312,10 +312,8 @@ proptest! {
         if let Ok(Some((packet, consumed))) = decode(&bytes, version, PACKET_BYTES_MAX) {
             prop_assert_eq!(consumed, bytes.len());
             // Whatever was accepted is legal, so it survives being sent on.
-            let version = match &packet {
-                Packet::Connect(connect) => connect.version,
-                _ => version,
-            };
+            let version =
+                if let Packet::Connect(connect) = &packet { connect.version } else { version };
             let again = encoded(version, &packet);
             prop_assert_eq!(
                 decode(&again, version, PACKET_BYTES_MAX),
@@ -375,10 +373,7 @@ proptest! {
         if version == Version::V5 {
             prop_assert_eq!(read.message_expiry_s, message_expiry_s);
             prop_assert_eq!(read.topic_alias, out.topic_alias);
-            let ids: Vec<u32> = read.properties.iter().filter_map(|property| match property {
-                Property::SubscriptionIdentifier(id) => Some(id),
-                _ => None,
-            }).collect();
+            let ids: Vec<u32> = read.properties.subscription_identifiers().collect();
             prop_assert_eq!(ids, subscription_ids);
             let mut scratch = Vec::new();
             prop_assert_eq!(read.properties.forwarded(&mut scratch), forwarded);
