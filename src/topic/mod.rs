@@ -1,8 +1,8 @@
 //! Topic names and filters, and the indexes that are searched by topic.
 //!
-//! Promise: a [`TopicName`] or [`Filter`] that exists has been checked, and what an index returns is
-//! exactly what [`Filter::matches`] would say one by one. Nothing here recurses over input, reads
-//! a clock, or does I/O.
+//! Promise: a [`TopicName`] or [`Filter`] that exists has been checked, and what an index returns
+//! is exactly what [`Filter::matches`] would say one by one. Nothing here recurses over input,
+//! reads a clock, or does I/O.
 //! Not here: who may use a topic (`access`), what happens to a match (`shard`), retained payloads.
 //!
 //! ```text

@@ -12,7 +12,7 @@ use super::name::TopicName;
 use super::tree::FilterTree;
 use crate::codec::SubscribeOptions;
 
-/// Topics in the front cache; seven eighths of a power of two, which fills its table.
+/// Topics in the front cache: half of what fits in 2^15 buckets, so its table grows no further.
 const FRONT_TOPICS_MAX: usize = 14_336;
 
 /// Matches held by the front cache in all, 12 bytes each.

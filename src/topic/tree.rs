@@ -224,7 +224,9 @@ impl<V> FilterTree<V> {
                 None => return node.here.map(|entry| (key, Place::Here, entry)),
                 Some("#") => return node.below.map(|entry| (key, Place::Below, entry)),
                 Some(rest) => {
-                    if let Some(entry) = node.lone.filter(|e| *self.entries.at(*e).path == *path) {
+                    // Up to here the paths are the same, since they lead to the same node.
+                    let is_lone = |e: &Key| self.entries.at(*e).path.get(at..) == Some(rest);
+                    if let Some(entry) = node.lone.filter(is_lone) {
                         return Some((key, Place::Lone, entry));
                     }
                     let level = split_level(rest).0;

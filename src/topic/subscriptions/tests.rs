@@ -154,9 +154,11 @@ fn share_group_rotation_survives_changes() {
 type Change = (bool, ClientIndex, String, u8, String);
 
 fn change() -> impl Strategy<Value = Change> {
+    // Texts that are not valid, `$share/g/` and nothing, become `a`.
     let filter = "(\\$share/[gh]/)?([ab+]|\\$S)?(/[ab+]?){0,3}(/#)?"
-        .prop_filter("a valid filter", |text| Filter::parse(text, 32).is_ok());
-    let topic = "([ab]|\\$S)?(/[ab]?){0,4}".prop_filter("a valid topic", |text| !text.is_empty());
+        .prop_map(|text| if Filter::parse(&text, 32).is_ok() { text } else { "a".into() });
+    let topic = "([ab]|\\$S)?(/[ab]?){0,4}"
+        .prop_map(|text| if text.is_empty() { "a".into() } else { text });
     (prop::bool::weighted(0.6), 0..6_u32, filter, 0..2_u8, topic)
 }
 
