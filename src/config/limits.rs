@@ -7,8 +7,7 @@ const U16: u64 = u16::MAX as u64;
 const U32: u64 = u32::MAX as u64;
 /// TOML integers end here.
 const I64: u64 = i64::MAX as u64;
-/// Largest remaining length of a packet (MQTT 5.0 §1.5.5).
-const REMAINING_BYTES_MAX: u64 = 268_435_455;
+const PACKET_BYTES_MAX: u64 = crate::codec::PACKET_BYTES_MAX as u64;
 const GIB: u64 = 1 << 30;
 
 /// What one client, one session, or the whole broker may use up.
@@ -17,8 +16,8 @@ const GIB: u64 = 1 << 30;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Largest packet that is read, announced to 5.0 clients as Maximum Packet Size.
-    #[serde(deserialize_with = "within::<_, _, 1024, REMAINING_BYTES_MAX>")]
+    /// Largest packet that is read, fixed header included; announced to 5.0 clients as Maximum Packet Size.
+    #[serde(deserialize_with = "within::<_, _, 1024, PACKET_BYTES_MAX>")]
     pub packet_bytes_max: u32,
     /// Time from accept to a complete CONNECT.
     #[serde(deserialize_with = "within::<_, _, 1, 3600>")]

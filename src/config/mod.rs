@@ -76,7 +76,7 @@ pub struct Log {
 }
 
 /// Importance of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// The broker cannot do what it should.
