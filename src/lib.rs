@@ -4,6 +4,8 @@
 //! `cli` › `config` › `edge` › `shard` › `session`, `access`, `store` › `codec`, `topic`.
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod broker;
 pub mod cli;
 pub mod codec;
 pub mod config;

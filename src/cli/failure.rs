@@ -27,6 +27,10 @@ pub(super) mod status {
     pub(crate) const PACKET_TOO_LARGE: u8 = 25;
     /// The time given by `-W` is over, or the server does not answer.
     pub(crate) const TIMEOUT: u8 = 27;
+    /// The system failed while the broker ran.
+    pub(crate) const SYSTEM: u8 = 71;
+    /// The host lacks what the broker needs (`EX_CONFIG`).
+    pub(crate) const HOST: u8 = 78;
     /// The server keeps no retained messages.
     pub(crate) const RETAIN_NOT_SUPPORTED: u8 = 28;
 }

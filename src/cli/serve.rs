@@ -1,9 +1,13 @@
 //! `culex serve`: the broker.
 
-use super::failure::Failure;
+use super::failure::{Failure, status};
 use super::logging;
+use crate::broker;
 use crate::config::{Config, Level, Listener};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::path::PathBuf;
+use tracing::info;
 
 /// Runs the broker.
 ///
@@ -35,10 +39,34 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     start(&config)
 }
 
-/// The boundary to the network: everything above is settings, everything below is the broker.
+/// Starts the shards and waits for the end: SIGINT or SIGTERM, or a failure.
 fn start(config: &Config) -> Result<(), Failure> {
-    tracing::debug!(?config, "settings");
-    Err(Failure::usage("the network is not wired yet"))
+    let host = |message: String| Failure::new(status::HOST, message);
+    let placement = shards::placement::choose(config.shards_wanted(), config.affinity.cpus())
+        .map_err(|error| host(error.to_string()))?;
+    let shards = placement.cpus().len();
+    // Taken before the first client can come, so that no early signal is lost.
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Failure::system("cannot listen for signals", &error))?;
+    let running = broker::start(config, placement)
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    info!(version = env!("CARGO_PKG_VERSION"), shards, "culex starts");
+    for address in running.addresses() {
+        info!(%address, "listening");
+    }
+    let stopper = running.stopper();
+    let handle = signals.handle();
+    let waiter = std::thread::spawn(move || {
+        for signal in signals.forever() {
+            info!(signal, "stopping");
+            stopper.stop();
+        }
+    });
+    let ended = running.join().map_err(|error| Failure::new(status::SYSTEM, error.to_string()));
+    handle.close();
+    let _ended = waiter.join();
+    info!("stopped");
+    ended
 }
 
 impl Args {

@@ -97,7 +97,7 @@ impl Default for Limits {
             keep_alive_s_max: u16::MAX,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1 << 30,
-            output_bytes_max: 1 << 20,
+            output_bytes_max: 4 << 20,
         }
     }
 }

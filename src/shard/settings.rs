@@ -105,7 +105,7 @@ impl Default for Settings {
             keep_alive_s_max: u16::MAX,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1 << 30,
-            output_bytes_max: 1 << 20,
+            output_bytes_max: 4 << 20,
             payload_format_check: false,
             retain_available: true,
             sys_interval_s: 10,

@@ -187,9 +187,7 @@ impl Rig {
 
     fn packet(&mut self, name: &str, command: &str, rest: &[&str]) {
         let version = self.clients[name].version;
-        let id = |index: usize| {
-            PacketId::new(rest[index].parse().unwrap()).unwrap()
-        };
+        let id = |index: usize| PacketId::new(rest[index].parse().unwrap()).unwrap();
         let given = value(rest, "id=").and_then(|text| PacketId::new(text.parse().unwrap()));
         let empty = Properties::default();
         let ack = |id: PacketId, reason: Reason| Ack { packet_id: id, reason, properties: empty };
