@@ -48,8 +48,8 @@ fn start(config: &Config) -> Result<(), Failure> {
     // Taken before the first client can come, so that no early signal is lost.
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Failure::system("cannot listen for signals", &error))?;
-    let running = broker::start(config, placement)
-        .map_err(|error| Failure::usage(error.to_string()))?;
+    let running =
+        broker::start(config, placement).map_err(|error| Failure::usage(error.to_string()))?;
     info!(version = env!("CARGO_PKG_VERSION"), shards, "culex starts");
     for address in running.addresses() {
         info!(%address, "listening");
