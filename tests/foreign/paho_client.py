@@ -53,6 +53,7 @@ class Client:
         self.messages = []
         self.connected = None
         self.closed = None
+        self.told_to_go = False
         self.acknowledged = {}
         self.aliases = {}
         arguments = {} if version == V5 else {"clean_session": clean}
@@ -118,10 +119,9 @@ class Client:
         self.wait_closed()
 
     def wait_closed(self):
-        """Waits until the connection has ended. Returns the reason paho gives."""
+        """Waits until the connection has ended."""
         self.events.wait(lambda: self.closed is not None, f"{self.id}: end of the connection")
         self.paho.loop_stop()
-        return self.closed
 
     def subscribe(self, *filters, qos=0, options=None, identifier=None):
         """Subscribes and waits for the SUBACK. Returns its reason codes as numbers."""
@@ -189,9 +189,9 @@ class Client:
     def _on_connect(self, _client, _data, flags, reason, packet):
         self.events.signal(lambda: setattr(self, "connected", (flags, reason, packet)))
 
-    def _on_disconnect(self, _client, _data, _flags, reason, _packet):
-        # paho may report a DISCONNECT of the broker and then the end of the connection.
-        self.events.signal(lambda: setattr(self, "closed", self.closed or reason))
+    def _on_disconnect(self, _client, _data, flags, reason, _packet):
+        self.told_to_go = flags.is_disconnect_packet_from_server
+        self.events.signal(lambda: setattr(self, "closed", reason))
 
     def _on_message(self, _client, _data, message):
         # paho leaves aliases to its user.

@@ -97,6 +97,9 @@ def run(cases):
         except Failure as failure:
             failed += 1
             print(f"FAIL {name}: {failure}", flush=True)
+        except ConnectionError as error:
+            print(f"FAIL {name}: {error}; the broker is gone, no case can follow", flush=True)
+            os._exit(1)
         except Exception:  # A driver's own fault must not hide the cases after it.
             failed += 1
             print(f"FAIL {name}: {traceback.format_exc()}", flush=True)
