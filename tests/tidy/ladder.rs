@@ -6,6 +6,8 @@ use crate::source::{File, Token, Tree};
 #[derive(PartialEq)]
 enum Engine {
     None,
+    /// `Millis`: time is an argument, and it has one type.
+    Time,
     /// Time, connection ids, timing wheel, output buffers; nothing that acts.
     Pure,
     Whole,
@@ -23,7 +25,7 @@ struct Row {
 const LADDER: &[Row] = &[
     row("codec", &[], Engine::None, true),
     row("topic", &["codec"], Engine::None, true),
-    row("session", &["codec", "topic"], Engine::None, true),
+    row("session", &["codec", "topic"], Engine::Time, true),
     row("access", &["codec", "topic"], Engine::None, true),
     row("store", &["codec", "topic", "session"], Engine::Pure, true),
     row("shard", &["codec", "topic", "session", "access", "store"], Engine::Pure, true),
@@ -37,10 +39,16 @@ const LADDER: &[Row] = &[
         false,
     ),
     row(
+        "broker",
+        &["codec", "session", "shard", "edge", "peer", "admin", "config"],
+        Engine::Whole,
+        false,
+    ),
+    row(
         "cli",
         &[
             "codec", "topic", "session", "access", "store", "shard", "edge", "peer", "admin",
-            "config",
+            "config", "broker",
         ],
         Engine::Whole,
         false,
@@ -127,6 +135,7 @@ fn upward<'a>(file: &'a File, at: usize, token: &'a Token, row: &Row) -> Vec<&'a
         }),
         "shards" if file.begins_path(at) => match row.engine {
             Engine::None => {}
+            Engine::Time => heads.retain(|head| head.text != "Millis"),
             Engine::Pure => heads.retain(|head| ENGINE_THAT_ACTS.contains(&head.text.as_str())),
             Engine::Whole => heads.clear(),
         },
@@ -267,8 +276,11 @@ mod tests {
             &modules(&plant("src/shard/mod.rs", text)),
             &["src/shard/mod.rs:1: shard may not use Io"],
         );
-        let tree = plant("src/session/mod.rs", "fn f(now: shards::Millis) {}");
-        check(&modules(&tree), &["src/session/mod.rs:1: session may not use Millis"]);
+        let text = "use shards::{Millis, ConnId};";
+        let found = modules(&plant("src/session/mod.rs", text));
+        check(&found, &["src/session/mod.rs:1: session may not use ConnId"]);
+        let found = modules(&plant("src/topic/mod.rs", "fn f(now: shards::Millis) {}"));
+        check(&found, &["src/topic/mod.rs:1: topic may not use Millis"]);
     }
 
     #[test]
