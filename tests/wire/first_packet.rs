@@ -73,7 +73,8 @@ fn connect_in_the_same_segment_as_its_followers() {
         ] {
             bytes.extend(crate::harness::compose(&text, test.version, ""));
         }
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = digits.join(" ");
         test.run(&format!(
             "
             a > raw {digits}

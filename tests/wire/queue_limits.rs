@@ -18,8 +18,8 @@ fn resumed(test: &mut Test<'_>) -> Vec<usize> {
         if packet.topic.ends_with("/end") {
             return got;
         }
-        let text = String::from_utf8(packet.payload).unwrap();
-        got.push(text.split('.').next().unwrap().parse().unwrap());
+        let payload = String::from_utf8(packet.payload).unwrap();
+        got.push(payload.split('.').next().unwrap().parse().unwrap());
     }
 }
 

@@ -9,10 +9,10 @@ fn value(test: &mut Test<'_>, topic: &str, wanted: impl Fn(&str) -> bool) -> Str
     );
     loop {
         let packet: Packet = test.client("sys").packet();
-        let text = String::from_utf8(packet.payload).unwrap();
-        if wanted(&text) {
+        let value = String::from_utf8(packet.payload).unwrap();
+        if wanted(&value) {
             test.run("sys leaves");
-            return text;
+            return value;
         }
     }
 }

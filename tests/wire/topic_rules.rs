@@ -88,7 +88,7 @@ fn empty_filter_is_refused() {
         match test.client("a").next() {
             Event::Packet(packet) => assert!(packet.codes.iter().all(|code| *code >= 0x80)),
             Event::Closed => {}
-            Event::Trouble(text) => panic!("{text}"),
+            Event::Trouble(why) => panic!("{why}"),
         }
     });
 }
@@ -158,7 +158,7 @@ fn publish_is_refused(test: &mut crate::harness::Test<'_>, topic: &str) {
             }
             Event::Packet(packet) => assert_eq!(packet.name, "disconnect"),
             Event::Closed => return drop(test.take("a")),
-            Event::Trouble(text) => panic!("{text}"),
+            Event::Trouble(why) => panic!("{why}"),
         }
     }
 }

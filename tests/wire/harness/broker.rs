@@ -4,7 +4,7 @@
 //! A shell stands between: it kills the broker when its standard input closes, and that happens at
 //! drop as well as at the end of this process, however it ends.
 
-use std::io::{BufRead, BufReader, Read, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -154,7 +154,7 @@ fn await_listening(errors: &mut impl BufRead, lines: &Mutex<Vec<String>>) -> Soc
     }
 }
 
-fn keep_lines(errors: impl BufRead + Read, lines: &Mutex<Vec<String>>) {
+fn keep_lines(errors: impl BufRead, lines: &Mutex<Vec<String>>) {
     for line in errors.lines().map_while(Result::ok) {
         let line = plain(&line);
         if line.contains("panicked at") {

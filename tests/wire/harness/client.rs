@@ -57,7 +57,9 @@ impl Client {
     pub(crate) fn packet(&mut self) -> Packet {
         match self.next() {
             Event::Packet(packet) => packet,
-            other => panic!("a packet was due, but: {other:?}"),
+            other @ (Event::Closed | Event::Trouble(_)) => {
+                panic!("a packet was due, but: {other:?}")
+            }
         }
     }
 

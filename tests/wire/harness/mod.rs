@@ -83,8 +83,8 @@ fn for_each(versions: &[Version], config: Option<&str>, body: &(impl Fn(&mut Tes
                     let result = catch_unwind(AssertUnwindSafe(|| body(&mut test)));
                     result.err().map(|panic| {
                         let log = own.as_ref().map(Broker::log).unwrap_or_default();
-                        let text = message(panic.as_ref());
-                        format!("{version:?} at {shards} shards: {text}\n{log}")
+                        let reason = message(panic.as_ref());
+                        format!("{version:?} at {shards} shards: {reason}\n{log}")
                     })
                 }));
             }
