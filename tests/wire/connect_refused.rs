@@ -102,8 +102,11 @@ fn fields_cut_off_or_left_over_are_malformed() {
     check(
         ALL,
         "
-        a > connect flags=0x82
-        a refused 0x81|0x82
+        // MQTT 3.1 §3.1 lets a flagged user name be missing.
+        311: a > connect flags=0x82
+        311: a refused 0x81|0x82
+        5: a > connect flags=0x82
+        5: a refused 0x81|0x82
         b > connect flags=0x06
         b refused 0x81|0x82
         c > connect flags=0x02 user=u

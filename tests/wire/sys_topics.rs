@@ -11,7 +11,7 @@ fn value(test: &mut Test<'_>, topic: &str, wanted: impl Fn(&str) -> bool) -> Str
         let packet: Packet = test.client("sys").packet();
         let value = String::from_utf8(packet.payload).unwrap();
         if wanted(&value) {
-            test.run("sys leaves");
+            test.take("sys").lose();
             return value;
         }
     }

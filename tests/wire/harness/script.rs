@@ -339,11 +339,11 @@ fn reasons(words: &mut Vec<String>, packet: &Packet, version: Version) -> Result
             return Err("another packet id".into());
         }
     }
-    let counted = packet.name == "suback" || packet.name == "unsuback";
-    if codes.is_empty() && !counted {
+    let one = packet.codes.len() == 1 && !matches!(packet.name, "suback" | "unsuback");
+    if codes.is_empty() && one {
         codes.push("0".into());
     }
-    if version < Version::V5 && packet.name != "connack" && packet.name != "suback" {
+    if version < Version::V5 && !matches!(packet.name, "connack" | "suback") {
         codes.clear();
     }
     if codes.len() != packet.codes.len() {
