@@ -1,0 +1,80 @@
+//! Wire tests: the real binary, real sockets, every feature for every version at one and two shards.
+//!
+//! `CULEX_TEST_ADDRESS=HOST:PORT` runs them against another broker; what needs a broker with limits
+//! of its own is then left out. How a script is written: `harness/script.rs`.
+
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod auth_refused;
+#[cfg(test)]
+mod client_id;
+#[cfg(test)]
+mod connect_accepted;
+#[cfg(test)]
+mod connect_refused;
+#[cfg(test)]
+mod connection_cycles;
+#[cfg(test)]
+mod disconnect_rules;
+#[cfg(test)]
+mod first_packet;
+#[cfg(test)]
+mod keep_alive;
+#[cfg(test)]
+mod malformed_packets;
+#[cfg(test)]
+mod maximum_packet_size;
+#[cfg(test)]
+mod message_expiry;
+#[cfg(test)]
+mod overlapping_subscriptions;
+#[cfg(test)]
+mod payload_format;
+#[cfg(test)]
+mod problem_information;
+#[cfg(test)]
+mod properties_forwarded;
+#[cfg(test)]
+mod qos_both_ways;
+#[cfg(test)]
+mod queue_limits;
+#[cfg(test)]
+mod receive_maximum;
+#[cfg(test)]
+mod resume_resends_with_dup;
+#[cfg(test)]
+mod retained;
+#[cfg(test)]
+mod session_expiry;
+#[cfg(test)]
+mod session_resume;
+#[cfg(test)]
+mod shared_subscriptions;
+#[cfg(test)]
+mod slow_subscriber;
+#[cfg(test)]
+mod socket_shapes;
+#[cfg(test)]
+mod start_and_stop;
+#[cfg(test)]
+mod subscribe_and_unsubscribe;
+#[cfg(test)]
+mod subscribe_options;
+#[cfg(test)]
+mod sys_topics;
+#[cfg(test)]
+mod take_over;
+#[cfg(test)]
+mod topic_alias;
+#[cfg(test)]
+mod topic_rules;
+#[cfg(test)]
+mod unknown_packet_ids;
+#[cfg(test)]
+mod wildcards;
+#[cfg(test)]
+mod will;
+#[cfg(test)]
+mod will_delay;
