@@ -66,8 +66,8 @@ pub(super) struct Server {
 pub(super) enum Woken {
     /// Bytes came; see [`Client::drain`].
     Socket,
-    /// The other descriptor is readable or closed.
-    Other,
+    /// This one of the other descriptors is ready or closed.
+    Other(usize),
     /// The given time has come.
     Time,
 }
@@ -95,7 +95,7 @@ impl Client {
         let patience_ms = now_ms() + CONNECT_TIMEOUT_MS;
         let deadline_ms = deadline_ms.map_or(patience_ms, |deadline| deadline.min(patience_ms));
         loop {
-            if client.wait(Some(deadline_ms), None)? == Woken::Time {
+            if client.wait(Some(deadline_ms), &[])? == Woken::Time {
                 return Err(timed_out());
             }
             if client.drain(Link::on_connack)?.is_break() {
@@ -109,31 +109,30 @@ impl Client {
         &mut self.link
     }
 
-    /// Sends what is collected, then sleeps until bytes come, `other` is readable, or `until_ms`.
-    /// Sends pings meanwhile.
+    /// Sends what is collected, then sleeps until bytes come, one of `others` is ready, or
+    /// `until_ms`. Sends pings meanwhile.
     pub(super) fn wait(
         &mut self,
         until_ms: Option<u64>,
-        other: Option<BorrowedFd<'_>>,
+        others: &[(BorrowedFd<'_>, PollFlags)],
     ) -> Result<Woken, Failure> {
         loop {
             let ping_ms = self.link.keep_alive()?;
             self.link.flush()?;
             let wake_ms = [until_ms, ping_ms].into_iter().flatten().min();
             let mut fds = vec![PollFd::new(&self.link.socket, PollFlags::IN)];
-            fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            fds.extend(others.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
             match poll(&mut fds, wake_ms.map(timespec_until).as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(Failure::system("poll", &errno.into())),
             }
-            let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
-            let (socket, other) = (ready.next() == Some(true), ready.next() == Some(true));
-            if socket {
-                self.inbox.fill(&self.link.socket)?;
-                return Ok(Woken::Socket);
-            }
-            if other {
-                return Ok(Woken::Other);
+            match fds.iter().position(|fd| !fd.revents().is_empty()) {
+                Some(0) => {
+                    self.inbox.fill(&self.link.socket)?;
+                    return Ok(Woken::Socket);
+                }
+                Some(other) => return Ok(Woken::Other(other - 1)),
+                None => {}
             }
             if until_ms.is_some_and(|until_ms| now_ms() >= until_ms) {
                 return Ok(Woken::Time);
@@ -185,7 +184,7 @@ impl Client {
         }
         self.link.keep_alive_ms = None;
         let until_ms = now_ms() + CLOSE_TIMEOUT_MS;
-        while matches!(self.wait(Some(until_ms), None), Ok(Woken::Socket)) {
+        while matches!(self.wait(Some(until_ms), &[]), Ok(Woken::Socket)) {
             self.inbox.clear();
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Command line: `culex serve`, `culex pub`, `culex sub`.
 //!
 //! Promise: what went wrong is said in one line on stderr, and the exit status tells it to scripts
-//! ([`failure::status`]). `pub` and `sub` take the everyday options of `mosquitto_pub` and
+//! (`failure::status`). `pub` and `sub` take the everyday options of `mosquitto_pub` and
 //! `mosquitto_sub`, with the same letters and meanings.
 //! Not here: the broker itself.
 

@@ -12,6 +12,7 @@ use crate::codec::{
     Ack, PACKET_BYTES_MAX, Packet, PacketId, Properties, Publish, PublishOut, Qos, Reason,
 };
 use crate::topic::TopicName;
+use rustix::event::PollFlags;
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read, StdinLock, stdin};
 use std::ops::ControlFlow;
@@ -272,14 +273,15 @@ impl Publisher<'_> {
                 return Ok(());
             }
             let stdin = stdin();
-            match client.wait(until_ms, input.then(|| stdin.as_fd()))? {
+            let watched = [(stdin.as_fd(), PollFlags::IN)];
+            match client.wait(until_ms, if input { &watched } else { &[] })? {
                 Woken::Socket => {
                     let _flow = client.drain(|link, packet| {
                         self.on_packet(link, &packet);
                         Ok(ControlFlow::Continue(()))
                     })?;
                 }
-                Woken::Other => source.read_input()?,
+                Woken::Other(_) => source.read_input()?,
                 Woken::Time => {}
             }
         }

@@ -13,6 +13,7 @@ use crate::codec::{
     SubscribeFilter, SubscribeOptions, Unsubscribe,
 };
 use crate::topic::{Filter, TopicName};
+use rustix::event::PollFlags;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write, stdout};
@@ -212,6 +213,9 @@ impl Subscriber<'_> {
         deadline_ms: Option<u64>,
         signals: &UnixStream,
     ) -> Result<(), Failure> {
+        let stdout = stdout();
+        // An empty set of flags still tells that the reader of a pipe has gone.
+        let watched = [(signals.as_fd(), PollFlags::IN), (stdout.as_fd(), PollFlags::empty())];
         loop {
             // Stdout first: what is acknowledged must have been written.
             let drained = client.drain(|link, packet| self.on_packet(link, packet));
@@ -219,9 +223,9 @@ impl Subscriber<'_> {
             if drained?.is_break() || self.is_done() {
                 return Ok(());
             }
-            match client.wait(deadline_ms, Some(signals.as_fd()))? {
+            match client.wait(deadline_ms, &watched)? {
                 Woken::Socket => {}
-                Woken::Other => return Ok(()),
+                Woken::Other(_) => return Ok(()),
                 Woken::Time => return Err(timed_out()),
             }
         }
