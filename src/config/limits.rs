@@ -17,7 +17,7 @@ const GIB: u64 = 1 << 30;
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Largest packet that is read, fixed header included; announced to 5.0 clients as Maximum Packet Size.
-    #[serde(deserialize_with = "within::<_, _, 1024, PACKET_BYTES_MAX>")]
+    #[serde(deserialize_with = "within::<_, _, 256, PACKET_BYTES_MAX>")]
     pub packet_bytes_max: u32,
     /// Time from accept to a complete CONNECT.
     #[serde(deserialize_with = "within::<_, _, 1, 3600>")]

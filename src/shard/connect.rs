@@ -1,6 +1,7 @@
 //! CONNECT: admission, take-over, clean start, CONNACK (MQTT 5.0 §3.1.4, §3.2).
 
 use super::clients::{Phase, Session, Will};
+use super::publish::has_plain_response;
 use super::slots::Key;
 use super::{Shard, Timer};
 use crate::access::{Action, Verdict, authorise};
@@ -99,6 +100,9 @@ impl Shard {
         let topic = TopicName::parse(will.topic).map_err(|_| Reason::TopicNameInvalid)?;
         if !self.topic_within_limits(topic) {
             return Err(Reason::TopicNameInvalid);
+        }
+        if !has_plain_response(will.properties) {
+            return Err(Reason::ProtocolError);
         }
         if authorise(Action::Publish, topic) == Verdict::Deny {
             return Err(Reason::NotAuthorized);

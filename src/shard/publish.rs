@@ -6,7 +6,7 @@ use super::mail::{Ticket, Waiter};
 use super::slots::Key;
 use super::{Held, Shard};
 use crate::access::{Action, Verdict, authorise};
-use crate::codec::{Ack, AckKind, PacketId, Publish, Qos, Reason, Version};
+use crate::codec::{Ack, AckKind, PacketId, Properties, Publish, Qos, Reason, Version};
 use crate::session::{Acked, DropCause, PendingAck, Publication, Received};
 use crate::store::Record;
 use crate::topic::TopicName;
@@ -40,8 +40,11 @@ impl Shard {
             // [MQTT-3.3.2-2]
             Ok(_) | Err(_) => return self.end_connection(conn, Reason::TopicNameInvalid, now),
         };
-        if publish.properties.subscription_identifier().is_some() {
-            // [MQTT-3.3.4-6]
+        let properties = publish.properties;
+        // [MQTT-3.3.4-6] [MQTT-3.3.2-14]
+        if !properties.is_empty()
+            && (properties.subscription_identifier().is_some() || !has_plain_response(properties))
+        {
             return self.end_connection(conn, Reason::ProtocolError, now);
         }
         if publish.retain && !self.settings.retain_available {
@@ -321,6 +324,11 @@ struct Forwarded {
     matched: bool,
     waits: u32,
     lsn: u64,
+}
+
+/// The response topic, if there is one, is a topic name. [MQTT-3.3.2-14]
+pub(super) fn has_plain_response(properties: Properties<'_>) -> bool {
+    properties.response_topic().is_none_or(|topic| TopicName::parse(topic).is_ok())
 }
 
 fn ack_kind(qos: Qos) -> AckKind {
