@@ -137,7 +137,8 @@ mod tests {
     fn pairs_make_the_ratio() {
         let run = |broker: &str, us: f64| {
             format!(
-                "{{\"case\":\"a\",\"broker_name\":\"{broker}\",\"broker\":{{\"us_per_message\":{us}}}}}"
+                "{{\"case\":\"a\",\"broker_name\":\"{broker}\",\
+                 \"broker\":{{\"us_per_message\":{us}}}}}"
             )
         };
         let lines = [run("old", 10.0), run("new", 1.0), run("new", 4.0), run("old", 20.0)];

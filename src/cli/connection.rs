@@ -57,7 +57,8 @@ pub(super) struct ConnectionArgs {
     #[arg(long, value_name = "PAYLOAD", requires = "will_topic", allow_hyphen_values = true)]
     will_payload: Option<String>,
     /// QoS of the will.
-    #[arg(long, value_name = "QOS", requires = "will_topic", value_parser = qos, default_value = "0")]
+    #[arg(long, value_name = "QOS", requires = "will_topic", value_parser = qos)]
+    #[arg(default_value = "0")]
     will_qos: Qos,
     /// The will is retained.
     #[arg(long, requires = "will_topic")]

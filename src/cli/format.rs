@@ -376,17 +376,21 @@ mod tests {
     fn json_has_the_keys_of_mosquitto() {
         check(
             "%j",
-            "{\"tst\":\"2026-11-20T10:27:59.217541Z+0000\",\"topic\":\"a/b\",\"qos\":1,\"retain\":1,\
+            "{\"tst\":\"2026-11-20T10:27:59.217541Z+0000\",\"topic\":\"a/b\",\"qos\":1,\
+             \"retain\":1,\
              \"payloadlen\":11,\"mid\":7,\"properties\":{\"content-type\":\"text\",\
-             \"message-expiry-interval\":100,\"response-topic\":\"r/t\",\"correlation-data\":\"cd\",\
+             \"message-expiry-interval\":100,\"response-topic\":\"r/t\",\
+             \"correlation-data\":\"cd\",\
              \"subscription-identifier\":7,\"subscription-identifier\":300,\
-             \"user-properties\":{\"k\":\"v\",\"k\":\"w \\\"\"}},\"payload\":\"{\\\"n\\\": 1.50}\"}",
+             \"user-properties\":{\"k\":\"v\",\"k\":\"w \\\"\"}},\
+             \"payload\":\"{\\\"n\\\": 1.50}\"}",
         );
         let nested = plain(b" [ \"a \\\" b\",\n 1e5 ] ");
         check_message(
             &nested,
             "%J",
-            "{\"tst\":\"2026-11-20T10:27:59.217541Z+0000\",\"topic\":\"a/b\",\"qos\":1,\"retain\":1,\
+            "{\"tst\":\"2026-11-20T10:27:59.217541Z+0000\",\"topic\":\"a/b\",\"qos\":1,\
+             \"retain\":1,\
              \"payloadlen\":20,\"mid\":7,\"payload\":[\"a \\\" b\",1e5]}",
         );
         let format = Format::parse("%J").expect("valid");

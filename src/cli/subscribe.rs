@@ -63,7 +63,8 @@ pub(super) struct Args {
     #[arg(short = 'N')]
     no_line_end: bool,
     /// What to print: %t topic, %p payload, %q QoS, %r retain, %j JSON, and more.
-    #[arg(short = 'F', value_name = "FORMAT", value_parser = Format::parse, allow_hyphen_values = true)]
+    #[arg(short = 'F', value_name = "FORMAT", value_parser = Format::parse)]
+    #[arg(allow_hyphen_values = true)]
     format: Option<Format>,
     /// Does not print retained messages.
     #[arg(short = 'R')]

@@ -15,7 +15,11 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is not valid.
-    #[error("{}:{line}: {key}{}{message}", .path.display(), if .key.is_empty() { "" } else { ": " })]
+    #[error(
+        "{}:{line}: {key}{}{message}",
+        .path.display(),
+        if .key.is_empty() { "" } else { ": " }
+    )]
     Invalid {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,8 @@ const GIB: u64 = 1 << 30;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Largest packet that is read, fixed header included; announced to 5.0 clients as Maximum Packet Size.
+    /// Largest packet that is read, fixed header included; announced to 5.0 clients as Maximum
+    /// Packet Size.
     #[serde(deserialize_with = "within::<_, _, 256, PACKET_BYTES_MAX>")]
     pub packet_bytes_max: u32,
     /// Time from accept to a complete CONNECT.

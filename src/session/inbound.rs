@@ -56,7 +56,8 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Looks at a PUBLISH with `QoS` > 0. `maximum` is the Receive Maximum this client was told, if any.
+    /// Looks at a PUBLISH with `QoS` > 0. `maximum` is the Receive Maximum this client was told, if
+    /// any.
     ///
     /// O(identifiers held) for `QoS` 2.
     pub fn receive(&mut self, qos: Qos, id: PacketId, maximum: Option<u16>) -> Received {

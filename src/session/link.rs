@@ -15,7 +15,8 @@ pub struct Link {
     pub version: Version,
     /// Server may send reason strings and user properties on any packet. [MQTT-3.1.2-29]
     pub problem_information: bool,
-    /// Most `QoS` 1/2 PUBLISH packets without acknowledgement: the client's Receive Maximum, capped.
+    /// Most `QoS` 1/2 PUBLISH packets without acknowledgement: the client's Receive Maximum,
+    /// capped.
     pub window: u16,
     /// The client's Maximum Packet Size. [MQTT-3.1.2-24]
     pub packet_bytes_max: u32,

@@ -102,8 +102,8 @@ impl Message {
 
 /// A message on its way to its receivers, borrowed from the receive buffer.
 ///
-/// A `QoS` 0 message that nobody has to keep is never copied as a whole: [`Publication::owned`] makes
-/// the one shared copy when the first receiver needs it.
+/// A `QoS` 0 message that nobody has to keep is never copied as a whole: [`Publication::owned`]
+/// makes the one shared copy when the first receiver needs it.
 #[derive(Debug)]
 pub struct Publication<'a> {
     /// Topic name, aliases resolved.

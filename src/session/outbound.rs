@@ -1,8 +1,8 @@
 //! Outgoing half of a session: send window, queue, packet identifiers.
 //!
-//! Promise: at most `window` `QoS` 1/2 PUBLISH packets are unacknowledged [MQTT-3.3.4-9]; messages of
-//! one publisher, topic and `QoS` leave in the order they came [MQTT-4.6.0-5]; a message keeps its
-//! packet identifier for life, and an identifier is not reused before its message is done
+//! Promise: at most `window` `QoS` 1/2 PUBLISH packets are unacknowledged [MQTT-3.3.4-9]; messages
+//! of one publisher, topic and `QoS` leave in the order they came [MQTT-4.6.0-5]; a message keeps
+//! its packet identifier for life, and an identifier is not reused before its message is done
 //! [MQTT-2.2.1-4]. Not here: encoding (`Link`), who matches (`shard::fanout`).
 //!
 //! ```text
@@ -281,8 +281,8 @@ impl Outbound {
     }
 
     /// Takes messages of shared subscriptions that another member may get: those never sent, and
-    /// those of `QoS` 1 without acknowledgement (MQTT 5.0 §4.8.2). `QoS` 2 deliveries that began stay
-    /// here. [MQTT-4.8.2-4]
+    /// those of `QoS` 1 without acknowledgement (MQTT 5.0 §4.8.2). `QoS` 2 deliveries that began
+    /// stay here. [MQTT-4.8.2-4]
     pub fn take_shared(
         &mut self,
         mut other_member: impl FnMut(&Filter) -> bool,

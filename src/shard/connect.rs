@@ -78,7 +78,8 @@ impl Shard {
         if !id.is_empty() {
             return Ok(ClientId::new(id));
         }
-        // 3.1 knows no empty identifier; 3.1.1 wants a clean session with it [MQTT-3.1.3-8 of 3.1.1].
+        // 3.1 knows no empty identifier; 3.1.1 wants a clean session with it [MQTT-3.1.3-8 of
+        // 3.1.1].
         let may_be_empty = match connect.version {
             Version::V31 => false,
             Version::V311 => connect.clean_start,

@@ -2,8 +2,8 @@
 //!
 //! Promise: pure. Everything that happens comes in through [`Shard::handle`], [`Shard::on_mail`],
 //! [`Shard::on_durable`] and [`Shard::tick`], with the time as argument; everything that has to be
-//! done comes out as [`Effect`]s and as output of connections. Two runs with the same calls give the
-//! same results.
+//! done comes out as [`Effect`]s and as output of connections. Two runs with the same calls give
+//! the same results.
 //!
 //! ```text
 //!  handle(Publish) ─▶ publish ─▶ fanout ─┬─▶ retained (owner shard)

@@ -1,7 +1,7 @@
 //! Which other shards want a topic: the shared part of the subscriptions.
 //!
-//! Promise: may be too wide for a moment, never too narrow: a SUBACK waits until every shard has the
-//! interest. Only the home shard knows which client it is for.
+//! Promise: may be too wide for a moment, never too narrow: a SUBACK waits until every shard has
+//! the interest. Only the home shard knows which client it is for.
 
 use super::settings::SHARDS_MAX;
 use crate::topic::{Filter, FilterTree, FrontCache, TopicName};

@@ -185,6 +185,7 @@ impl Rig {
         self.shards[shard].handle(Input::Connect { conn, connect }, self.now);
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each command of the script")]
     fn packet(&mut self, name: &str, command: &str, rest: &[&str]) {
         let version = self.clients[name].version;
         let id = |index: usize| PacketId::new(rest[index].parse().unwrap()).unwrap();
