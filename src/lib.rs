@@ -1,7 +1,16 @@
 //! Culex, an MQTT broker for 3.1, 3.1.1 and 5.0: one executor per CPU core, nothing shared.
 //!
 //! The modules form a ladder; each may use those below it (see `docs/ARCHITECTURE.md`):
-//! `cli` › `config` › `edge` › `shard` › `session`, `access` › `codec`, `topic`.
+//! `cli` › `config` › `edge` › `shard` › `session`, `access`, `store` › `codec`, `topic`.
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod broker;
+pub mod cli;
 pub mod codec;
+pub mod config;
+pub mod edge;
+pub mod session;
+pub mod shard;
+pub mod store;
+pub mod topic;

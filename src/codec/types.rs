@@ -26,9 +26,36 @@ pub enum Qos {
     ExactlyOnce = 2,
 }
 
+impl Qos {
+    /// QoS of that number; `None` from 3 on.
+    pub const fn from_u8(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::AtMostOnce),
+            1 => Some(Self::AtLeastOnce),
+            2 => Some(Self::ExactlyOnce),
+            _ => None,
+        }
+    }
+}
+
 /// Packet identifier; never zero. [MQTT-2.2.1-3]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PacketId(pub NonZeroU16);
+
+impl PacketId {
+    /// Identifier of that number; `None` for 0.
+    pub const fn new(number: u16) -> Option<Self> {
+        match NonZeroU16::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u16 {
+        self.0.get()
+    }
+}
 
 /// When a subscription gets the retained messages (MQTT 5.0 §3.8.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,4 +80,16 @@ pub struct SubscribeOptions {
     pub retain_as_published: bool,
     /// When retained messages are sent.
     pub retain_handling: RetainHandling,
+}
+
+impl SubscribeOptions {
+    /// Options of a 3.x client: the QoS, everything else at default.
+    pub const fn with_qos(qos: Qos) -> Self {
+        Self {
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: RetainHandling::Always,
+        }
+    }
 }

@@ -1,0 +1,383 @@
+//! Starts and stops the shards.
+//!
+//! Promise: when [`start`] returns, every listener is bound and every shard has its ring; when
+//! [`Running::join`] returns, every shard thread has ended.
+//! A panic in a shard is logged and ends the process: its state is lost, and what is on disk is
+//! made for exactly that.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use glommio::{LocalExecutorBuilder, Placement as Pin};
+use socket2::Socket;
+
+use crate::clock::Clock;
+use crate::doorbell::Doorbell;
+use crate::handler::{Handler, ShardContext};
+use crate::io::Io;
+use crate::mesh::{self, Mesh};
+use crate::net::listener::{self, Listeners};
+use crate::net::{Net, ring};
+use crate::pulse::Pulse;
+use crate::settings::Settings;
+use crate::sys::EventFd;
+use crate::turn::Driver;
+use crate::watchdog::{self, Counts, WatchdogStats};
+
+/// Memory glommio registers for background file work; its default is 10 MiB.
+const GLOMMIO_IO_BYTES: usize = 64 << 10;
+/// Depth of glommio's rings; the network does not use them.
+const GLOMMIO_RING_DEPTH: usize = 32;
+
+/// Why the engine did not start. Nothing runs then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A limit is out of range.
+    #[error("engine settings: {0}")]
+    Settings(&'static str),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address as it was given.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A shard could not get its ring, memory or descriptors.
+    #[error("shard {shard} cannot start: {source}")]
+    Shard {
+        /// Index of the shard.
+        shard: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The executor of a shard could not be made.
+    #[error("shard {shard} cannot run on CPU {cpu}: {reason}")]
+    Executor {
+        /// Index of the shard.
+        shard: usize,
+        /// The CPU it was to be pinned to.
+        cpu: usize,
+        /// What glommio said.
+        reason: String,
+    },
+}
+
+/// Why a running engine ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The ring of a shard failed. All shards were stopped.
+    #[error("shard {shard} lost its ring: {source}")]
+    Ring {
+        /// Index of the shard.
+        shard: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What the threads of one engine share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    places: Vec<Place>,
+    stopping: AtomicBool,
+    at_rest: AtomicUsize,
+}
+
+/// Where one shard can be woken and watched.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) doorbell: Doorbell,
+    pub(crate) event: EventFd,
+    pub(crate) ring_fd: OnceLock<RawFd>,
+    pub(crate) pulse: Pulse,
+}
+
+impl Shared {
+    fn new(shards: usize) -> io::Result<Shared> {
+        let place = || {
+            Ok(Place {
+                doorbell: Doorbell::new(),
+                event: EventFd::new()?,
+                ring_fd: OnceLock::new(),
+                pulse: Pulse::default(),
+            })
+        };
+        let places = (0..shards).map(|_| place()).collect::<io::Result<_>>()?;
+        Ok(Shared { places, stopping: AtomicBool::new(false), at_rest: AtomicUsize::new(0) })
+    }
+
+    pub(crate) fn place(&self, shard: usize) -> &Place {
+        self.places.get(shard).expect("shards know only existing shards")
+    }
+
+    pub(crate) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// A stopping shard has no connection and no mail to send (any more, or again).
+    pub(crate) fn set_at_rest(&self, at_rest: bool) {
+        if at_rest {
+            if self.at_rest.fetch_add(1, Ordering::AcqRel) + 1 == self.places.len() {
+                self.ring_all();
+            }
+        } else {
+            self.at_rest.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn all_at_rest(&self) -> bool {
+        self.at_rest.load(Ordering::Acquire) == self.places.len()
+    }
+
+    fn stop(&self) {
+        if !self.stopping.swap(true, Ordering::AcqRel) {
+            self.ring_all();
+        }
+    }
+
+    fn ring_all(&self) {
+        for place in &self.places {
+            place.event.ring();
+        }
+    }
+}
+
+/// Asks an engine to stop; can be copied to any thread.
+#[derive(Clone, Debug)]
+pub struct Stopper(Arc<Shared>);
+
+impl Stopper {
+    /// See [`Running::stop`].
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+/// A started engine. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    shards: Vec<JoinHandle<Result<(), EngineError>>>,
+    watchdog: JoinHandle<()>,
+    watchdog_end: Sender<()>,
+    counts: Arc<Counts>,
+}
+
+impl Running {
+    /// Bound addresses in the order of the listeners; port 0 has become a real one.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Asks all shards to stop: no new connections, [`Handler::on_stop`], and the end when all
+    /// connections are closed or the grace period is over. Returns at once; may be called from
+    /// any thread and more than once.
+    pub fn stop(&self) {
+        self.shared.stop();
+    }
+
+    /// A handle that can ask for the stop while another thread waits in [`Self::join`].
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.shared))
+    }
+
+    /// What the watchdog has seen.
+    pub fn watchdog(&self) -> WatchdogStats {
+        self.counts.read()
+    }
+
+    /// Waits until all shards have ended.
+    ///
+    /// # Errors
+    /// The first shard that ended for another reason than a stop.
+    ///
+    /// # Panics
+    /// Never: a shard that panics ends the process.
+    pub fn join(self) -> Result<(), EngineError> {
+        let mut result = Ok(());
+        for shard in self.shards {
+            let ended = shard.join().expect("a panicking shard ends the process");
+            result = result.and(ended);
+        }
+        drop(self.watchdog_end);
+        self.watchdog.join().expect("the watchdog does nothing that can panic");
+        result
+    }
+}
+
+/// Binds all listeners and starts one pinned thread per shard, each with its own handler.
+///
+/// `factory` runs once on every shard's thread.
+///
+/// # Errors
+/// [`StartError`]; everything already started has ended then.
+pub fn start<H, F>(settings: Settings, factory: F) -> Result<Running, StartError>
+where
+    H: Handler,
+    F: Fn(ShardContext) -> H + Send + Sync + 'static,
+{
+    if let Some(fault) = settings.fault() {
+        return Err(StartError::Settings(fault));
+    }
+    let shards = settings.placement.cpus().len();
+    let (addresses, sockets) = open_listeners(&settings, shards)?;
+    let shared = Shared::new(shards).map_err(|source| StartError::Shard { shard: 0, source })?;
+    let shared = Arc::new(shared);
+    let clock = Clock::start();
+    let meshes = mesh::build::<H::Mail, H::Luggage>(shards, settings.mailbox_batches);
+    let gauges: Vec<_> = meshes.iter().map(Mesh::gauge).collect();
+    let (ready_tx, ready_rx) = bounded(shards);
+    let (go_tx, go_rx) = bounded(shards);
+    let factory = Arc::new(factory);
+    let mut threads = Vec::with_capacity(shards);
+    for ((shard, &cpu), (mesh, sockets)) in
+        settings.placement.cpus().iter().enumerate().zip(meshes.into_iter().zip(sockets))
+    {
+        let seed = Seed {
+            shard,
+            cpu,
+            mesh,
+            sockets,
+            settings: settings.clone(),
+            shared: Arc::clone(&shared),
+            clock,
+            ready: ready_tx.clone(),
+            go: go_rx.clone(),
+        };
+        let factory = Arc::clone(&factory);
+        let thread = thread::Builder::new()
+            .name(format!("shard-{shard}"))
+            .spawn(move || seed.grow(&*factory))
+            .map_err(|source| StartError::Shard { shard, source })?;
+        threads.push(thread);
+    }
+    drop(ready_tx);
+    for report in ready_rx {
+        // With `go_tx` dropped, the shards that are ready end.
+        report?;
+    }
+    for _ in 0..shards {
+        let _ = go_tx.send(());
+    }
+    let counts = Arc::new(Counts::default());
+    let (watchdog_end, end) = bounded(0);
+    let watchdog = {
+        let (shared, counts) = (Arc::clone(&shared), Arc::clone(&counts));
+        thread::Builder::new()
+            .name("watchdog".into())
+            .spawn(move || watchdog::run(&shared, &gauges, clock, &end, &counts))
+    };
+    let watchdog = watchdog.map_err(|source| {
+        shared.stop();
+        StartError::Shard { shard: 0, source }
+    })?;
+    Ok(Running { addresses, shared, shards: threads, watchdog, watchdog_end, counts })
+}
+
+/// The sockets of each shard, in the order of the listeners.
+fn open_listeners(
+    settings: &Settings,
+    shards: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<Socket>>), StartError> {
+    let mut addresses = Vec::new();
+    let mut sockets: Vec<Vec<Socket>> = (0..shards).map(|_| Vec::new()).collect();
+    for &listener in &settings.listeners {
+        let (address, opened) = listener::open(listener, &settings.listeners, shards)
+            .map_err(|source| StartError::Listen { address: listener.address, source })?;
+        addresses.push(address);
+        for (of_shard, socket) in sockets.iter_mut().zip(opened) {
+            of_shard.push(socket);
+        }
+    }
+    Ok((addresses, sockets))
+}
+
+/// What a shard's thread needs to become a shard.
+struct Seed<M, L> {
+    shard: usize,
+    cpu: usize,
+    mesh: Mesh<M, L>,
+    sockets: Vec<Socket>,
+    settings: Settings,
+    shared: Arc<Shared>,
+    clock: Clock,
+    ready: Sender<Result<(), StartError>>,
+    go: Receiver<()>,
+}
+
+impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
+    fn grow<H, F>(self, factory: &F) -> Result<(), EngineError>
+    where
+        H: Handler<Mail = M, Luggage = L>,
+        F: Fn(ShardContext) -> H,
+    {
+        let (shard, cpu) = (self.shard, self.cpu);
+        let executor = LocalExecutorBuilder::new(Pin::Fixed(cpu))
+            .name("shard")
+            .io_memory(GLOMMIO_IO_BYTES)
+            .ring_depth(GLOMMIO_RING_DEPTH)
+            .make();
+        match executor {
+            Ok(executor) => executor.run(async move { self.run(factory) }),
+            Err(error) => {
+                let reason = error.to_string();
+                let _ = self.ready.send(Err(StartError::Executor { shard, cpu, reason }));
+                Ok(())
+            }
+        }
+    }
+
+    /// On the pinned thread: ring and handler, then the loop.
+    fn run<H, F>(self, factory: &F) -> Result<(), EngineError>
+    where
+        H: Handler<Mail = M, Luggage = L>,
+        F: Fn(ShardContext) -> H,
+    {
+        let Seed { shard, mesh, sockets, settings, shared, clock, ready, go, .. } = self;
+        let (ring, buffers) = match ring::create(settings.buffers, settings.buffer_bytes) {
+            Ok(made) => made,
+            Err(source) => {
+                let _ = ready.send(Err(StartError::Shard { shard, source }));
+                return Ok(());
+            }
+        };
+        let _ = shared.place(shard).ring_fd.set(ring.as_raw_fd());
+        let _ = ready.send(Ok(()));
+        drop(ready);
+        if go.recv().is_err() {
+            return Ok(());
+        }
+        let now = clock.now();
+        let context = ShardContext { shard, shards: mesh.shards(), now };
+        let driver = Driver {
+            handler: factory(context),
+            io: Io {
+                net: Net::new(ring, settings.connections_max, settings.linger_ms, now),
+                mesh,
+                now,
+                shard,
+            },
+            buffers,
+            listeners: Listeners::new(sockets),
+            clock,
+            shared: Arc::clone(&shared),
+            stop_grace_ms: settings.stop_grace_ms,
+        };
+        driver.run().map_err(|source| {
+            tracing::error!(shard, %source, "the ring failed, all shards stop");
+            shared.stop();
+            EngineError::Ring { shard, source }
+        })
+    }
+}

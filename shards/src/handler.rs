@@ -1,0 +1,100 @@
+//! What the user of the engine implements.
+
+use std::net::SocketAddr;
+
+use crate::conn::ConnId;
+use crate::io::Io;
+use crate::outgoing::Outgoing;
+use crate::time::Millis;
+
+/// Where a connection came from. Travels with it to another shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Index in [`crate::Settings::listeners`].
+    pub listener: usize,
+    /// The other end.
+    pub peer: SocketAddr,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The peer ended its direction in good order.
+    PeerClosed,
+    /// The peer reset the connection.
+    Reset,
+    /// Another error number of the operating system.
+    Io(i32),
+    /// This side closed it.
+    Local,
+}
+
+/// Place of a handler among its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardContext {
+    /// This shard, from 0.
+    pub shard: usize,
+    /// Number of shards.
+    pub shards: usize,
+    /// Time at the start.
+    pub now: Millis,
+}
+
+/// One shard's share of the program. All calls come from the shard's own thread, one at a time.
+///
+/// A panic in any of them is logged and ends the process.
+pub trait Handler: Sized {
+    /// What shards send each other.
+    type Mail: Send + 'static;
+    /// What accompanies a connection to another shard.
+    type Luggage: Send + 'static;
+
+    /// Before the first connection.
+    fn on_start(&mut self, io: &mut Io<Self::Mail, Self::Luggage>);
+
+    /// A new connection. It is read as soon as this returns.
+    fn on_accept(
+        &mut self,
+        io: &mut Io<Self::Mail, Self::Luggage>,
+        conn: ConnId,
+        accepted: Accepted,
+    );
+
+    /// A connection another shard handed over. Bytes that were read there and not delivered follow
+    /// as [`Self::on_bytes`].
+    fn on_adopt(
+        &mut self,
+        io: &mut Io<Self::Mail, Self::Luggage>,
+        conn: ConnId,
+        accepted: Accepted,
+        luggage: Self::Luggage,
+    );
+
+    /// Bytes in the order the peer sent them, never empty. All of them are consumed by this call.
+    fn on_bytes(&mut self, io: &mut Io<Self::Mail, Self::Luggage>, conn: ConnId, bytes: &[u8]);
+
+    /// The whole of an [`Outgoing`] has been taken by the kernel; the buffers come back, still
+    /// filled, for reuse.
+    fn on_sent(&mut self, io: &mut Io<Self::Mail, Self::Luggage>, conn: ConnId, outgoing: Outgoing);
+
+    /// The connection has ended. Comes exactly once for every connection that was accepted or
+    /// adopted and not handed over; the name is dead afterwards and its index is used again.
+    fn on_closed(&mut self, io: &mut Io<Self::Mail, Self::Luggage>, conn: ConnId, cause: Cause);
+
+    /// Mail of a shard, in the order it was posted there.
+    fn on_mail(&mut self, io: &mut Io<Self::Mail, Self::Luggage>, from: usize, mail: Self::Mail);
+
+    /// End of a turn, before the ring is entered: give outputs to [`Io::send`], mail to
+    /// [`Io::post`].
+    fn finish_turn(&mut self, io: &mut Io<Self::Mail, Self::Luggage>);
+
+    /// When [`Self::on_tick`] is wanted. Asked before every sleep, so it must be cheap.
+    fn next_deadline(&self) -> Option<Millis>;
+
+    /// `io.now()` has reached [`Self::next_deadline`].
+    fn on_tick(&mut self, io: &mut Io<Self::Mail, Self::Luggage>);
+
+    /// The engine is asked to stop; nothing is accepted any more. It waits until all connections
+    /// are closed, at most `stop_grace_ms`, then cuts the rest.
+    fn on_stop(&mut self, io: &mut Io<Self::Mail, Self::Luggage>);
+}

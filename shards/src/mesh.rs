@@ -1,0 +1,235 @@
+//! Mailboxes between shards: N×N bounded channels of batches.
+//!
+//! Promise: letters of one pair of shards arrive in the order they were posted; posting never
+//! blocks; what a full mailbox refuses stays in the outbox, first in line.
+//! Not here: waking the receiver (doorbell).
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::handler::Accepted;
+
+/// Letters of one batch; further ones start the next.
+const BATCH_LETTERS_MAX: usize = 256;
+
+/// What a shard sends another.
+#[derive(Debug)]
+pub(crate) enum Letter<M, L> {
+    Mail(M),
+    Socket(Box<Parcel<L>>),
+}
+
+/// A connection on its way to its home.
+#[derive(Debug)]
+pub(crate) struct Parcel<L> {
+    pub(crate) fd: OwnedFd,
+    pub(crate) accepted: Accepted,
+    /// Read here, not delivered.
+    pub(crate) kept: Vec<u8>,
+    pub(crate) luggage: L,
+}
+
+pub(crate) type Batch<M, L> = Vec<Letter<M, L>>;
+
+/// One shard's end of all mailboxes.
+#[derive(Debug)]
+pub(crate) struct Mesh<M, L> {
+    outboxes: Vec<Outbox<M, L>>,
+    inboxes: Vec<Inbox<M, L>>,
+    /// Letters in all outboxes.
+    waiting: usize,
+    /// Outboxes whose mailbox was full at the last flush.
+    blocked: usize,
+}
+
+#[derive(Debug)]
+struct Outbox<M, L> {
+    batches: VecDeque<Batch<M, L>>,
+    letters: usize,
+    mailbox: Sender<Batch<M, L>>,
+    empties: Receiver<Batch<M, L>>,
+}
+
+#[derive(Debug)]
+struct Inbox<M, L> {
+    mailbox: Receiver<Batch<M, L>>,
+    empties: Sender<Batch<M, L>>,
+}
+
+/// What became of one outbox at a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flushed {
+    pub(crate) sent: bool,
+    pub(crate) blocked: bool,
+}
+
+/// Watches one shard's mailboxes from outside.
+#[derive(Debug)]
+pub(crate) struct Gauge<M, L>(Vec<Receiver<Batch<M, L>>>);
+
+impl<M, L> Gauge<M, L> {
+    pub(crate) fn has_mail(&self) -> bool {
+        self.0.iter().any(|mailbox| !mailbox.is_empty())
+    }
+}
+
+/// The ends of all shards, in order. `batches_max` bounds each mailbox.
+pub(crate) fn build<M, L>(shards: usize, batches_max: usize) -> Vec<Mesh<M, L>> {
+    let mut ends: Vec<Mesh<M, L>> = (0..shards)
+        .map(|_| Mesh { outboxes: Vec::new(), inboxes: Vec::new(), waiting: 0, blocked: 0 })
+        .collect();
+    for from in 0..shards {
+        for to in 0..shards {
+            let (mailbox_tx, mailbox_rx) = bounded(batches_max);
+            let (empties_tx, empties_rx) = bounded(batches_max);
+            let outbox = Outbox {
+                batches: VecDeque::new(),
+                letters: 0,
+                mailbox: mailbox_tx,
+                empties: empties_rx,
+            };
+            let inbox = Inbox { mailbox: mailbox_rx, empties: empties_tx };
+            if let Some(end) = ends.get_mut(from) {
+                end.outboxes.push(outbox);
+            }
+            if let Some(end) = ends.get_mut(to) {
+                end.inboxes.push(inbox);
+            }
+        }
+    }
+    ends
+}
+
+impl<M, L> Mesh<M, L> {
+    pub(crate) fn shards(&self) -> usize {
+        self.outboxes.len()
+    }
+
+    /// Appends to an outbox.
+    pub(crate) fn post(&mut self, to: usize, letter: Letter<M, L>) {
+        let outbox = self.outboxes.get_mut(to).expect("the caller names an existing shard");
+        match outbox.batches.back_mut() {
+            Some(batch) if batch.len() < BATCH_LETTERS_MAX => batch.push(letter),
+            _ => {
+                let mut batch = outbox.empties.try_recv().unwrap_or_default();
+                assert!(batch.is_empty(), "batches come back empty");
+                batch.push(letter);
+                outbox.batches.push_back(batch);
+            }
+        }
+        outbox.letters += 1;
+        self.waiting += 1;
+    }
+
+    /// Letters that have not left.
+    pub(crate) fn outbox_len(&self, to: usize) -> usize {
+        self.outboxes.get(to).map_or(0, |outbox| outbox.letters)
+    }
+
+    /// Letters in all outboxes.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether the last flush found a full mailbox.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked > 0
+    }
+
+    /// Forgets what the last flush found; call before flushing all outboxes again.
+    pub(crate) fn start_flush(&mut self) {
+        self.blocked = 0;
+    }
+
+    /// Moves batches of one outbox into the mailbox as far as there is room.
+    pub(crate) fn flush(&mut self, to: usize) -> Flushed {
+        let mut flushed = Flushed { sent: false, blocked: false };
+        let Some(outbox) = self.outboxes.get_mut(to) else { return flushed };
+        while let Some(batch) = outbox.batches.pop_front() {
+            let letters = batch.len();
+            match outbox.mailbox.try_send(batch) {
+                Ok(()) => {
+                    outbox.letters -= letters;
+                    self.waiting -= letters;
+                    flushed.sent = true;
+                }
+                Err(TrySendError::Full(batch)) => {
+                    outbox.batches.push_front(batch);
+                    self.blocked += 1;
+                    flushed.blocked = true;
+                    break;
+                }
+                // That shard has ended, which it does only when the engine stops.
+                Err(TrySendError::Disconnected(_)) => {
+                    outbox.letters -= letters;
+                    self.waiting -= letters;
+                }
+            }
+        }
+        flushed
+    }
+
+    /// The next batch of one shard.
+    pub(crate) fn take(&mut self, from: usize) -> Option<Batch<M, L>> {
+        self.inboxes.get(from)?.mailbox.try_recv().ok()
+    }
+
+    /// Sends an emptied batch back to be filled again.
+    pub(crate) fn recycle(&mut self, from: usize, batch: Batch<M, L>) {
+        if let Some(inbox) = self.inboxes.get(from) {
+            // Full: its maker has enough of them.
+            let _ = inbox.empties.try_send(batch);
+        }
+    }
+
+    pub(crate) fn has_mail(&self) -> bool {
+        self.inboxes.iter().any(|inbox| !inbox.mailbox.is_empty())
+    }
+
+    pub(crate) fn gauge(&self) -> Gauge<M, L> {
+        Gauge(self.inboxes.iter().map(|inbox| inbox.mailbox.clone()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mails(mesh: &mut Mesh<u32, ()>, from: usize) -> Vec<u32> {
+        let mut seen = Vec::new();
+        while let Some(mut batch) = mesh.take(from) {
+            seen.extend(batch.drain(..).map(|letter| match letter {
+                Letter::Mail(mail) => mail,
+                Letter::Socket(_) => panic!("no sockets here"),
+            }));
+            mesh.recycle(from, batch);
+        }
+        seen
+    }
+
+    #[test]
+    fn a_full_mailbox_keeps_the_rest_in_order() {
+        let mut ends = build::<u32, ()>(2, 2);
+        let mut second = ends.pop().expect("two");
+        let mut first = ends.pop().expect("two");
+        let count = u32::try_from(BATCH_LETTERS_MAX).expect("small") * 5;
+        for mail in 0..count {
+            first.post(1, Letter::Mail(mail));
+        }
+        let mut seen = Vec::new();
+        let mut rounds = 0;
+        while seen.len() < count as usize {
+            first.start_flush();
+            let flushed = first.flush(1);
+            assert_eq!(flushed.blocked, first.is_blocked());
+            assert_eq!(first.outbox_len(1), first.waiting());
+            seen.extend(mails(&mut second, 0));
+            rounds += 1;
+        }
+        assert_eq!(rounds, 3);
+        assert!(!first.is_blocked());
+        assert_eq!(seen, (0..count).collect::<Vec<_>>());
+    }
+}

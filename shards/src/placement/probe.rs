@@ -1,0 +1,1 @@
+//! Checks the host before anything starts.

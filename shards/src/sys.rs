@@ -1,0 +1,118 @@
+//! The few system calls the standard library lacks, each behind a safe function.
+//!
+//! One of the two files with unsafe code; the other is `net/ring.rs`.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+
+/// A counter in the kernel that another thread can poll; wakes a shard from outside.
+#[derive(Debug)]
+pub(crate) struct EventFd(File);
+
+impl EventFd {
+    #[expect(unsafe_code, reason = "the standard library has no eventfd")]
+    pub(crate) fn new() -> io::Result<EventFd> {
+        // SAFETY: takes no pointers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call above has just made this descriptor and nobody else knows it.
+        Ok(EventFd(File::from(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    /// Wakes whoever polls. A full counter means that it has been woken often enough.
+    pub(crate) fn ring(&self) {
+        let _ = (&self.0).write(&1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Zeroed memory of whole pages, touched only when used.
+#[derive(Debug)]
+pub(crate) struct Region {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Region {
+    #[expect(unsafe_code, reason = "an allocator would touch the pages to zero them")]
+    pub(crate) fn map(bytes: usize) -> io::Result<Region> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: an anonymous mapping at a place the kernel chooses aliases nothing.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Region { start, bytes })
+    }
+
+    /// First byte; page aligned. Valid for `bytes()` bytes while the region lives.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Region {
+    #[expect(unsafe_code, reason = "gives back what `map` took")]
+    fn drop(&mut self) {
+        // SAFETY: `start` and `bytes` are those of one successful mmap, unmapped only here.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// CPUs this process may run on, ascending.
+#[expect(unsafe_code, reason = "the standard library tells only their number")]
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: a CPU set is a plain array of bits; all zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most the given number of bytes into `set`.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let count = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
+    // SAFETY: `cpu` is less than CPU_SETSIZE, the number of bits of the set.
+    Ok((0..count).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+}
+
+/// A soft limit of this process; `None` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// Open descriptors.
+    Descriptors,
+    /// Bytes locked in memory.
+    LockedBytes,
+}
+
+#[expect(unsafe_code, reason = "the standard library has no resource limits")]
+pub(crate) fn soft_limit(limit: Limit) -> io::Result<Option<u64>> {
+    let resource = match limit {
+        Limit::Descriptors => libc::RLIMIT_NOFILE,
+        Limit::LockedBytes => libc::RLIMIT_MEMLOCK,
+    };
+    let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `rlimit`, which `value` is.
+    if unsafe { libc::getrlimit(resource, &raw mut value) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((value.rlim_cur != libc::RLIM_INFINITY).then_some(value.rlim_cur))
+}
+
+/// A message header without address, data and control.
+#[expect(unsafe_code, reason = "the header has private padding on some systems")]
+pub(crate) fn empty_message() -> libc::msghdr {
+    // SAFETY: null pointers with zero counts are a valid header.
+    unsafe { std::mem::zeroed() }
+}

@@ -1,0 +1,334 @@
+//! The loop of one shard.
+//!
+//! ```text
+//!   stop? ─▶ mail ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, doorbells
+//!                                                                        │
+//!     completions ◀── enter: submit; sleep if nothing is pending ◀───────┘
+//! ```
+//!
+//! The loop is the only task of its glommio executor and never yields: glommio's reactor is not
+//! entered. Background work with glommio's files (snapshots, read-back) will change one place,
+//! [`Driver::rest`]: while such operations are outstanding a busy shard makes a forced reactor
+//! pass every 200 µs (await an always-readable `PollableFd`), and an idle one sleeps in glommio on
+//! an eventfd registered with the own ring, enabled only meanwhile, because polling the descriptor
+//! of a ring with deferred task work never wakes.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::clock::Clock;
+use crate::engine::Shared;
+use crate::handler::{Accepted, Handler};
+use crate::io::Io;
+use crate::mesh::{Letter, Parcel};
+use crate::net::Fate;
+use crate::net::listener::Listeners;
+use crate::net::ring::{Buffers, Event};
+use crate::time::Millis;
+
+/// Completions handled before the outputs they caused are sent.
+const COMPLETIONS_PER_TURN: usize = 1024;
+/// Batches taken from one mailbox per turn.
+const BATCHES_PER_TURN: usize = 4;
+/// A full mailbox is tried again after this time even if nothing else happens.
+const BLOCKED_RETRY_MS: u64 = 1;
+/// After the grace period: time for the kernel to give back what was cut.
+const CUT_MS: u64 = 1_000;
+
+/// One shard.
+pub(crate) struct Driver<H: Handler> {
+    pub(crate) handler: H,
+    pub(crate) io: Io<H::Mail, H::Luggage>,
+    pub(crate) buffers: Buffers,
+    pub(crate) listeners: Listeners,
+    pub(crate) clock: Clock,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stop_grace_ms: u64,
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Connections may still end in good order until then.
+    Stopping {
+        cut_at: Millis,
+    },
+    /// Everything has been cut; over at the latest then.
+    Cut {
+        over_at: Millis,
+    },
+}
+
+impl<H: Handler> Driver<H> {
+    /// Runs until the engine stops.
+    ///
+    /// # Errors
+    /// If the ring cannot be entered, which no program can mend.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let place = shared.place(self.io.shard);
+        self.io.net.ring.poll(place.event.as_raw_fd());
+        self.handler.on_start(&mut self.io);
+        let mut phase = Phase::Running;
+        let mut turn = 0;
+        let mut at_rest = false;
+        loop {
+            turn += 1;
+            place.pulse.beat(turn);
+            self.io.now = self.clock.now();
+            phase = self.advance(phase);
+            self.listeners.arm(&mut self.io.net.ring, self.io.now);
+            self.drain_mail();
+            self.deliver_kept();
+            self.tick();
+            self.tell_closed();
+            self.handler.finish_turn(&mut self.io);
+            self.io.net.settle_ended();
+            self.io.net.settle_hungry();
+            self.flush_outboxes();
+            let done = self.io.net.len() == 0 && self.io.mesh.waiting() == 0;
+            if phase != Phase::Running && done != at_rest {
+                at_rest = done;
+                shared.set_at_rest(done);
+            }
+            if self.is_over(phase) {
+                return Ok(());
+            }
+            self.rest(phase)?;
+            place.doorbell.unpark();
+            self.io.now = self.clock.now();
+            self.handle_events();
+        }
+    }
+
+    fn advance(&mut self, phase: Phase) -> Phase {
+        let now = self.io.now;
+        match phase {
+            Phase::Running if self.shared.is_stopping() => {
+                self.listeners.stop(&mut self.io.net.ring);
+                self.handler.on_stop(&mut self.io);
+                Phase::Stopping { cut_at: now.after(self.stop_grace_ms) }
+            }
+            Phase::Stopping { cut_at } if now >= cut_at => {
+                self.io.net.close_all();
+                Phase::Cut { over_at: now.after(CUT_MS) }
+            }
+            Phase::Running | Phase::Stopping { .. } | Phase::Cut { .. } => phase,
+        }
+    }
+
+    /// A shard that is done goes on moving mail until all are done.
+    fn is_over(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Running => false,
+            Phase::Stopping { .. } => self.shared.all_at_rest(),
+            Phase::Cut { over_at } => self.shared.all_at_rest() || self.io.now >= over_at,
+        }
+    }
+
+    fn drain_mail(&mut self) {
+        for from in 0..self.io.shards() {
+            for _ in 0..BATCHES_PER_TURN {
+                let Some(mut batch) = self.io.mesh.take(from) else { break };
+                for letter in batch.drain(..) {
+                    match letter {
+                        Letter::Mail(mail) => self.handler.on_mail(&mut self.io, from, mail),
+                        Letter::Socket(parcel) => self.adopt(*parcel),
+                    }
+                }
+                self.io.mesh.recycle(from, batch);
+            }
+        }
+    }
+
+    fn adopt(&mut self, parcel: Parcel<H::Luggage>) {
+        let Parcel { fd, accepted, kept, luggage } = parcel;
+        if self.listeners.is_stopped() {
+            self.io.net.stats.refused += 1;
+            return;
+        }
+        if let Some(conn) = self.io.net.insert(fd, accepted) {
+            self.io.net.stats.adopts += 1;
+            self.io.net.restore(conn, kept);
+            self.handler.on_adopt(&mut self.io, conn, accepted, luggage);
+            self.io.net.arm(conn);
+        }
+    }
+
+    fn deliver_kept(&mut self) {
+        for conn in self.io.net.take_resumed() {
+            if let Some(kept) = self.io.net.take_kept(conn) {
+                if !kept.is_empty() {
+                    self.handler.on_bytes(&mut self.io, conn, &kept);
+                }
+                self.io.net.after_kept(conn, self.io.now);
+                self.io.dispatch(conn);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.io.net.tick(self.io.now);
+        if self.handler.next_deadline().is_some_and(|deadline| deadline <= self.io.now) {
+            self.handler.on_tick(&mut self.io);
+        }
+    }
+
+    fn tell_closed(&mut self) {
+        while let Some((conn, cause)) = self.io.net.take_closed() {
+            self.handler.on_closed(&mut self.io, conn, cause);
+            self.io.net.told(conn);
+        }
+    }
+
+    fn flush_outboxes(&mut self) {
+        if self.io.mesh.waiting() == 0 {
+            return;
+        }
+        self.io.mesh.start_flush();
+        for to in 0..self.io.shards() {
+            let flushed = self.io.mesh.flush(to);
+            self.io.net.stats.mailboxes_full += u64::from(flushed.blocked);
+            if flushed.sent && to != self.io.shard {
+                self.knock(to);
+            }
+        }
+    }
+
+    fn knock(&mut self, to: usize) {
+        let place = self.shared.place(to);
+        if place.doorbell.knock() {
+            self.io.net.stats.rings += 1;
+            match (place.ring_fd.get(), u32::try_from(to)) {
+                (Some(&ring_fd), Ok(shard)) => self.io.net.ring.knock(ring_fd, shard),
+                _ => place.event.ring(),
+            }
+        }
+    }
+
+    /// Submits, and sleeps if nothing is pending.
+    fn rest(&mut self, phase: Phase) -> io::Result<()> {
+        let deadline = self.deadline(phase);
+        let place = self.shared.place(self.io.shard);
+        let net = &mut self.io.net;
+        let pending = net.is_pending()
+            || net.ring.has_events()
+            || deadline.is_some_and(|deadline| deadline <= self.io.now)
+            || (phase == Phase::Running && self.shared.is_stopping());
+        if pending || !place.doorbell.park(|| self.io.mesh.has_mail()) {
+            if net.ring.has_work() {
+                net.stats.enters += 1;
+                return net.ring.enter(None);
+            }
+            return Ok(());
+        }
+        let wait = deadline
+            .map_or(Duration::MAX, |deadline| Duration::from_millis(deadline.since(self.io.now)));
+        net.stats.enters += 1;
+        net.stats.sleeps += 1;
+        place.pulse.sleep(deadline);
+        net.ring.enter(Some(wait))
+    }
+
+    fn deadline(&self, phase: Phase) -> Option<Millis> {
+        let blocked = self.io.mesh.is_blocked().then(|| self.io.now.after(BLOCKED_RETRY_MS));
+        let stop = match phase {
+            Phase::Running => None,
+            Phase::Stopping { cut_at } => Some(cut_at),
+            Phase::Cut { over_at } => Some(over_at),
+        };
+        let lingering = self.io.net.next_deadline();
+        let accept = self.listeners.next_deadline();
+        let all = [self.handler.next_deadline(), lingering, accept, blocked, stop];
+        all.into_iter().flatten().min()
+    }
+
+    fn handle_events(&mut self) {
+        for _ in 0..COMPLETIONS_PER_TURN {
+            let Some(event) = self.io.net.ring.next_event() else { return };
+            self.handle(event);
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Received { conn, filled, more } => {
+                match self.io.net.received(conn, filled.bytes(), more) {
+                    Fate::Deliver => {
+                        let bytes = self.buffers.bytes(&filled);
+                        self.handler.on_bytes(&mut self.io, conn, bytes);
+                    }
+                    Fate::Keep => self.io.net.keep(conn, self.buffers.bytes(&filled)),
+                    Fate::Drop => {}
+                }
+                self.buffers.give_back(filled);
+                if !more {
+                    self.io.net.after_receive(conn);
+                    self.io.dispatch(conn);
+                }
+            }
+            Event::ReceiveEnded { conn, result } => {
+                self.io.net.receive_ended(conn, result, self.io.now);
+                if self.io.net.is_hungry() {
+                    self.buffers.grow();
+                }
+                self.io.dispatch(conn);
+            }
+            Event::Sent { conn, flight, result } => {
+                if let Some(outgoing) = self.io.net.sent(conn, flight, result) {
+                    self.handler.on_sent(&mut self.io, conn, outgoing);
+                }
+            }
+            Event::Accepted { listener, result, more } => {
+                let error = match result {
+                    Ok(fd) => {
+                        self.accept(listener, fd);
+                        None
+                    }
+                    Err(error) => Some(error),
+                };
+                if !more {
+                    self.accept_ended(listener, error.as_ref());
+                }
+            }
+            Event::Polled { more: false } => {
+                let place = self.shared.place(self.io.shard);
+                self.io.net.ring.poll(place.event.as_raw_fd());
+            }
+            Event::KnockFailed { shard } => self.shared.place(shard as usize).event.ring(),
+            Event::Polled { more: true } | Event::Bell | Event::Nothing => {}
+        }
+    }
+
+    fn accept(&mut self, listener: u32, fd: OwnedFd) {
+        if self.listeners.is_stopped() {
+            self.io.net.stats.refused += 1;
+            return;
+        }
+        self.io.net.stats.accepts += 1;
+        // A peer that has reset meanwhile has no address any more.
+        let peer = SockRef::from(&fd).peer_addr().ok().and_then(|address| address.as_socket());
+        let Some(peer) = peer else { return };
+        let accepted = Accepted { listener: listener as usize, peer };
+        if let Some(conn) = self.io.net.insert(fd, accepted) {
+            self.handler.on_accept(&mut self.io, conn, accepted);
+            self.io.net.arm(conn);
+        }
+    }
+
+    fn accept_ended(&mut self, listener: u32, error: Option<&io::Error>) {
+        if let Some(error) = error
+            && error.raw_os_error() != Some(libc::ECANCELED)
+        {
+            self.io.net.stats.accept_errors += 1;
+            tracing::warn!(shard = self.io.shard, %error, "cannot accept connections");
+        }
+        let turned_away = self.listeners.ended(listener, error, self.io.now);
+        self.io.net.stats.refused += turned_away as u64;
+    }
+}

@@ -1,0 +1,96 @@
+//! The broker, put together: settings to shards.
+//!
+//! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
+
+use crate::config::Config;
+use crate::edge::{self, Driver};
+use crate::session::Limits;
+use crate::shard;
+use shards::{ListenerSettings, Placement, Running, StartError};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use thiserror::Error;
+
+/// Why the broker does not start. One line each.
+#[derive(Debug, Error)]
+pub enum BrokerError {
+    /// More shards than one bit each in the interest table.
+    #[error("{wanted} shards are too many, the maximum is {}", shard::SHARDS_MAX)]
+    TooManyShards {
+        /// What the settings ask for.
+        wanted: usize,
+    },
+    /// The network engine could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Starts all shards; the broker serves when this returns.
+///
+/// # Errors
+/// [`BrokerError`]; nothing keeps running then.
+pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerError> {
+    let wanted = placement.cpus().len();
+    if wanted > shard::SHARDS_MAX {
+        return Err(BrokerError::TooManyShards { wanted });
+    }
+    let edge = edge::Settings {
+        shard: shard_settings(config, wanted),
+        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+    };
+    let mut engine = shards::Settings::new(placement);
+    engine.listeners = config
+        .listeners
+        .iter()
+        .map(|listener| ListenerSettings { address: listener.address, backlog: listener.backlog })
+        .collect();
+    if config.limits.connections_max > 0 {
+        let all = usize_of(config.limits.connections_max.into());
+        engine.connections_max = all.div_ceil(wanted);
+    }
+    Ok(shards::start(engine, move |context| Driver::new(&edge, context))?)
+}
+
+/// The settings of every shard: limits for the whole broker are shared out evenly.
+fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
+    let limits = &config.limits;
+    let share = |all: u64| usize_of(all).div_ceil(shards);
+    shard::Settings {
+        hash_key: (random(), random()),
+        id_seed: random(),
+        packet_bytes_max: limits.packet_bytes_max,
+        client_id_bytes_max: limits.client_id_bytes_max.into(),
+        allow_empty_client_id: config.mqtt.allow_empty_client_id,
+        topic_levels_max: limits.topic_levels_max.into(),
+        topic_bytes_max: limits.topic_bytes_max.into(),
+        subscriptions_per_session_max: usize_of(limits.subscriptions_per_session_max.into()),
+        sessions_max: share(limits.sessions_max.into()),
+        queue: Limits {
+            queue_messages_max: usize_of(limits.queue_messages_max.into()),
+            queue_bytes_max: usize_of(limits.queue_bytes_max),
+            queue_qos0: config.mqtt.queue_qos0,
+        },
+        inflight_max: limits.inflight_max,
+        receive_maximum: limits.receive_maximum,
+        topic_alias_maximum: limits.topic_alias_maximum,
+        topic_alias_out_maximum: limits.topic_alias_out_maximum,
+        session_expiry_s_max: limits.session_expiry_s_max,
+        keep_alive_s_max: limits.keep_alive_s_max,
+        retained_messages_max: share(limits.retained_messages_max.into()),
+        retained_bytes_max: share(limits.retained_bytes_max),
+        output_bytes_max: usize_of(limits.output_bytes_max.into()),
+        payload_format_check: config.mqtt.payload_format_check,
+        retain_available: config.mqtt.retain_available,
+        sys_interval_s: config.sys_interval_s,
+        sys_version_mosquitto: config.mqtt.sys_version_mosquitto,
+        recording: false,
+    }
+}
+
+/// A number that nobody can guess: the standard library seeds its hasher from the system.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

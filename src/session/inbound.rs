@@ -1,0 +1,157 @@
+//! Incoming half of a session: `QoS` 2 identifiers and the acknowledgements that still wait.
+//!
+//! Promise: acknowledgements leave in the order of their PUBLISH packets, each only when everything
+//! it promises has happened (other shards settled, record durable). `QoS` 2 is method B of the
+//! specification (§4.3.3): the message goes on at PUBLISH, the identifier is kept until PUBREL.
+
+use super::counters::Counters;
+use super::link::Link;
+use crate::codec::{AckKind, PacketId, Qos, Reason};
+use std::collections::VecDeque;
+
+/// Place of an acknowledgement in its session's queue; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AckKey(pub u64);
+
+/// An acknowledgement that waits.
+#[derive(Clone, Debug)]
+pub struct PendingAck {
+    /// PUBACK or PUBREC.
+    pub kind: AckKind,
+    /// Identifier of the PUBLISH.
+    pub id: PacketId,
+    /// Shards that have not settled yet.
+    pub waits: u32,
+    /// Log position that has to be durable; 0 = none.
+    pub lsn: u64,
+    /// Result for the publisher.
+    pub reason: Reason,
+    /// Somebody matched; else a 5.0 publisher is told so.
+    pub matched: bool,
+    /// The connection that sent the PUBLISH is gone: write nothing unless it is repeated.
+    pub silent: bool,
+}
+
+/// What a PUBLISH is to its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Goes on to the subscribers.
+    New,
+    /// `QoS` 2 identifier that was not released: answer, do not deliver. [MQTT-4.3.3-10]
+    Duplicate,
+    /// Duplicate whose first acknowledgement still waits and will be the answer.
+    DuplicatePending,
+    /// More unacknowledged messages than announced. Reason 0x93.
+    TooMany,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Inbound {
+    /// `QoS` 2 identifiers between PUBLISH and PUBREL, oldest first. At most 65,535.
+    received: Vec<PacketId>,
+    acks: VecDeque<PendingAck>,
+    first: u64,
+    qos1_waiting: usize,
+}
+
+impl Inbound {
+    /// Looks at a PUBLISH with `QoS` > 0. `maximum` is the Receive Maximum this client was told, if any.
+    ///
+    /// O(identifiers held) for `QoS` 2.
+    pub fn receive(&mut self, qos: Qos, id: PacketId, maximum: Option<u16>) -> Received {
+        if qos == Qos::ExactlyOnce && self.received.contains(&id) {
+            let waiting = self.acks.iter_mut().find(|a| a.id == id && a.kind == AckKind::Pubrec);
+            return match waiting {
+                Some(ack) => {
+                    ack.silent = false;
+                    Received::DuplicatePending
+                }
+                None => Received::Duplicate,
+            };
+        }
+        let outstanding = self.received.len() + self.qos1_waiting;
+        if maximum.is_some_and(|maximum| outstanding >= usize::from(maximum)) {
+            return Received::TooMany;
+        }
+        if qos == Qos::ExactlyOnce {
+            self.received.push(id);
+        }
+        Received::New
+    }
+
+    /// PUBREL, or a PUBREC with an error code: the identifier is free. False if it was not held.
+    pub fn release(&mut self, id: PacketId) -> bool {
+        let Some(index) = self.received.iter().position(|held| *held == id) else { return false };
+        self.received.remove(index);
+        true
+    }
+
+    /// Nothing waits before a new acknowledgement: it may be written at once.
+    pub fn is_clear(&self) -> bool {
+        self.acks.is_empty()
+    }
+
+    /// Acknowledgements that wait.
+    pub fn waiting(&self) -> usize {
+        self.acks.len()
+    }
+
+    /// The place that the next pushed acknowledgement will have.
+    pub fn next_key(&self) -> AckKey {
+        AckKey(self.first + self.acks.len() as u64)
+    }
+
+    /// Puts an acknowledgement in the queue, at [`Inbound::next_key`].
+    pub fn push(&mut self, ack: PendingAck) {
+        self.qos1_waiting += usize::from(ack.kind == AckKind::Puback);
+        self.acks.push_back(ack);
+    }
+
+    /// One shard has settled its part.
+    pub fn settle(&mut self, key: AckKey, matched: bool) {
+        let index = key.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        if let Some(ack) = index.and_then(|index| self.acks.get_mut(index)) {
+            ack.waits = ack.waits.saturating_sub(1);
+            ack.matched |= matched;
+        }
+    }
+
+    /// Writes every acknowledgement at the front that waits for nothing more.
+    pub fn flush(&mut self, durable: u64, mut link: Option<&mut Link>, counters: &mut Counters) {
+        while self.acks.front().is_some_and(|ack| ack.waits == 0 && ack.lsn <= durable) {
+            let Some(ack) = self.acks.pop_front() else { return };
+            self.first += 1;
+            self.qos1_waiting -= usize::from(ack.kind == AckKind::Puback);
+            if let Some(link) = link.as_deref_mut().filter(|_| !ack.silent) {
+                link.ack(ack.kind, ack.id, ack.final_reason(), counters);
+            }
+        }
+        if self.acks.is_empty() && self.acks.capacity() > 256 {
+            self.acks = VecDeque::new();
+        }
+    }
+
+    /// The connection is gone; what waits belongs to it. The client repeats what it misses.
+    pub fn detach(&mut self) {
+        for ack in &mut self.acks {
+            ack.silent = true;
+        }
+    }
+
+    /// Nothing is kept; the state may be given back.
+    pub fn is_idle(&self) -> bool {
+        self.received.is_empty() && self.acks.is_empty()
+    }
+}
+
+impl PendingAck {
+    /// 0x10 tells a 5.0 publisher that nobody matched (MQTT 5.0 §3.4.2.1); 3.x does not see it.
+    pub fn final_reason(&self) -> Reason {
+        if self.reason == Reason::Success && !self.matched {
+            Reason::NoMatchingSubscribers
+        } else {
+            self.reason
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The sending half of one connection: what the client allows, and the output that grows.
+
+use super::alias::{AliasUse, AliasesOut};
+use super::counters::Counters;
+use super::layouts::{Face, Layouts, plain, publish_out};
+use super::message::Publication;
+use super::output::Output;
+use crate::codec::{self, AckKind, Packet, PacketId, Reason, Version};
+use shards::Millis;
+
+/// What a session needs of its current connection in order to send.
+#[derive(Debug)]
+pub struct Link {
+    /// Version of the connection.
+    pub version: Version,
+    /// Server may send reason strings and user properties on any packet. [MQTT-3.1.2-29]
+    pub problem_information: bool,
+    /// Most `QoS` 1/2 PUBLISH packets without acknowledgement: the client's Receive Maximum, capped.
+    pub window: u16,
+    /// The client's Maximum Packet Size. [MQTT-3.1.2-24]
+    pub packet_bytes_max: u32,
+    /// Unsent bytes above which `QoS` 0 is dropped and `QoS` 1/2 waits in the queue.
+    pub output_bytes_max: usize,
+    /// Bytes that were handed to the network and have not left.
+    pub unsent_bytes: usize,
+    /// Aliases towards the client, if it allows any.
+    pub aliases: Option<Box<AliasesOut>>,
+    /// Bytes for the next send.
+    pub output: Output,
+}
+
+/// The packet passes the client's Maximum Packet Size; nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge;
+
+/// How one PUBLISH differs from the layout that it shares with others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extra<'a> {
+    /// Retransmission. [MQTT-3.3.1-1]
+    pub dup: bool,
+    /// Identifiers of the matching subscriptions. [MQTT-3.3.4-3]
+    pub identifiers: &'a [u32],
+}
+
+impl Link {
+    /// A connection before CONNECT: no limits of the client are known yet.
+    pub fn new(output_bytes_max: usize) -> Self {
+        Link {
+            version: Version::V311,
+            problem_information: true,
+            window: u16::MAX,
+            packet_bytes_max: u32::MAX,
+            output_bytes_max,
+            unsent_bytes: 0,
+            aliases: None,
+            output: Output::default(),
+        }
+    }
+
+    /// More messages may be written; below the mark a message of any size may be.
+    pub fn has_room(&self) -> bool {
+        self.output.total_bytes() + self.unsent_bytes < self.output_bytes_max
+    }
+
+    /// Writes one PUBLISH.
+    ///
+    /// # Errors
+    /// [`TooLarge`] if it passes the client's Maximum Packet Size.
+    pub fn publish(
+        &mut self,
+        message: &Publication<'_>,
+        face: Face,
+        extra: Extra<'_>,
+        layouts: &mut Layouts,
+        at: (Millis, &mut Counters),
+    ) -> Result<(), TooLarge> {
+        let (now, counters) = at;
+        let individual = extra.dup || !extra.identifiers.is_empty() || self.aliases.is_some();
+        if individual || self.packet_bytes_max != u32::MAX {
+            let mut packet = publish_out(message, face, now);
+            packet.dup = extra.dup;
+            packet.subscription_ids = extra.identifiers;
+            let aliased = self.aliases.as_deref().map(|aliases| aliases.look_up(packet.topic));
+            match aliased {
+                Some(AliasUse::Define(alias)) => packet.topic_alias = Some(alias),
+                Some(AliasUse::Known(alias)) => {
+                    packet.topic_alias = Some(alias);
+                    packet.topic = "";
+                }
+                Some(AliasUse::None) | None => {}
+            }
+            let total_bytes = packet.total_bytes(face.version);
+            if u32::try_from(total_bytes).map_or(true, |bytes| bytes > self.packet_bytes_max) {
+                return Err(TooLarge);
+            }
+            plain(message, &packet, face.version, &mut self.output);
+            // Only a packet that leaves may teach the client an alias.
+            if let (Some(AliasUse::Define(alias)), Some(aliases)) = (aliased, &mut self.aliases) {
+                aliases.defined(message.topic.as_str(), alias);
+            }
+        } else {
+            layouts.write(message, face, now, &mut self.output);
+        }
+        counters.packets_sent += 1;
+        counters.publish_sent += 1;
+        counters.publish_sent_bytes += message.payload.len() as u64;
+        Ok(())
+    }
+
+    /// Writes an acknowledgement.
+    pub fn ack(&mut self, kind: AckKind, id: PacketId, reason: Reason, counters: &mut Counters) {
+        codec::encode_ack(kind, id, reason, self.version, &mut self.output.bytes);
+        counters.packets_sent += 1;
+    }
+
+    /// Writes any other packet, unless it passes the client's Maximum Packet Size.
+    pub fn packet(&mut self, packet: &Packet<'_>, counters: &mut Counters) -> bool {
+        let start = self.output.bytes.len();
+        codec::encode(packet, self.version, &mut self.output.bytes);
+        let bytes = self.output.bytes.len() - start;
+        if u32::try_from(bytes).map_or(true, |bytes| bytes > self.packet_bytes_max) {
+            self.output.bytes.truncate(start);
+            return false;
+        }
+        counters.packets_sent += 1;
+        true
+    }
+}

@@ -1,0 +1,154 @@
+//! An application message: borrowed while it passes through, owned when it has to wait.
+
+use crate::codec::Qos;
+use crate::topic::TopicName;
+use bytes::Bytes;
+use shards::Millis;
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+/// Client identifier. Cloning counts a reference; it may cross shards.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(Arc<str>);
+
+impl ClientId {
+    /// Takes a client identifier as it stands; its rules are checked at CONNECT.
+    pub fn new(text: &str) -> Self {
+        ClientId(Arc::from(text))
+    }
+
+    /// The identifier.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for ClientId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An application message that waits somewhere: queue, window, retained store, mailbox.
+///
+/// Shared by all who wait for it; never changed after it was made.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message {
+    topic: Arc<str>,
+    payload: Bytes,
+    forwarded: Box<[u8]>,
+    qos: Qos,
+    retain: bool,
+    expires_at: Option<Millis>,
+    publisher: ClientId,
+}
+
+impl Message {
+    /// Topic name; it was valid when the message was made.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Application payload.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Property bytes that are passed on unchanged.
+    pub fn forwarded(&self) -> &[u8] {
+        &self.forwarded
+    }
+
+    /// RETAIN flag as published.
+    pub fn retain(&self) -> bool {
+        self.retain
+    }
+
+    /// `QoS` as published.
+    pub fn qos(&self) -> Qos {
+        self.qos
+    }
+
+    /// Client id of the publisher.
+    pub fn publisher(&self) -> &ClientId {
+        &self.publisher
+    }
+
+    /// Topic and payload, the measure of all byte limits of queues and stores.
+    pub fn weight_bytes(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.forwarded.len()
+    }
+
+    /// May no longer be delivered. [MQTT-3.3.2-5]
+    pub fn is_expired(&self, now: Millis) -> bool {
+        self.expires_at.is_some_and(|at| now > at)
+    }
+
+    /// A view for delivery.
+    pub fn publication(self: &Arc<Self>) -> Publication<'_> {
+        let owned = OnceCell::from(Arc::clone(self));
+        Publication {
+            topic: TopicName::trusted(&self.topic),
+            payload: &self.payload,
+            forwarded: &self.forwarded,
+            qos: self.qos,
+            retain: self.retain,
+            expires_at: self.expires_at,
+            publisher: &self.publisher,
+            owned,
+        }
+    }
+}
+
+/// A message on its way to its receivers, borrowed from the receive buffer.
+///
+/// A `QoS` 0 message that nobody has to keep is never copied as a whole: [`Publication::owned`] makes
+/// the one shared copy when the first receiver needs it.
+#[derive(Debug)]
+pub struct Publication<'a> {
+    /// Topic name, aliases resolved.
+    pub topic: TopicName<'a>,
+    /// Application payload.
+    pub payload: &'a [u8],
+    /// Property bytes that are passed on unchanged.
+    pub forwarded: &'a [u8],
+    /// `QoS` as published.
+    pub qos: Qos,
+    /// RETAIN flag as published.
+    pub retain: bool,
+    /// End of the message expiry interval.
+    pub expires_at: Option<Millis>,
+    /// Client id of the publisher, for No Local.
+    pub publisher: &'a ClientId,
+    /// The shared copy, once made.
+    pub owned: OnceCell<Arc<Message>>,
+}
+
+impl Publication<'_> {
+    /// The shared copy; made at the first call: one copy of topic, payload and properties.
+    pub fn owned(&self) -> &Arc<Message> {
+        self.owned.get_or_init(|| {
+            Arc::new(Message {
+                topic: Arc::from(self.topic.as_str()),
+                payload: Bytes::copy_from_slice(self.payload),
+                forwarded: Box::from(self.forwarded),
+                qos: self.qos,
+                retain: self.retain,
+                expires_at: self.expires_at,
+                publisher: self.publisher.clone(),
+            })
+        })
+    }
+
+    /// Topic and payload, as [`Message::weight_bytes`].
+    pub fn weight_bytes(&self) -> usize {
+        self.topic.as_str().len() + self.payload.len() + self.forwarded.len()
+    }
+
+    /// Seconds of the expiry interval that are left, for the outgoing PUBLISH. [MQTT-3.3.2-6]
+    pub fn expiry_left_s(&self, now: Millis) -> Option<u32> {
+        // The waiting time counts in whole seconds, so what is left is rounded up.
+        self.expires_at
+            .map(|at| u32::try_from(at.0.saturating_sub(now.0).div_ceil(1000)).unwrap_or(u32::MAX))
+    }
+}

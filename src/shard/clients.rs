@@ -1,0 +1,336 @@
+//! Sessions and connections of one shard, and the delivery of one message to one session.
+
+use super::slots::{Key, Slots};
+use crate::codec::{AckKind, Packet, PacketId, Qos, Reason};
+use crate::session::{
+    AliasesIn, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link, Message,
+    Outbound, Publication,
+};
+use crate::topic::Filter;
+use ahash::AHashMap;
+use shards::{ConnId, Millis};
+use std::sync::Arc;
+
+/// A session, with or without connection. Who has expiry 0 lives as long as its connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client_id: ClientId,
+    pub(super) connection: Option<ConnId>,
+    pub(super) expiry_s: u32,
+    /// Changes whenever a connection comes or goes: timers of an earlier time are void.
+    pub(super) epoch: u32,
+    /// Retained messages are still being handed out.
+    pub(super) queries: u32,
+    pub(super) filters: Vec<Filter>,
+    pub(super) outbound: Outbound,
+    /// Made by the first PUBLISH with `QoS` > 0.
+    pub(super) inbound: Option<Box<Inbound>>,
+    pub(super) will: Option<Box<Will>>,
+}
+
+/// A will that waits for the end of its connection.
+#[derive(Debug)]
+pub(super) struct Will {
+    /// Message without expiry: its interval starts when it is published.
+    pub(super) message: Arc<Message>,
+    pub(super) expiry_s: Option<u32>,
+    pub(super) delay_s: u32,
+}
+
+/// What a connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Waiting for CONNECT.
+    Opened,
+    /// CONNECT was accepted.
+    Connected(Key),
+    /// The end is decided; nothing more is read, the output still leaves.
+    Closing,
+}
+
+/// One network connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnId,
+    pub(super) phase: Phase,
+    pub(super) link: Link,
+    /// In the list of connections whose output grew.
+    dirty: bool,
+    /// Reading was stopped because acknowledgements pile up.
+    pub(super) paused: bool,
+    /// 1.5 keep-alive periods; 0 = none.
+    pub(super) silence_ms_max: u32,
+    pub(super) last_packet: Millis,
+    /// Output is held until this log position is durable.
+    pub(super) held_until: u64,
+    pub(super) aliases: Option<Box<AliasesIn>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Clients {
+    pub(super) sessions: Slots<Session>,
+    pub(super) by_id: AHashMap<ClientId, Key>,
+    pub(super) counters: Counters,
+    pub(super) layouts: Layouts,
+    connections: Vec<Option<Box<Connection>>>,
+    connected: usize,
+    dirty: Vec<ConnId>,
+    limits: Limits,
+    output_bytes_max: usize,
+}
+
+impl Clients {
+    pub(super) fn new(limits: Limits, output_bytes_max: usize) -> Self {
+        Clients {
+            sessions: Slots::default(),
+            by_id: AHashMap::new(),
+            counters: Counters::default(),
+            layouts: Layouts::default(),
+            connections: Vec::new(),
+            connected: 0,
+            dirty: Vec::new(),
+            limits,
+            output_bytes_max,
+        }
+    }
+
+    pub(super) fn open(&mut self, id: ConnId, now: Millis) {
+        if self.connections.len() <= id.index() {
+            self.connections.resize_with(id.index() + 1, || None);
+        }
+        let connection = Box::new(Connection {
+            id,
+            phase: Phase::Opened,
+            link: Link::new(self.output_bytes_max),
+            dirty: false,
+            paused: false,
+            silence_ms_max: 0,
+            last_packet: now,
+            held_until: 0,
+            aliases: None,
+        });
+        if let Some(entry) = self.connections.get_mut(id.index()) {
+            *entry = Some(connection);
+        }
+    }
+
+    /// The transport is gone.
+    pub(super) fn remove(&mut self, id: ConnId) {
+        if self.connection(id).is_some()
+            && let Some(entry) = self.connections.get_mut(id.index())
+        {
+            *entry = None;
+        }
+    }
+
+    pub(super) fn connection(&self, id: ConnId) -> Option<&Connection> {
+        self.connections.get(id.index())?.as_deref().filter(|c| c.id == id)
+    }
+
+    pub(super) fn connection_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.connections.get_mut(id.index())?.as_deref_mut().filter(|c| c.id == id)
+    }
+
+    /// Connections that are open, for a clean stop.
+    pub(super) fn connection_ids(&self) -> Vec<ConnId> {
+        self.connections.iter().flatten().map(|c| c.id).collect()
+    }
+
+    pub(super) fn session_of(&self, id: ConnId) -> Option<Key> {
+        match self.connection(id)?.phase {
+            Phase::Connected(key) => Some(key),
+            Phase::Opened | Phase::Closing => None,
+        }
+    }
+
+    pub(super) fn connected(&self) -> usize {
+        self.connected
+    }
+
+    /// Ties a session and a connection together.
+    pub(super) fn attach(&mut self, key: Key, id: ConnId) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.connection = Some(id);
+            session.epoch = session.epoch.wrapping_add(1);
+            session.outbound.resume();
+        }
+        if let Some(connection) = self.connection_mut(id) {
+            connection.phase = Phase::Connected(key);
+            self.connected += 1;
+        }
+    }
+
+    /// Parts them; the connection may still have output to send.
+    pub(super) fn detach(&mut self, id: ConnId) -> Option<Key> {
+        let connection = self.connection_mut(id)?;
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
+        connection.aliases = None;
+        connection.link.aliases = None;
+        let Phase::Connected(key) = phase else { return None };
+        self.connected -= 1;
+        let session = self.sessions.get_mut(key)?;
+        session.connection = None;
+        session.epoch = session.epoch.wrapping_add(1);
+        if let Some(inbound) = &mut session.inbound {
+            inbound.detach();
+        }
+        Some(key)
+    }
+
+    /// Hands one message to one session. Everything not delivered is counted here.
+    pub(super) fn deliver(
+        &mut self,
+        session: u32,
+        message: &Publication<'_>,
+        grant: Grant<'_>,
+        now: Millis,
+    ) -> Delivered {
+        let Some(session) = self.sessions.at_mut(session) else { return Delivered::Queued };
+        let connection = connection_of(&mut self.connections, session.connection);
+        let outcome = match connection {
+            None => {
+                let tools = (&mut self.layouts, now, &mut self.counters);
+                session.outbound.deliver(message, grant, None, self.limits, tools)
+            }
+            Some(connection) => {
+                let tools = (&mut self.layouts, now, &mut self.counters);
+                let link = Some(&mut connection.link);
+                let outcome = session.outbound.deliver(message, grant, link, self.limits, tools);
+                if outcome == Delivered::Sent {
+                    connection.mark(&mut self.dirty);
+                }
+                outcome
+            }
+        };
+        if let Delivered::Dropped(cause) = outcome {
+            self.counters.drop(cause);
+        }
+        outcome
+    }
+
+    /// A message for this session would leave at once.
+    pub(super) fn has_open_window(&self, session: u32) -> bool {
+        let Some(session) = self.sessions.at(session) else { return false };
+        let link = session.connection.and_then(|id| self.connection(id)).map(|c| &c.link);
+        link.is_some_and(|link| {
+            session.outbound.window_open(link.window)
+                && session.outbound.queued() == 0
+                && link.has_room()
+        })
+    }
+
+    /// The connected session can take a batch of that many bytes without dropping anything.
+    pub(super) fn has_batch_room(&self, key: Key, bytes: usize) -> bool {
+        let Some(session) = self.sessions.get(key) else { return false };
+        let Some(id) = session.connection else { return false };
+        let Some(link) = self.connection(id).map(|connection| &connection.link) else {
+            return false;
+        };
+        let waiting = link.output.total_bytes() + link.unsent_bytes;
+        // The last message of a batch may be of any size, so an empty output always has room.
+        let output = waiting == 0 || waiting + bytes < link.output_bytes_max;
+        output && session.outbound.queued() == 0 && session.outbound.window_open(link.window)
+    }
+
+    /// The connected session can take one more message without dropping it.
+    pub(super) fn can_take(&self, key: Key, qos: Qos, bytes: usize) -> bool {
+        let Some(session) = self.sessions.get(key) else { return false };
+        let Some(connection) = session.connection.and_then(|id| self.connection(id)) else {
+            return false;
+        };
+        match qos {
+            Qos::AtMostOnce => connection.link.has_room(),
+            Qos::AtLeastOnce | Qos::ExactlyOnce => {
+                session.outbound.has_queue_room(bytes, self.limits)
+            }
+        }
+    }
+
+    /// The session has a connection (or not, as asked) and room in its queue.
+    pub(super) fn can_queue(&self, session: u32, bytes: usize, online: bool) -> bool {
+        let Some(session) = self.sessions.at(session) else { return false };
+        session.connection.is_some() == online
+            && session.outbound.has_queue_room(bytes, self.limits)
+    }
+
+    /// Sends what waits for this session, as far as it may.
+    pub(super) fn pump(&mut self, key: Key, now: Millis) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(connection) = connection_of(&mut self.connections, session.connection) else {
+            return;
+        };
+        session.outbound.pump(&mut connection.link, &mut self.layouts, now, &mut self.counters);
+        if !connection.link.output.is_empty() {
+            connection.mark(&mut self.dirty);
+        }
+    }
+
+    /// Writes the acknowledgements of this session that wait for nothing more.
+    pub(super) fn flush_acks(&mut self, key: Key, durable: u64) -> usize {
+        let Some(session) = self.sessions.get_mut(key) else { return 0 };
+        let Some(inbound) = session.inbound.as_deref_mut() else { return 0 };
+        let connection = connection_of(&mut self.connections, session.connection);
+        match connection {
+            None => inbound.flush(durable, None, &mut self.counters),
+            Some(connection) => {
+                inbound.flush(durable, Some(&mut connection.link), &mut self.counters);
+                if !connection.link.output.is_empty() {
+                    connection.mark(&mut self.dirty);
+                }
+            }
+        }
+        inbound.waiting()
+    }
+
+    /// Writes an acknowledgement.
+    pub(super) fn ack(&mut self, conn: ConnId, kind: AckKind, id: PacketId, reason: Reason) {
+        let Some(connection) = connection_of(&mut self.connections, Some(conn)) else { return };
+        connection.link.ack(kind, id, reason, &mut self.counters);
+        connection.mark(&mut self.dirty);
+    }
+
+    /// Writes any other packet; false if it passes the client's Maximum Packet Size.
+    pub(super) fn packet(&mut self, conn: ConnId, packet: &Packet<'_>) -> bool {
+        let Some(connection) = connection_of(&mut self.connections, Some(conn)) else {
+            return false;
+        };
+        let written = connection.link.packet(packet, &mut self.counters);
+        connection.mark(&mut self.dirty);
+        written
+    }
+
+    /// Puts a connection in the list of those with output.
+    pub(super) fn mark(&mut self, conn: ConnId) {
+        if let Some(connection) = connection_of(&mut self.connections, Some(conn)) {
+            connection.mark(&mut self.dirty);
+        }
+    }
+
+    /// Moves the list of connections whose output grew to `into`.
+    pub(super) fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+        for id in self.dirty.drain(..) {
+            if let Some(connection) = connection_of(&mut self.connections, Some(id)) {
+                connection.dirty = false;
+                into.push(id);
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn mark(&mut self, dirty: &mut Vec<ConnId>) {
+        if !self.dirty {
+            self.dirty = true;
+            dirty.push(self.id);
+        }
+    }
+}
+
+fn connection_of(
+    connections: &mut [Option<Box<Connection>>],
+    id: Option<ConnId>,
+) -> Option<&mut Connection> {
+    let id = id?;
+    connections.get_mut(id.index())?.as_deref_mut().filter(|c| c.id == id)
+}

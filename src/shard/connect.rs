@@ -1,0 +1,304 @@
+//! CONNECT: admission, take-over, clean start, CONNACK (MQTT 5.0 §3.1.4, §3.2).
+
+use super::clients::{Phase, Session, Will};
+use super::slots::Key;
+use super::{Shard, Timer};
+use crate::access::{Action, Verdict, authorise};
+use crate::codec::{
+    self, Connack, Connect, Packet, Properties, Property, PropertyList, Reason, Version,
+};
+use crate::session::{AliasesOut, ClientId, Message, Outbound, Publication};
+use crate::store::Record;
+use crate::topic::TopicName;
+use shards::{ConnId, Millis};
+use std::cell::OnceCell;
+use std::sync::Arc;
+use tracing::debug;
+
+/// Session expiry interval that means "never".
+pub(super) const EXPIRY_NEVER: u32 = u32::MAX;
+
+impl Shard {
+    pub(super) fn connect(&mut self, conn: ConnId, connect: &Connect<'_>, now: Millis) {
+        self.clients.counters.packets_received += 1;
+        self.clients.counters.connects += 1;
+        let Some(connection) = self.clients.connection_mut(conn) else { return };
+        if connection.phase != Phase::Opened {
+            // [MQTT-3.1.0-2]
+            return self.end_connection(conn, Reason::ProtocolError, now);
+        }
+        connection.last_packet = now;
+        connection.link.version = connect.version;
+        let (client_id, will) = match self.admit(connect) {
+            Ok(admitted) => admitted,
+            Err(reason) => return self.refuse(conn, reason, now),
+        };
+        let granted = self.granted(connect, &client_id);
+        let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
+        self.set_will(key, will);
+        self.tune_link(conn, connect, &granted, now);
+        self.clients.attach(key, conn);
+        self.members_online(key, true);
+        debug!(client = client_id.as_str(), conn = conn.index(), session_present, "connected");
+        // [MQTT-3.1.4-5] [MQTT-3.2.0-1] CONNACK is the first packet of the connection.
+        let connack = Connack {
+            session_present,
+            reason: Reason::Success,
+            properties: granted.properties.as_properties(),
+        };
+        self.clients.packet(conn, &Packet::Connack(connack));
+        self.hold_output(conn);
+        self.progress(key, now);
+    }
+
+    /// Everything that can refuse a CONNECT, before anything has changed.
+    fn admit(&mut self, connect: &Connect<'_>) -> Result<(ClientId, Option<Will>), Reason> {
+        if self.stopping {
+            return Err(Reason::ServerUnavailable);
+        }
+        if connect.properties.authentication_method().is_some() {
+            // [MQTT-4.12.0-1] No method is supported.
+            return Err(Reason::BadAuthenticationMethod);
+        }
+        let client_id = self.client_id(connect)?;
+        let known = self.clients.by_id.contains_key(&client_id);
+        if !known && self.clients.sessions.len() >= self.settings.sessions_max {
+            return Err(Reason::QuotaExceeded);
+        }
+        let will = connect.will.as_ref().map(|will| self.will(will, &client_id)).transpose()?;
+        Ok((client_id, will))
+    }
+
+    fn client_id(&mut self, connect: &Connect<'_>) -> Result<ClientId, Reason> {
+        let id = connect.client_id;
+        if id.len() > self.settings.client_id_bytes_max {
+            return Err(Reason::ClientIdentifierNotValid);
+        }
+        if !id.is_empty() {
+            return Ok(ClientId::new(id));
+        }
+        // 3.1 knows no empty identifier; 3.1.1 wants a clean session with it [MQTT-3.1.3-8 of 3.1.1].
+        let may_be_empty = match connect.version {
+            Version::V31 => false,
+            Version::V311 => connect.clean_start,
+            Version::V5 => true,
+        };
+        if !(may_be_empty && self.settings.allow_empty_client_id) {
+            return Err(Reason::ClientIdentifierNotValid);
+        }
+        // [MQTT-3.1.3-6] [MQTT-3.2.2-16] unique among all sessions
+        loop {
+            let id = self.client_ids.next(&self.home, self.place.shard);
+            if !self.clients.by_id.contains_key(id.as_str()) {
+                return Ok(ClientId::new(&id));
+            }
+        }
+    }
+
+    fn will(&self, will: &codec::Will<'_>, client_id: &ClientId) -> Result<Will, Reason> {
+        let topic = TopicName::parse(will.topic).map_err(|_| Reason::TopicNameInvalid)?;
+        if !self.topic_within_limits(topic) {
+            return Err(Reason::TopicNameInvalid);
+        }
+        if authorise(Action::Publish, topic) == Verdict::Deny {
+            return Err(Reason::NotAuthorized);
+        }
+        if will.retain && !self.settings.retain_available {
+            // [MQTT-3.2.2-13]
+            return Err(Reason::RetainNotSupported);
+        }
+        let claims_utf8 = will.properties.payload_format_indicator() == Some(1);
+        if self.settings.payload_format_check
+            && claims_utf8
+            && std::str::from_utf8(will.payload).is_err()
+        {
+            return Err(Reason::PayloadFormatInvalid);
+        }
+        let mut scratch = Vec::new();
+        let publication = Publication {
+            topic,
+            payload: will.payload,
+            forwarded: will.properties.forwarded(&mut scratch),
+            qos: will.qos,
+            retain: will.retain,
+            expires_at: None,
+            publisher: client_id,
+            owned: OnceCell::new(),
+        };
+        let message: Arc<Message> = Arc::clone(publication.owned());
+        let expiry_s = will.properties.message_expiry_interval();
+        let delay_s = will.properties.will_delay_interval().unwrap_or(0);
+        Ok(Will { message, expiry_s, delay_s })
+    }
+
+    /// What the client gets of what it asked for, and how CONNACK says so.
+    fn granted(&self, connect: &Connect<'_>, client_id: &ClientId) -> Granted {
+        let settings = &self.settings;
+        let wanted_expiry_s = match connect.version {
+            Version::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
+            Version::V31 | Version::V311 if connect.clean_start => 0,
+            Version::V31 | Version::V311 => EXPIRY_NEVER,
+        };
+        let expiry_s = wanted_expiry_s.min(settings.session_expiry_s_max);
+        let keep_alive_s = match connect.keep_alive_s {
+            0 if settings.keep_alive_s_max < u16::MAX => settings.keep_alive_s_max,
+            wanted => wanted.min(settings.keep_alive_s_max),
+        };
+        let mut properties = PropertyList::default();
+        if connect.version == Version::V5 {
+            if expiry_s != wanted_expiry_s {
+                properties.push(Property::SessionExpiryInterval(expiry_s));
+            }
+            properties.push(Property::ReceiveMaximum(settings.receive_maximum));
+            if !settings.retain_available {
+                properties.push(Property::RetainAvailable(false));
+            }
+            properties.push(Property::MaximumPacketSize(settings.packet_bytes_max));
+            if connect.client_id.is_empty() {
+                // [MQTT-3.1.3-7]
+                properties.push(Property::AssignedClientIdentifier(client_id.as_str()));
+            }
+            if settings.topic_alias_maximum > 0 {
+                properties.push(Property::TopicAliasMaximum(settings.topic_alias_maximum));
+            }
+            if keep_alive_s != connect.keep_alive_s {
+                // [MQTT-3.2.2-21] The client uses this value instead of its own.
+                properties.push(Property::ServerKeepAlive(keep_alive_s));
+            }
+        }
+        Granted { expiry_s, keep_alive_s, properties }
+    }
+
+    /// Take-over and clean start. Gives the session and whether it existed.
+    fn open_session(
+        &mut self,
+        connect: &Connect<'_>,
+        client_id: &ClientId,
+        granted: &Granted,
+        now: Millis,
+    ) -> (Key, bool) {
+        if let Some(key) = self.clients.by_id.get(client_id).copied() {
+            self.take_over(key, connect.clean_start, now);
+            if connect.clean_start {
+                // [MQTT-3.1.2-4] [MQTT-3.2.2-2]
+                self.end_session(key, now);
+            }
+        }
+        // [MQTT-3.1.2-5] The session of an expiry-0 client has ended with its connection.
+        if let Some(key) = self.clients.by_id.get(client_id).copied()
+            && let Some(session) = self.clients.sessions.get_mut(key)
+        {
+            session.expiry_s = granted.expiry_s;
+            let record =
+                Record::SessionExpiry { client: client_id.clone(), expiry_s: granted.expiry_s };
+            self.record(key, || record);
+            return (key, true);
+        }
+        let session = Session {
+            client_id: client_id.clone(),
+            connection: None,
+            expiry_s: granted.expiry_s,
+            epoch: 0,
+            queries: 0,
+            filters: Vec::new(),
+            outbound: Outbound::default(),
+            inbound: None,
+            will: None,
+        };
+        let key = self.clients.sessions.insert(session);
+        self.clients.by_id.insert(client_id.clone(), key);
+        let client = client_id.clone();
+        self.record(key, || Record::SessionNew { client, expiry_s: granted.expiry_s });
+        (key, false)
+    }
+
+    /// The older connection of the session, if any, is told and closed. [MQTT-3.1.4-3]
+    fn take_over(&mut self, key: Key, clean_start: bool, now: Millis) {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let Some(old) = session.connection else {
+            if !clean_start {
+                // [MQTT-3.1.3-9] A new connection before the delay has passed stops the will.
+                session.will = None;
+            }
+            return;
+        };
+        self.say_goodbye(old, Reason::SessionTakenOver);
+        self.clients.detach(old);
+        self.members_online(key, false);
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        if session.will.as_ref().is_some_and(|will| will.delay_s > 0 && !clean_start) {
+            session.will = None;
+        }
+        self.publish_will(key, now);
+        let ended = self.clients.sessions.get(key).is_some_and(|session| session.expiry_s == 0);
+        if ended && !clean_start {
+            // The session had no life beyond its connection, so there is nothing to resume.
+            self.end_session(key, now);
+        }
+    }
+
+    fn set_will(&mut self, key: Key, will: Option<Will>) {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let changed = session.will.is_some() || will.is_some();
+        session.will = will.map(Box::new);
+        if changed {
+            let client = session.client_id.clone();
+            let will = session.will.as_ref().map(|w| (Arc::clone(&w.message), w.delay_s));
+            self.record(key, || Record::Will { client, will });
+        }
+    }
+
+    /// Takes over what the client allows.
+    fn tune_link(&mut self, conn: ConnId, connect: &Connect<'_>, granted: &Granted, now: Millis) {
+        let (inflight_max, alias_max) =
+            (self.settings.inflight_max, self.settings.topic_alias_out_maximum);
+        let Some(connection) = self.clients.connection_mut(conn) else { return };
+        let properties: Properties<'_> = connect.properties;
+        let link = &mut connection.link;
+        link.window = properties.receive_maximum().unwrap_or(u16::MAX).min(inflight_max);
+        link.packet_bytes_max = properties.maximum_packet_size().unwrap_or(u32::MAX);
+        link.problem_information = properties.request_problem_information().unwrap_or(true);
+        // [MQTT-3.1.2-26] [MQTT-3.1.2-27]
+        let aliases = properties.topic_alias_maximum().unwrap_or(0).min(alias_max);
+        link.aliases = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases)));
+        // [MQTT-3.1.2-22] one and a half times the keep-alive
+        connection.silence_ms_max = u32::from(granted.keep_alive_s) * 1500;
+        if connection.silence_ms_max > 0 {
+            let deadline = Millis(now.0 + u64::from(connection.silence_ms_max));
+            self.timers.insert(deadline, Timer::KeepAlive(conn));
+        }
+    }
+
+    /// Answers a CONNECT with an error and closes. [MQTT-3.2.2-7]
+    pub(super) fn refuse(&mut self, conn: ConnId, reason: Reason, _now: Millis) {
+        self.clients.counters.connects_refused += 1;
+        debug!(conn = conn.index(), reason = ?reason, "connection refused");
+        // [MQTT-3.1.4-1] Who does not even send a CONNECT is not answered.
+        let silent = matches!(
+            reason,
+            Reason::MalformedPacket | Reason::ProtocolError | Reason::PacketTooLarge
+        );
+        if !silent {
+            let properties = Properties::default();
+            let connack = Connack { session_present: false, reason, properties };
+            self.clients.packet(conn, &Packet::Connack(connack));
+        }
+        self.close(conn);
+    }
+
+    /// No CONNECT in time.
+    pub(super) fn connect_deadline(&mut self, conn: ConnId) {
+        let phase = self.clients.connection(conn).map(|connection| connection.phase);
+        if phase == Some(Phase::Opened) {
+            debug!(conn = conn.index(), "no CONNECT in time");
+            self.close(conn);
+        }
+    }
+}
+
+/// What a client gets.
+struct Granted {
+    expiry_s: u32,
+    keep_alive_s: u16,
+    properties: PropertyList,
+}

@@ -1,0 +1,207 @@
+//! Ends: of connections, by either side; of sessions; and the wills they leave (§3.1.2.5, §3.14).
+
+use super::clients::Phase;
+use super::connect::EXPIRY_NEVER;
+use super::effects::Effect;
+use super::fanout::NO_TICKET;
+use super::slots::Key;
+use super::{Held, Shard, Timer};
+use crate::codec::{Disconnect, Packet, Properties, Reason, Version};
+use crate::session::{DropCause, Publication};
+use crate::store::Record;
+use crate::topic::TopicName;
+use shards::{ConnId, Millis};
+use std::cell::OnceCell;
+use tracing::debug;
+
+impl Shard {
+    /// The client broke a rule, or we can't go on with it: say why (5.0) and close. The will is
+    /// published: this is no normal disconnection.
+    pub(super) fn end_connection(&mut self, conn: ConnId, reason: Reason, now: Millis) {
+        debug!(conn = conn.index(), reason = ?reason, "connection ended by the server");
+        if reason != Reason::KeepAliveTimeout {
+            self.clients.counters.protocol_errors += 1;
+        }
+        self.say_goodbye(conn, reason);
+        self.lost(conn, now);
+    }
+
+    /// DISCONNECT for 5.0 clients whose CONNECT was accepted [MQTT-3.14.0-1], then close.
+    pub(super) fn say_goodbye(&mut self, conn: ConnId, reason: Reason) {
+        let Some(connection) = self.clients.connection(conn) else { return };
+        let told = matches!(connection.phase, Phase::Connected(_))
+            && connection.link.version == Version::V5;
+        if told {
+            let disconnect = Disconnect { reason, properties: Properties::default() };
+            self.clients.packet(conn, &Packet::Disconnect(disconnect));
+        }
+        self.close(conn);
+    }
+
+    /// Closes after the output has left.
+    pub(super) fn close(&mut self, conn: ConnId) {
+        let Some(connection) = self.clients.connection_mut(conn) else { return };
+        if connection.phase == Phase::Opened {
+            connection.phase = Phase::Closing;
+        }
+        self.effects.list.push(Effect::Close(conn));
+    }
+
+    /// The client says good-bye (MQTT 5.0 §3.14.4).
+    pub(super) fn disconnect(
+        &mut self,
+        conn: ConnId,
+        key: Key,
+        disconnect: &Disconnect<'_>,
+        now: Millis,
+    ) {
+        let expiry_max_s = self.settings.session_expiry_s_max;
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        if let Some(wanted_s) = disconnect.properties.session_expiry_interval() {
+            // MQTT 5.0 §3.14.2.2.2: a session that ends with its connection can't be prolonged.
+            if session.expiry_s == 0 && wanted_s > 0 {
+                return self.end_connection(conn, Reason::ProtocolError, now);
+            }
+            session.expiry_s = wanted_s.min(expiry_max_s);
+            let (client, expiry_s) = (session.client_id.clone(), session.expiry_s);
+            self.record(key, || Record::SessionExpiry { client, expiry_s });
+        }
+        if disconnect.reason == Reason::NORMAL_DISCONNECTION
+            && let Some(session) = self.clients.sessions.get_mut(key)
+            && session.will.take().is_some()
+        {
+            // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
+            let client = session.client_id.clone();
+            self.record(key, || Record::Will { client, will: None });
+        }
+        debug!(conn = conn.index(), reason = ?disconnect.reason, "disconnected by the client");
+        self.lost(conn, now);
+        self.close(conn);
+    }
+
+    /// The transport is gone, expected or not.
+    pub(super) fn closed(&mut self, conn: ConnId, now: Millis) {
+        self.lost(conn, now);
+        self.clients.remove(conn);
+    }
+
+    /// A session has lost its connection: will and expiry begin to count.
+    pub(super) fn lost(&mut self, conn: ConnId, now: Millis) {
+        let Some(key) = self.clients.detach(conn) else { return };
+        self.members_online(key, false);
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        let (expiry_s, epoch) = (session.expiry_s, session.epoch);
+        let delay_s = session.will.as_ref().map(|will| will.delay_s.min(expiry_s));
+        if expiry_s == 0 {
+            // [MQTT-4.1.0-2] The session ends, and with it every delay of the will.
+            return self.end_session(key, now);
+        }
+        match delay_s {
+            Some(0) => self.publish_will(key, now),
+            Some(delay_s) => {
+                self.timers.insert(after(now, delay_s), Timer::Will(key, epoch));
+            }
+            None => {}
+        }
+        if expiry_s != EXPIRY_NEVER {
+            self.timers.insert(after(now, expiry_s), Timer::SessionExpiry(key, epoch));
+        }
+        self.hand_on_shared(key, now);
+    }
+
+    pub(super) fn will_due(&mut self, key: Key, epoch: u32, now: Millis) {
+        if self.clients.sessions.get(key).is_some_and(|session| session.epoch == epoch) {
+            self.publish_will(key, now);
+        }
+    }
+
+    pub(super) fn session_due(&mut self, key: Key, epoch: u32, now: Millis) {
+        if self.clients.sessions.get(key).is_some_and(|session| session.epoch == epoch) {
+            self.clients.counters.sessions_expired += 1;
+            self.end_session(key, now);
+        }
+    }
+
+    /// Publishes the will, once. [MQTT-3.1.2-8] [MQTT-3.1.2-10]
+    pub(super) fn publish_will(&mut self, key: Key, now: Millis) {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let Some(will) = session.will.take() else { return };
+        let client = session.client_id.clone();
+        let message = &will.message;
+        let publication = Publication {
+            topic: TopicName::trusted(message.topic()),
+            payload: message.payload(),
+            forwarded: message.forwarded(),
+            qos: message.qos(),
+            // [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+            retain: message.retain(),
+            expires_at: will.expiry_s.map(|expiry_s| after(now, expiry_s)),
+            publisher: message.publisher(),
+            owned: OnceCell::new(),
+        };
+        self.fan_out(&publication, NO_TICKET, now);
+        self.record(key, || Record::Will { client, will: None });
+    }
+
+    /// Ends a session: subscriptions, queue, will. Its messages of shared subscriptions go to other
+    /// members, all others are counted as dropped.
+    pub(super) fn end_session(&mut self, key: Key, now: Millis) {
+        self.publish_will(key, now);
+        let filters = match self.clients.sessions.get_mut(key) {
+            Some(session) => std::mem::take(&mut session.filters),
+            None => return,
+        };
+        for filter in &filters {
+            self.drop_subscription(key, filter);
+        }
+        self.hand_on_shared(key, now);
+        let client = match self.clients.sessions.get(key) {
+            Some(session) => session.client_id.clone(),
+            None => return,
+        };
+        self.record(key, || Record::SessionEnd { client });
+        let Some(session) = self.clients.sessions.remove(key) else { return };
+        let lost = session.outbound.unfinished() as u64;
+        self.clients.counters.drop_many(DropCause::SessionEnded, lost);
+        self.clients.by_id.remove(&session.client_id);
+    }
+
+    /// Looks whether a connection has been silent too long. [MQTT-3.1.2-22]
+    pub(super) fn keep_alive(&mut self, conn: ConnId, now: Millis) {
+        let Some(connection) = self.clients.connection(conn) else { return };
+        if !matches!(connection.phase, Phase::Connected(_)) {
+            return;
+        }
+        let deadline = Millis(connection.last_packet.0 + u64::from(connection.silence_ms_max));
+        if now < deadline {
+            self.timers.insert(deadline, Timer::KeepAlive(conn));
+        } else {
+            self.end_connection(conn, Reason::KeepAliveTimeout, now);
+        }
+    }
+
+    /// Emits a record of a session, if records are wanted and the session outlives its connection.
+    /// Gives its log position, 0 if there is none.
+    pub(super) fn record(&mut self, key: Key, build: impl FnOnce() -> Record) -> u64 {
+        let durable = self.settings.recording
+            && self.clients.sessions.get(key).is_some_and(|session| session.expiry_s > 0);
+        if durable { self.effects.record(build()) } else { 0 }
+    }
+
+    /// Holds the output of a connection until all records so far are durable.
+    pub(super) fn hold_output(&mut self, conn: ConnId) {
+        let lsn = self.effects.lsn;
+        if lsn <= self.durable {
+            return;
+        }
+        if let Some(connection) = self.clients.connection_mut(conn) {
+            connection.held_until = lsn;
+            self.held.push_back((lsn, Held::Output(conn)));
+        }
+    }
+}
+
+/// A point in time `seconds` from now.
+fn after(now: Millis, seconds: u32) -> Millis {
+    Millis(now.0 + u64::from(seconds) * 1000)
+}

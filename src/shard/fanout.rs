@@ -1,0 +1,167 @@
+//! One message to all who want it: sessions here, other shards, shared groups, retained store.
+//!
+//! Overlapping subscriptions of one session get one copy, at the highest granted `QoS`, with the
+//! identifiers of all of them [MQTT-3.3.4-2] [MQTT-3.3.4-4]; shared subscriptions are on their own.
+
+use super::Shard;
+use super::mail::{Mail, Ticket};
+use super::routes::bits;
+use crate::access::{Action, Verdict, authorise};
+use crate::codec::Qos;
+use crate::session::{Delivered, DropCause, Grant, Message, Publication};
+use crate::store::Record;
+use crate::topic::Match;
+use shards::Millis;
+use std::sync::Arc;
+
+/// Nobody waits for the outcome: `QoS` 0, wills, the server's own messages.
+pub(super) const NO_TICKET: Option<Ticket> = None;
+
+/// Outcome of a fan-out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fanned {
+    /// Somebody here takes it.
+    pub(super) matched: bool,
+    /// Letters sent that will be settled.
+    pub(super) waits: u32,
+    /// Log position of the last record that the message left here; 0 = none.
+    pub(super) lsn: u64,
+}
+
+impl Shard {
+    /// Hands a message to all who want it, on all shards.
+    pub(super) fn fan_out(
+        &mut self,
+        message: &Publication<'_>,
+        ticket: Option<Ticket>,
+        now: Millis,
+    ) -> Fanned {
+        let mut fanned = Fanned::default();
+        let lsn_before = self.effects.lsn;
+        if message.retain {
+            fanned.waits += self.retain(message, ticket, now);
+        }
+        fanned.matched = self.deliver(message, now);
+        if !self.routes.is_empty() {
+            let targets = self.routes.targets(message.topic);
+            for shard in bits(targets.shards) {
+                let message = Arc::clone(message.owned());
+                self.effects.mail(shard, Mail::Forward { message, ticket });
+                fanned.waits += 1;
+            }
+            for share in &targets.shares {
+                let (taken, waits) = self.give_share(*share, message, ticket, now);
+                fanned.matched |= taken;
+                fanned.waits += waits;
+            }
+        }
+        if self.effects.lsn != lsn_before {
+            fanned.lsn = self.effects.lsn;
+        }
+        fanned
+    }
+
+    /// A message of another shard.
+    pub(super) fn on_forward(
+        &mut self,
+        message: &Arc<Message>,
+        ticket: Option<Ticket>,
+        now: Millis,
+    ) {
+        let lsn_before = self.effects.lsn;
+        let matched = self.deliver(&message.publication(), now);
+        self.settle_after(lsn_before, ticket, matched);
+    }
+
+    /// Answers a ticket when the records since `lsn_before` are durable.
+    pub(super) fn settle_after(&mut self, lsn_before: u64, ticket: Option<Ticket>, matched: bool) {
+        let lsn = self.effects.lsn;
+        match ticket {
+            Some(ticket) if lsn != lsn_before && lsn > self.durable => {
+                let held = super::Held::Settle(usize::from(ticket.origin), ticket, matched);
+                self.held.push_back((lsn, held));
+            }
+            Some(_) | None => self.settle(ticket, matched),
+        }
+    }
+
+    /// Hands a message to the sessions of this shard. True if one of them takes it.
+    fn deliver(&mut self, message: &Publication<'_>, now: Millis) -> bool {
+        let found = self.subscriptions.matches(message.topic);
+        if found.direct.is_empty() || authorise(Action::Receive, message.topic) == Verdict::Deny {
+            return false;
+        }
+        self.clients.layouts.reset();
+        let mut matched = false;
+        for run in found.direct.chunk_by(|a, b| a.client == b.client) {
+            matched |= match run {
+                [one] if one.identifier.is_none() && !one.options.no_local => {
+                    let grant = Grant {
+                        qos: one.options.qos,
+                        // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+                        retain: message.retain && one.options.retain_as_published,
+                        identifiers: &[],
+                        share: None,
+                    };
+                    self.deliver_to(one.client, message, grant, now)
+                }
+                run => self.deliver_merged(run, message, now),
+            };
+        }
+        matched
+    }
+
+    /// Several subscriptions of one session match, or one with special terms.
+    fn deliver_merged(&mut self, run: &[Match], message: &Publication<'_>, now: Millis) -> bool {
+        let Some(client) = run.first().map(|first| first.client) else { return false };
+        let Some(session) = self.clients.sessions.at(client) else { return false };
+        let own = session.client_id == *message.publisher;
+        let mut identifiers = std::mem::take(&mut self.identifiers);
+        identifiers.clear();
+        let mut qos = None;
+        let mut retain = false;
+        // [MQTT-3.8.3-3] No Local takes the publisher's own messages out of that subscription.
+        for one in run.iter().filter(|one| !(own && one.options.no_local)) {
+            qos = qos.max(Some(one.options.qos));
+            retain |= message.retain && one.options.retain_as_published;
+            identifiers.extend(one.identifier.map(std::num::NonZeroU32::get));
+        }
+        let matched = match qos {
+            Some(qos) => {
+                let grant = Grant { qos, retain, identifiers: &identifiers, share: None };
+                self.deliver_to(client, message, grant, now)
+            }
+            None => false,
+        };
+        self.identifiers = identifiers;
+        matched
+    }
+
+    /// Hands a message to one session; records it if it has to survive.
+    pub(super) fn deliver_to(
+        &mut self,
+        client: u32,
+        message: &Publication<'_>,
+        grant: Grant<'_>,
+        now: Millis,
+    ) -> bool {
+        if message.retain {
+            self.note_live(client, message.topic);
+        }
+        let outcome = self.clients.deliver(client, message, grant, now);
+        let kept = message.qos.min(grant.qos) != Qos::AtMostOnce;
+        if self.settings.recording
+            && kept
+            && matches!(outcome, Delivered::Sent | Delivered::Queued)
+            && let Some(key) = self.clients.sessions.key_at(client)
+            && let Some(session) = self.clients.sessions.get(key)
+        {
+            let client = session.client_id.clone();
+            let sequence = session.outbound.last_sequence();
+            let qos = message.qos.min(grant.qos);
+            let owned = Arc::clone(message.owned());
+            self.record(key, || Record::Enqueue { client, sequence, qos, message: owned });
+        }
+        outcome != Delivered::Dropped(DropCause::TooLarge)
+    }
+}

@@ -1,0 +1,122 @@
+//! All that one shard says to another.
+
+use super::slots::Key;
+use super::sys::Report;
+use crate::session::{AckKey, Message};
+use crate::topic::Filter;
+use std::sync::Arc;
+
+/// Data between shards, never closures. Per pair of shards letters arrive in the order sent.
+#[derive(Debug)]
+pub enum Mail {
+    /// A message for all sessions of the receiving shard that match.
+    Forward {
+        /// The message.
+        message: Arc<Message>,
+        /// Whom to tell when it is taken; none at `QoS` 0.
+        ticket: Option<Ticket>,
+    },
+    /// A message for one member of a shared subscription.
+    ForwardShared {
+        /// Full text of the shared filter.
+        filter: Filter,
+        /// The message.
+        message: Arc<Message>,
+        /// Whom to tell when it is taken.
+        ticket: Option<Ticket>,
+        /// The sender had no member with an open window; take it in any case.
+        last_hop: bool,
+    },
+    /// What a ticket asked for has happened.
+    Settled {
+        /// The ticket, back at its origin.
+        ticket: Ticket,
+        /// At least one session took the message.
+        matched: bool,
+    },
+    /// The sender has its first, or no longer any, subscription with this filter.
+    Interest {
+        /// A filter that is not shared.
+        filter: Filter,
+        /// First or none.
+        change: Interest,
+    },
+    /// Members that the sender has in a shared subscription now.
+    Members {
+        /// Full text of the shared filter.
+        filter: Filter,
+        /// Members with a connection.
+        online: u32,
+        /// All members.
+        total: u32,
+        /// Whom to tell when the count is known.
+        ticket: Option<Ticket>,
+    },
+    /// A retained message for its owner shard.
+    Retain {
+        /// The message; without payload it deletes.
+        message: Arc<Message>,
+        /// Whom to tell when it is stored.
+        ticket: Option<Ticket>,
+    },
+    /// Answer to every `Retain`, in order.
+    RetainStored {
+        /// Ticket of the `Retain`.
+        ticket: Option<Ticket>,
+    },
+    /// Asks an owner shard for its next retained messages.
+    RetainedQuery {
+        /// Number of the query at the asking shard.
+        query: u64,
+        /// What is asked for.
+        filter: Filter,
+        /// Go on after this topic.
+        after: Option<Box<str>>,
+    },
+    /// Answer to `RetainedQuery`.
+    RetainedBatch {
+        /// Number of the query.
+        query: u64,
+        /// Matching messages in topic order.
+        messages: Vec<Arc<Message>>,
+        /// Where to go on; `None` = that was all.
+        next: Option<Box<str>>,
+    },
+    /// Counts for the `$SYS` tree, sent to shard 0.
+    Report(Box<Report>),
+}
+
+/// What happened to the interest of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Publishes must reach it from now on; the ticket is answered when that holds.
+    Added(Ticket),
+    /// Publishes need not reach it any more.
+    Removed,
+}
+
+/// Names what waits for an answer at its origin. A ticket carries its meaning; there is no table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Shard that waits.
+    pub origin: u16,
+    /// What waits there.
+    pub waiter: Waiter,
+}
+
+/// What waits for a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// An acknowledgement to a publisher.
+    Ack {
+        /// Session of the publisher.
+        session: Key,
+        /// Place in its acknowledgement queue.
+        key: AckKey,
+    },
+    /// A SUBACK.
+    Suback {
+        /// Number of the pending SUBSCRIBE.
+        number: u64,
+    },
+}

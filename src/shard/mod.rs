@@ -1,0 +1,405 @@
+//! One core's share of the broker: its clients, its subscriptions, its part of the retained store.
+//!
+//! Promise: pure. Everything that happens comes in through [`Shard::handle`], [`Shard::on_mail`],
+//! [`Shard::on_durable`] and [`Shard::tick`], with the time as argument; everything that has to be
+//! done comes out as [`Effect`]s and as output of connections. Two runs with the same calls give the
+//! same results.
+//!
+//! ```text
+//!  handle(Publish) ─▶ publish ─▶ fanout ─┬─▶ retained (owner shard)
+//!                                        ├─▶ deliver ─▶ sessions here
+//!                                        └─▶ Mail::Forward ─▶ other shards ─▶ Mail::Settled ─▶ ack
+//! ```
+
+mod clients;
+mod connect;
+mod effects;
+mod end;
+mod fanout;
+mod home;
+mod mail;
+mod publish;
+mod retained;
+mod routes;
+mod settings;
+mod shares;
+mod slots;
+mod subscribe;
+mod sys;
+
+pub use effects::{Effect, Flow};
+pub use home::Home;
+pub use mail::{Interest, Mail, Ticket, Waiter};
+pub use settings::{Place, SHARDS_MAX, Settings};
+pub use slots::Key;
+pub use sys::{Network, Report};
+
+use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
+use crate::session::Counters;
+use crate::topic::Subscriptions;
+use clients::{Clients, Phase};
+use effects::Effects;
+use home::ClientIds;
+use retained::Retained;
+use routes::Routes;
+use shards::{ConnId, Millis, Outgoing, Wheel};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Everything that a connection can bring.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A socket is here and has to send CONNECT before the deadline.
+    Opened {
+        /// The connection.
+        conn: ConnId,
+        /// End of patience, counted from accept.
+        deadline: Millis,
+    },
+    /// CONNECT arrived, at the home shard of its client id.
+    Connect {
+        /// The connection.
+        conn: ConnId,
+        /// The packet.
+        connect: Connect<'a>,
+    },
+    /// Any later packet.
+    Packet {
+        /// The connection.
+        conn: ConnId,
+        /// The packet.
+        packet: Packet<'a>,
+    },
+    /// Bytes that are no packet.
+    Malformed {
+        /// The connection.
+        conn: ConnId,
+        /// What is wrong.
+        error: DecodeError,
+    },
+    /// The transport is gone.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// All output that was taken has left.
+    Drained {
+        /// The connection.
+        conn: ConnId,
+    },
+}
+
+/// What the timing wheel remembers. Entries are never cancelled: who is called looks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    ConnectDeadline(ConnId),
+    KeepAlive(ConnId),
+    Will(Key, u32),
+    SessionExpiry(Key, u32),
+    Sys,
+}
+
+/// What waits for a log position.
+#[derive(Debug)]
+enum Held {
+    Ack(Key),
+    Settle(usize, Ticket, bool),
+    Pubrel(Key, u32, crate::codec::PacketId),
+    Output(ConnId),
+}
+
+/// One core's share of the broker.
+#[derive(Debug)]
+pub struct Shard {
+    settings: Rc<Settings>,
+    place: Place,
+    home: Home,
+    client_ids: ClientIds,
+    clients: Clients,
+    subscriptions: Subscriptions,
+    routes: Routes,
+    retained: Retained,
+    subacks: subscribe::Subacks,
+    timers: Wheel<Timer>,
+    expired: Vec<Timer>,
+    effects: Effects,
+    held: VecDeque<(u64, Held)>,
+    durable: u64,
+    sys: sys::Sys,
+    stopping: bool,
+    /// Buffer for property bytes that are passed on.
+    scratch: Vec<u8>,
+    /// Buffer for the identifiers of overlapping subscriptions.
+    identifiers: Vec<u32>,
+}
+
+/// Names of the drop causes in `$SYS`, in the order of [`DropCause`](crate::session::DropCause).
+const DROP_NAMES: [&str; 8] = [
+    "queue_full",
+    "output_full",
+    "expired",
+    "too_large",
+    "session_ended",
+    "denied",
+    "retained_full",
+    "no_member",
+];
+
+/// Resolution of all protocol timers.
+const TIMER_TICK_MS: u64 = 50;
+
+impl Shard {
+    /// An empty shard.
+    ///
+    /// # Panics
+    /// If the place is not within [`SHARDS_MAX`].
+    pub fn new(settings: Settings, place: Place, now: Millis) -> Self {
+        assert!(place.shards <= SHARDS_MAX && place.shard < place.shards);
+        let mut shard = Shard {
+            home: Home::new(settings.hash_key, place.shards),
+            client_ids: ClientIds::new(settings.id_seed, place.shard),
+            clients: Clients::new(settings.queue, settings.output_bytes_max),
+            subscriptions: Subscriptions::default(),
+            routes: Routes::default(),
+            retained: Retained::new(&settings, place.shards),
+            subacks: subscribe::Subacks::default(),
+            timers: Wheel::new(now, TIMER_TICK_MS),
+            expired: Vec::new(),
+            effects: Effects::default(),
+            held: VecDeque::new(),
+            durable: 0,
+            sys: sys::Sys::new(now),
+            stopping: false,
+            scratch: Vec::new(),
+            identifiers: Vec::new(),
+            settings: Rc::new(settings),
+            place,
+        };
+        shard.start_sys(now);
+        shard
+    }
+
+    /// Takes what a connection brings.
+    pub fn handle(&mut self, input: Input<'_>, now: Millis) {
+        match input {
+            Input::Opened { conn, deadline } => {
+                self.clients.open(conn, now);
+                self.timers.insert(deadline, Timer::ConnectDeadline(conn));
+            }
+            Input::Connect { conn, connect } => self.connect(conn, &connect, now),
+            Input::Packet { conn, packet } => self.packet(conn, packet, now),
+            Input::Malformed { conn, error } => self.malformed(conn, &error, now),
+            Input::Closed { conn } => self.closed(conn, now),
+            Input::Drained { conn } => self.drained(conn, now),
+        }
+    }
+
+    fn packet(&mut self, conn: ConnId, packet: Packet<'_>, now: Millis) {
+        self.clients.counters.packets_received += 1;
+        let Some(connection) = self.clients.connection_mut(conn) else { return };
+        connection.last_packet = now;
+        let key = match connection.phase {
+            Phase::Connected(key) => key,
+            // [MQTT-3.1.0-1] The first packet is CONNECT; the edge has not seen one.
+            Phase::Opened => return self.refuse(conn, Reason::ProtocolError, now),
+            // [MQTT-3.1.4-6] Nothing is processed after the end was decided.
+            Phase::Closing => return,
+        };
+        match packet {
+            Packet::Publish(publish) => self.publish(conn, key, &publish, now),
+            Packet::Puback(ack) => self.puback(key, &ack, now),
+            Packet::Pubrec(ack) => self.pubrec(conn, key, &ack, now),
+            Packet::Pubrel(ack) => self.pubrel(conn, key, &ack),
+            Packet::Pubcomp(ack) => self.pubcomp(key, &ack, now),
+            Packet::Subscribe(subscribe) => self.subscribe(conn, key, &subscribe, now),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, key, &unsubscribe),
+            // [MQTT-3.12.4-1]
+            Packet::Pingreq => {
+                self.clients.packet(conn, &Packet::Pingresp);
+            }
+            Packet::Disconnect(disconnect) => self.disconnect(conn, key, &disconnect, now),
+            // [MQTT-3.1.0-2] second CONNECT; [MQTT-4.12.0-7] AUTH without a method; the rest are
+            // packets that only a server sends.
+            Packet::Connect(_)
+            | Packet::Auth(_)
+            | Packet::Connack(_)
+            | Packet::Suback(_)
+            | Packet::Unsuback(_)
+            | Packet::Pingresp => self.end_connection(conn, Reason::ProtocolError, now),
+        }
+    }
+
+    fn malformed(&mut self, conn: ConnId, error: &DecodeError, now: Millis) {
+        match self.clients.connection(conn).map(|connection| connection.phase) {
+            Some(Phase::Connected(_)) => self.end_connection(conn, error.reason(), now),
+            Some(Phase::Opened) => {
+                if let DecodeError::UnsupportedVersion { level: 6.. } = error
+                    && let Some(connection) = self.clients.connection_mut(conn)
+                {
+                    // A client of a later version understands 5.0's answer best. [MQTT-3.1.2-2]
+                    connection.link.version = Version::V5;
+                }
+                self.refuse(conn, error.reason(), now);
+            }
+            Some(Phase::Closing) | None => {}
+        }
+    }
+
+    fn drained(&mut self, conn: ConnId, now: Millis) {
+        let Some(connection) = self.clients.connection_mut(conn) else { return };
+        connection.link.unsent_bytes = 0;
+        let waits = !connection.link.output.is_empty();
+        if let Some(key) = self.clients.session_of(conn) {
+            self.progress(key, now);
+        }
+        if waits {
+            self.clients.mark(conn);
+        }
+    }
+
+    /// A session got room in its window or output: more may leave.
+    fn progress(&mut self, key: Key, now: Millis) {
+        self.clients.pump(key, now);
+        if self.clients.sessions.get(key).is_some_and(|session| session.queries > 0) {
+            self.drive_queries(key, now);
+        }
+    }
+
+    /// Takes a letter of another shard.
+    pub fn on_mail(&mut self, from: usize, mail: Mail, now: Millis) {
+        match mail {
+            Mail::Forward { message, ticket } => self.on_forward(&message, ticket, now),
+            Mail::ForwardShared { filter, message, ticket, last_hop } => {
+                self.on_forward_shared(&filter, &message, ticket, last_hop, now);
+            }
+            Mail::Settled { ticket, matched } => self.on_settled(ticket, matched, now),
+            Mail::Interest { filter, change } => self.on_interest(from, &filter, change),
+            Mail::Members { filter, online, total, ticket } => {
+                self.routes.set_members(&filter, from, online, total);
+                self.settle(ticket, true);
+            }
+            Mail::Retain { message, ticket } => {
+                self.store_retained(&message, now);
+                self.effects.mail(from, Mail::RetainStored { ticket });
+            }
+            Mail::RetainStored { ticket } => self.on_retain_stored(from, ticket, now),
+            Mail::RetainedQuery { query, filter, after } => {
+                self.answer_query(from, query, &filter, after.as_deref(), now);
+            }
+            Mail::RetainedBatch { query, messages, next } => {
+                self.on_batch(query, &messages, next, now);
+            }
+            Mail::Report(report) => self.on_report(from, *report),
+        }
+    }
+
+    fn on_settled(&mut self, ticket: Ticket, matched: bool, now: Millis) {
+        match ticket.waiter {
+            Waiter::Ack { session, key } => {
+                let inbound =
+                    self.clients.sessions.get_mut(session).and_then(|s| s.inbound.as_deref_mut());
+                if let Some(inbound) = inbound {
+                    inbound.settle(key, matched);
+                    self.release_acks(session);
+                }
+            }
+            Waiter::Suback { number } => self.suback_settled(number, now),
+        }
+    }
+
+    /// Answers a ticket, at once: everything it asked for holds in memory. What also has to be
+    /// durable goes through `hold`.
+    fn settle(&mut self, ticket: Option<Ticket>, matched: bool) {
+        let Some(ticket) = ticket else { return };
+        self.effects.mail(usize::from(ticket.origin), Mail::Settled { ticket, matched });
+    }
+
+    /// Records up to this log position are on stable storage.
+    pub fn on_durable(&mut self, lsn: u64) {
+        self.durable = self.durable.max(lsn);
+        while self.held.front().is_some_and(|(lsn, _)| *lsn <= self.durable) {
+            let Some((_, held)) = self.held.pop_front() else { return };
+            match held {
+                Held::Ack(key) => self.release_acks(key),
+                Held::Settle(to, ticket, matched) => {
+                    self.effects.mail(to, Mail::Settled { ticket, matched });
+                }
+                Held::Pubrel(key, epoch, id) => self.send_pubrel(key, epoch, id),
+                Held::Output(conn) => self.clients.mark(conn),
+            }
+        }
+    }
+
+    /// Fires what is due.
+    pub fn tick(&mut self, now: Millis) {
+        let mut due = std::mem::take(&mut self.expired);
+        self.timers.expire(now, &mut due);
+        for timer in due.drain(..) {
+            match timer {
+                Timer::ConnectDeadline(conn) => self.connect_deadline(conn),
+                Timer::KeepAlive(conn) => self.keep_alive(conn, now),
+                Timer::Will(key, epoch) => self.will_due(key, epoch, now),
+                Timer::SessionExpiry(key, epoch) => self.session_due(key, epoch, now),
+                Timer::Sys => self.sys_due(now),
+            }
+        }
+        self.expired = due;
+    }
+
+    /// When [`Shard::tick`] wants to be called next. May be early, never late.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.timers.next_deadline()
+    }
+
+    /// Says good-bye to every client; nothing new is accepted from now on.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        for conn in self.clients.connection_ids() {
+            self.say_goodbye(conn, Reason::ServerShuttingDown);
+        }
+    }
+
+    /// The shard on which a client with this identifier lives.
+    pub fn home_of(&self, client_id: &str) -> usize {
+        self.home.of(client_id)
+    }
+
+    /// Version that packets of this connection are decoded with.
+    pub fn version_of(&self, conn: ConnId) -> Version {
+        self.clients.connection(conn).map_or(Version::V311, |connection| connection.link.version)
+    }
+
+    /// Moves all effects to `into`, in order.
+    pub fn take_effects(&mut self, into: &mut Vec<Effect>) {
+        into.append(&mut self.effects.list);
+    }
+
+    /// Moves the connections whose output grew to `into`.
+    pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+        self.clients.take_dirty(into);
+    }
+
+    /// Takes the output of a connection for one send; `spare` becomes its next buffer. `None` if
+    /// there is nothing to send, or nothing that may be sent yet. When the send is over the driver
+    /// says [`Input::Drained`].
+    pub fn take_output(&mut self, conn: ConnId, spare: &mut Vec<u8>) -> Option<Outgoing> {
+        let durable = self.durable;
+        let connection = self.clients.connection_mut(conn)?;
+        if connection.link.output.is_empty() || connection.held_until > durable {
+            return None;
+        }
+        connection.link.unsent_bytes = connection.link.output.total_bytes();
+        let (bytes, shared) = connection.link.output.take(std::mem::take(spare));
+        Some(Outgoing { bytes, shared })
+    }
+
+    /// Output of this connection waits, now or for a log position.
+    pub fn has_output(&self, conn: ConnId) -> bool {
+        self.clients.connection(conn).is_some_and(|connection| !connection.link.output.is_empty())
+    }
+
+    /// What this shard counted since its start.
+    pub fn counters(&self) -> &Counters {
+        &self.clients.counters
+    }
+}

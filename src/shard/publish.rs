@@ -1,0 +1,331 @@
+//! PUBLISH of a client and the acknowledgements of both directions (MQTT 5.0 §3.3 to §3.7, §4.3).
+
+use super::effects::{Effect, Flow};
+use super::fanout::NO_TICKET;
+use super::mail::{Ticket, Waiter};
+use super::slots::Key;
+use super::{Held, Shard};
+use crate::access::{Action, Verdict, authorise};
+use crate::codec::{Ack, AckKind, PacketId, Publish, Qos, Reason, Version};
+use crate::session::{Acked, DropCause, PendingAck, Publication, Received};
+use crate::store::Record;
+use crate::topic::TopicName;
+use shards::{ConnId, Millis};
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+/// Acknowledgements of one client that may wait for other shards or the log; above it the client is
+/// not read until half of them are gone.
+const ACKS_WAITING_MAX: usize = 4096;
+
+impl Shard {
+    /// One PUBLISH, from packet to acknowledgement.
+    pub(super) fn publish(&mut self, conn: ConnId, key: Key, publish: &Publish<'_>, now: Millis) {
+        self.clients.counters.publish_received += 1;
+        self.clients.counters.publish_received_bytes += publish.payload.len() as u64;
+        // The alias is resolved before anything else, because all rules speak of topic names.
+        let aliased;
+        let text = match publish.topic_alias {
+            None => publish.topic,
+            Some(alias) => match self.resolve_alias(conn, alias, publish.topic) {
+                Ok(topic) => {
+                    aliased = topic;
+                    &aliased
+                }
+                Err(reason) => return self.end_connection(conn, reason, now),
+            },
+        };
+        let topic = match TopicName::parse(text) {
+            Ok(topic) if self.topic_within_limits(topic) => topic,
+            // [MQTT-3.3.2-2]
+            Ok(_) | Err(_) => return self.end_connection(conn, Reason::TopicNameInvalid, now),
+        };
+        if publish.properties.subscription_identifier().is_some() {
+            // [MQTT-3.3.4-6]
+            return self.end_connection(conn, Reason::ProtocolError, now);
+        }
+        if publish.retain && !self.settings.retain_available {
+            // [MQTT-3.2.2-14]
+            return self.end_connection(conn, Reason::RetainNotSupported, now);
+        }
+        match publish.packet_id {
+            None => match self.verdict(publish, topic) {
+                Ok(()) => {
+                    self.forward(key, publish, topic, NO_TICKET, now);
+                }
+                // A QoS 0 message has no acknowledgement to carry the refusal, and a client that
+                // lies about its payload is told by the end of the connection.
+                Err(Reason::PayloadFormatInvalid) => {
+                    self.end_connection(conn, Reason::PayloadFormatInvalid, now);
+                }
+                Err(_) => self.clients.counters.drop(DropCause::Denied),
+            },
+            Some(id) => self.publish_acknowledged(conn, key, (publish, topic, id), now),
+        }
+    }
+
+    fn publish_acknowledged(
+        &mut self,
+        conn: ConnId,
+        key: Key,
+        packet: (&Publish<'_>, TopicName<'_>, PacketId),
+        now: Millis,
+    ) {
+        let (publish, topic, id) = packet;
+        let version = self.version_of(conn);
+        let maximum = (version == Version::V5).then_some(self.settings.receive_maximum);
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let inbound = session.inbound.get_or_insert_default();
+        let next = inbound.next_key();
+        let kind = ack_kind(publish.qos);
+        match inbound.receive(publish.qos, id, maximum) {
+            Received::New => {}
+            // [MQTT-4.3.3-10]
+            Received::Duplicate => return self.clients.ack(conn, kind, id, Reason::Success),
+            Received::DuplicatePending => return,
+            // [MQTT-3.3.4-7]
+            Received::TooMany => {
+                return self.end_connection(conn, Reason::ReceiveMaximumExceeded, now);
+            }
+        }
+        let mut ack = PendingAck {
+            kind,
+            id,
+            waits: 0,
+            lsn: 0,
+            reason: self.verdict(publish, topic).err().unwrap_or(Reason::Success),
+            matched: false,
+            silent: false,
+        };
+        if ack.reason == Reason::Success {
+            let waiter = Waiter::Ack { session: key, key: next };
+            let ticket = Ticket { origin: self.place.origin(), waiter };
+            let fanned = self.forward(key, publish, topic, Some(ticket), now);
+            (ack.matched, ack.waits) = (fanned.matched, fanned.waits);
+            ack.lsn = fanned.lsn;
+        } else {
+            self.clients.counters.drop(DropCause::Denied);
+            if version != Version::V5 {
+                // 3.x acknowledgements can't refuse, so the connection ends (3.1.1 §3.3.5).
+                return self.end_connection(conn, ack.reason, now);
+            }
+            // [MQTT-4.3.3-9] A refused identifier is free at once.
+            if let Some(session) = self.clients.sessions.get_mut(key)
+                && let Some(inbound) = session.inbound.as_deref_mut()
+            {
+                inbound.release(id);
+            }
+        }
+        self.acknowledge(conn, key, ack);
+    }
+
+    /// Writes an acknowledgement now, or puts it in the queue of those that wait.
+    fn acknowledge(&mut self, conn: ConnId, key: Key, ack: PendingAck) {
+        let durable = self.durable;
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let Some(inbound) = session.inbound.as_deref_mut() else { return };
+        if ack.waits == 0 && ack.lsn <= durable && inbound.is_clear() {
+            let (kind, id, reason) = (ack.kind, ack.id, ack.final_reason());
+            return self.clients.ack(conn, kind, id, reason);
+        }
+        if ack.lsn > durable {
+            self.held.push_back((ack.lsn, Held::Ack(key)));
+        }
+        inbound.push(ack);
+        if inbound.waiting() > ACKS_WAITING_MAX
+            && let Some(connection) = self.clients.connection_mut(conn)
+            && !connection.paused
+        {
+            connection.paused = true;
+            self.effects.list.push(Effect::Flow(conn, Flow::Pause));
+        }
+    }
+
+    /// Writes what waits no longer, and reads on if reading had stopped.
+    pub(super) fn release_acks(&mut self, key: Key) {
+        let waiting = self.clients.flush_acks(key, self.durable);
+        let conn = self.clients.sessions.get(key).and_then(|session| session.connection);
+        if waiting <= ACKS_WAITING_MAX / 2
+            && let Some(conn) = conn
+            && let Some(connection) = self.clients.connection_mut(conn)
+            && connection.paused
+        {
+            connection.paused = false;
+            self.effects.list.push(Effect::Flow(conn, Flow::Resume));
+        }
+    }
+
+    /// May this message go on?
+    fn verdict(&self, publish: &Publish<'_>, topic: TopicName<'_>) -> Result<(), Reason> {
+        if authorise(Action::Publish, topic) == Verdict::Deny {
+            return Err(Reason::NotAuthorized);
+        }
+        let unchecked = !self.settings.payload_format_check || publish.properties.is_empty();
+        if !unchecked
+            && publish.properties.payload_format_indicator() == Some(1)
+            && std::str::from_utf8(publish.payload).is_err()
+        {
+            return Err(Reason::PayloadFormatInvalid);
+        }
+        Ok(())
+    }
+
+    /// Hands the message to everybody who wants it.
+    fn forward(
+        &mut self,
+        key: Key,
+        publish: &Publish<'_>,
+        topic: TopicName<'_>,
+        ticket: Option<Ticket>,
+        now: Millis,
+    ) -> Forwarded {
+        let Some(session) = self.clients.sessions.get(key) else { return Forwarded::default() };
+        let publisher = session.client_id.clone();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let expires_at =
+            publish.message_expiry_s.map(|expiry_s| Millis(now.0 + u64::from(expiry_s) * 1000));
+        let publication = Publication {
+            topic,
+            payload: publish.payload,
+            forwarded: publish.properties.forwarded(&mut scratch),
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_at,
+            publisher: &publisher,
+            owned: OnceCell::new(),
+        };
+        let lsn = match (publish.qos, publish.packet_id) {
+            // Message and identifier in one record: neither may survive without the other.
+            (Qos::ExactlyOnce, Some(id)) => self.record(key, || Record::Received {
+                client: publisher.clone(),
+                id,
+                message: Arc::clone(publication.owned()),
+            }),
+            _ => 0,
+        };
+        let fanned = self.fan_out(&publication, ticket, now);
+        let lsn = lsn.max(fanned.lsn);
+        scratch.clear();
+        self.scratch = scratch;
+        Forwarded { matched: fanned.matched, waits: fanned.waits, lsn }
+    }
+
+    /// Topic of a PUBLISH with alias (MQTT 5.0 §3.3.2.3.4).
+    fn resolve_alias(
+        &mut self,
+        conn: ConnId,
+        alias: std::num::NonZeroU16,
+        topic: &str,
+    ) -> Result<Arc<str>, Reason> {
+        // [MQTT-3.3.2-9]
+        if alias.get() > self.settings.topic_alias_maximum {
+            return Err(Reason::TopicAliasInvalid);
+        }
+        let connection = self.clients.connection_mut(conn).ok_or(Reason::UnspecifiedError)?;
+        let aliases = connection.aliases.get_or_insert_default();
+        if !topic.is_empty() {
+            TopicName::parse(topic).map_err(|_| Reason::TopicNameInvalid)?;
+            aliases.define(alias, topic);
+        }
+        // An alias that was never defined stands for no topic at all (§3.3.2.1).
+        aliases.topic(alias).ok_or(Reason::ProtocolError)
+    }
+
+    /// Levels and bytes of a topic name are within the settings.
+    pub(super) fn topic_within_limits(&self, topic: TopicName<'_>) -> bool {
+        let text = topic.as_str();
+        let levels_max = self.settings.topic_levels_max;
+        // A name of n levels has at least n - 1 bytes, so short names need no count.
+        text.len() <= self.settings.topic_bytes_max
+            && (text.len() < levels_max
+                || text.bytes().filter(|byte| *byte == b'/').count() < levels_max)
+    }
+
+    pub(super) fn puback(&mut self, key: Key, ack: &Ack<'_>, now: Millis) {
+        if self.acked(key, AckKind::Puback, ack) == Acked::Done {
+            self.progress(key, now);
+        }
+    }
+
+    pub(super) fn pubrec(&mut self, conn: ConnId, key: Key, ack: &Ack<'_>, now: Millis) {
+        match self.acked(key, AckKind::Pubrec, ack) {
+            Acked::Done => self.progress(key, now),
+            Acked::Release => {
+                let Some(session) = self.clients.sessions.get(key) else { return };
+                let (client, epoch) = (session.client_id.clone(), session.epoch);
+                let id = ack.packet_id;
+                // PUBREL says that PUBLISH will not be repeated, so that has to be durable.
+                let lsn = self.record(key, || Record::Owned { client, id });
+                if lsn > self.durable {
+                    self.held.push_back((lsn, Held::Pubrel(key, epoch, id)));
+                } else {
+                    self.clients.ack(conn, AckKind::Pubrel, id, Reason::Success);
+                }
+            }
+            // MQTT 5.0 §3.6.2.1; in 3.x the client can finish with a plain PUBREL.
+            Acked::Unknown if !ack.reason.is_error() => {
+                let reason = Reason::PacketIdentifierNotFound;
+                self.clients.ack(conn, AckKind::Pubrel, ack.packet_id, reason);
+            }
+            Acked::Unknown => {}
+        }
+    }
+
+    pub(super) fn send_pubrel(&mut self, key: Key, epoch: u32, id: PacketId) {
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        // A later connection has been sent its PUBREL by the resume.
+        if session.epoch == epoch
+            && let Some(conn) = session.connection
+        {
+            self.clients.ack(conn, AckKind::Pubrel, id, Reason::Success);
+        }
+    }
+
+    pub(super) fn pubcomp(&mut self, key: Key, ack: &Ack<'_>, now: Millis) {
+        if self.acked(key, AckKind::Pubcomp, ack) == Acked::Done {
+            self.progress(key, now);
+        }
+    }
+
+    fn acked(&mut self, key: Key, kind: AckKind, ack: &Ack<'_>) -> Acked {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return Acked::Unknown };
+        let acked = session.outbound.acknowledge(kind, ack.packet_id, ack.reason);
+        if acked == Acked::Done && self.settings.recording {
+            let (client, id) = (session.client_id.clone(), ack.packet_id);
+            self.record(key, || Record::Done { client, id });
+        }
+        acked
+    }
+
+    pub(super) fn pubrel(&mut self, conn: ConnId, key: Key, ack: &Ack<'_>) {
+        let id = ack.packet_id;
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let held = session.inbound.as_deref_mut().is_some_and(|inbound| inbound.release(id));
+        // [MQTT-4.3.3-11] PUBCOMP also for an identifier that is not known (§3.7.2.1).
+        let reason = if held { Reason::Success } else { Reason::PacketIdentifierNotFound };
+        self.clients.ack(conn, AckKind::Pubcomp, id, reason);
+        if held && self.settings.recording {
+            let client = match self.clients.sessions.get(key) {
+                Some(session) => session.client_id.clone(),
+                None => return,
+            };
+            self.record(key, || Record::Released { client, id });
+            self.hold_output(conn);
+        }
+    }
+}
+
+/// What became of a message that was handed on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Forwarded {
+    matched: bool,
+    waits: u32,
+    lsn: u64,
+}
+
+fn ack_kind(qos: Qos) -> AckKind {
+    match qos {
+        Qos::ExactlyOnce => AckKind::Pubrec,
+        Qos::AtMostOnce | Qos::AtLeastOnce => AckKind::Puback,
+    }
+}

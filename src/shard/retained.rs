@@ -1,0 +1,334 @@
+//! Retained messages: each lives on the shard that owns its topic; subscribers ask all owners.
+//!
+//! Promise: after its SUBACK a subscriber gets the retained message of each matching topic, or a
+//! newer one, and never an older one after a newer one. Three things make it so: a shard says
+//! "settled" to new interest only when the retained messages it sent before are stored (the fence);
+//! owners are asked after that; and a topic that was delivered live meanwhile is left out of the
+//! hand-out. The hand-out takes a batch at a time, as the client's window and output have room.
+
+use super::Shard;
+use super::mail::{Mail, Ticket};
+use super::settings::Settings;
+use super::slots::Key;
+use super::subscribe::Wanted;
+use crate::session::{DropCause, Grant, Message, Publication};
+use crate::store::Record;
+use crate::topic::{Filter, RetainedTree, TopicName};
+use ahash::{AHashMap, AHashSet};
+use shards::Millis;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Messages of one batch of a hand-out.
+const BATCH_MESSAGES_MAX: usize = 64;
+/// Entries looked at for one batch: a filter that matches nothing must not stop the shard.
+const BATCH_VISITS_MAX: usize = 4096;
+/// Topics and payloads of one batch; the message that passes it is the last.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Topics remembered as delivered live during one hand-out. Beyond it a subscriber may get an older
+/// retained message after a newer one.
+const LIVE_TOPICS_MAX: usize = 65_536;
+
+/// This shard's part of the retained store, and its clients' hand-outs.
+#[derive(Debug)]
+pub(super) struct Retained {
+    tree: RetainedTree<Arc<Message>>,
+    bytes: usize,
+    /// Retained messages sent to each owner, and confirmed by it.
+    sent: Vec<u64>,
+    stored: Vec<u64>,
+    /// Interest that waits for confirmations: counts to be reached, and whom to tell.
+    fences: VecDeque<(Vec<u64>, Ticket)>,
+    queries: AHashMap<u64, Query>,
+    next_query: u64,
+    messages_max: usize,
+    bytes_max: usize,
+}
+
+/// One hand-out to one session.
+#[derive(Debug)]
+struct Query {
+    session: Key,
+    wanted: Wanted,
+    /// Owner that is asked now, and the one after the last.
+    shard: usize,
+    end: usize,
+    after: Option<Box<str>>,
+    asked: bool,
+    live: AHashSet<Box<str>>,
+}
+
+impl Retained {
+    pub(super) fn new(settings: &Settings, shards: usize) -> Self {
+        Retained {
+            tree: RetainedTree::new(),
+            bytes: 0,
+            sent: vec![0; shards],
+            stored: vec![0; shards],
+            fences: VecDeque::new(),
+            queries: AHashMap::new(),
+            next_query: 0,
+            messages_max: settings.retained_messages_max,
+            bytes_max: settings.retained_bytes_max,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tree.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True if nothing is on its way to an owner; else the ticket is kept until it has arrived.
+    pub(super) fn fence(&mut self, ticket: Ticket) -> bool {
+        let clear = self.sent == self.stored;
+        if !clear {
+            self.fences.push_back((self.sent.clone(), ticket));
+        }
+        clear
+    }
+
+    fn store(&mut self, message: &Arc<Message>) -> Result<(), DropCause> {
+        let topic = TopicName::trusted(message.topic());
+        if message.payload().is_empty() {
+            // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+            if let Some(old) = self.tree.remove(topic) {
+                self.bytes -= old.weight_bytes();
+            }
+            return Ok(());
+        }
+        let old_bytes = self.tree.get(topic).map(|old| old.weight_bytes());
+        let bytes = self.bytes - old_bytes.unwrap_or(0) + message.weight_bytes();
+        let full = old_bytes.is_none() && self.tree.len() >= self.messages_max;
+        if full || bytes > self.bytes_max {
+            return Err(DropCause::RetainedFull);
+        }
+        // [MQTT-3.3.1-5]
+        self.tree.insert(topic, Arc::clone(message));
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// The next messages for a filter after a topic.
+    fn batch(
+        &mut self,
+        filter: &Filter,
+        after: Option<&str>,
+        now: Millis,
+    ) -> (Vec<Arc<Message>>, Option<Box<str>>) {
+        let slice = self.tree.slice(filter, after, BATCH_MESSAGES_MAX, BATCH_VISITS_MAX);
+        let (mut messages, mut expired) = (Vec::new(), Vec::new());
+        let (mut bytes, mut next) = (0, slice.next);
+        for (topic, message) in slice.matches {
+            if bytes >= BATCH_BYTES_MAX {
+                next = messages.last().map(|last: &Arc<Message>| Box::from(last.topic()));
+                break;
+            }
+            if message.is_expired(now) {
+                expired.push(Box::<str>::from(topic));
+                continue;
+            }
+            bytes += message.weight_bytes();
+            messages.push(Arc::clone(message));
+        }
+        for topic in expired {
+            if let Some(old) = self.tree.remove(TopicName::trusted(&topic)) {
+                self.bytes -= old.weight_bytes();
+            }
+        }
+        (messages, next)
+    }
+}
+
+impl Shard {
+    /// Sends a retained message to its owner. Gives the number of letters that will be settled.
+    pub(super) fn retain(
+        &mut self,
+        message: &Publication<'_>,
+        ticket: Option<Ticket>,
+        now: Millis,
+    ) -> u32 {
+        let owner = self.home.of(message.topic.as_str());
+        if owner == self.place.shard {
+            self.store_retained(message.owned(), now);
+            return 0;
+        }
+        if let Some(sent) = self.retained.sent.get_mut(owner) {
+            *sent += 1;
+        }
+        let message = Arc::clone(message.owned());
+        self.effects.mail(owner, Mail::Retain { message, ticket });
+        1
+    }
+
+    /// Stores a retained message here, or deletes it.
+    pub(super) fn store_retained(&mut self, message: &Arc<Message>, _now: Millis) {
+        match self.retained.store(message) {
+            Ok(()) if self.settings.recording => {
+                self.effects.record(Record::Retain { message: Arc::clone(message) });
+            }
+            Ok(()) => {}
+            Err(cause) => self.clients.counters.drop(cause),
+        }
+    }
+
+    /// An owner has stored one of our retained messages.
+    pub(super) fn on_retain_stored(&mut self, from: usize, ticket: Option<Ticket>, now: Millis) {
+        if let Some(stored) = self.retained.stored.get_mut(from) {
+            *stored += 1;
+        }
+        if let Some(ticket) = ticket {
+            // Being retained is no match: that is said by the subscribers alone.
+            self.on_settled(ticket, false, now);
+        }
+        let retained = &mut self.retained;
+        let stored = &retained.stored;
+        let reached = |(counts, _): &(Vec<u64>, Ticket)| {
+            counts.iter().zip(stored).all(|(count, stored)| count <= stored)
+        };
+        let mut open = Vec::new();
+        while retained.fences.front().is_some_and(reached) {
+            open.extend(retained.fences.pop_front().map(|(_, ticket)| ticket));
+        }
+        for ticket in open {
+            self.settle(Some(ticket), true);
+        }
+    }
+
+    /// Begins to hand out the retained messages of a new subscription.
+    pub(super) fn start_query(&mut self, key: Key, wanted: Wanted, now: Millis) {
+        let all = 0..self.place.shards;
+        let owner = self.home.of(wanted.filter.path());
+        let asked = if wanted.filter.has_wildcard() { all } else { owner..owner + 1 };
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        session.queries += 1;
+        let number = self.retained.next_query;
+        self.retained.next_query += 1;
+        let query = Query {
+            session: key,
+            wanted,
+            shard: asked.start,
+            end: asked.end,
+            after: None,
+            asked: false,
+            live: AHashSet::new(),
+        };
+        self.retained.queries.insert(number, query);
+        self.drive_query(number, now);
+    }
+
+    /// Goes on with all hand-outs of a session that got room.
+    pub(super) fn drive_queries(&mut self, key: Key, now: Millis) {
+        let queries = self.retained.queries.iter();
+        let numbers: Vec<u64> =
+            queries.filter(|(_, query)| query.session == key).map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.drive_query(number, now);
+        }
+    }
+
+    /// Asks the next owner, if the client has room for a batch.
+    fn drive_query(&mut self, number: u64, now: Millis) {
+        let here = self.place.shard;
+        loop {
+            let Some(query) = self.retained.queries.get_mut(&number) else { return };
+            if query.shard == query.end || self.clients.sessions.get(query.session).is_none() {
+                return self.end_query(number);
+            }
+            if query.asked || !self.clients.has_batch_room(query.session, BATCH_BYTES_MAX) {
+                return;
+            }
+            let (filter, after) = (query.wanted.filter.clone(), query.after.clone());
+            if query.shard == here && !filter.has_wildcard() {
+                let (messages, next) = self.retained.batch(&filter, after.as_deref(), now);
+                self.hand_out(number, &messages, next, now);
+                continue;
+            }
+            // An owner is asked by letter even if it is this shard: between two batches the other
+            // clients have their turn.
+            query.asked = true;
+            let owner = query.shard;
+            return self.effects.mail(owner, Mail::RetainedQuery { query: number, filter, after });
+        }
+    }
+
+    fn end_query(&mut self, number: u64) {
+        let Some(query) = self.retained.queries.remove(&number) else { return };
+        if let Some(session) = self.clients.sessions.get_mut(query.session) {
+            session.queries -= 1;
+        }
+    }
+
+    pub(super) fn answer_query(
+        &mut self,
+        from: usize,
+        query: u64,
+        filter: &Filter,
+        after: Option<&str>,
+        now: Millis,
+    ) {
+        let (messages, next) = self.retained.batch(filter, after, now);
+        self.effects.mail(from, Mail::RetainedBatch { query, messages, next });
+    }
+
+    pub(super) fn on_batch(
+        &mut self,
+        number: u64,
+        messages: &[Arc<Message>],
+        next: Option<Box<str>>,
+        now: Millis,
+    ) {
+        self.hand_out(number, messages, next, now);
+        self.drive_query(number, now);
+    }
+
+    /// Delivers one batch, as far as the client can take it, and remembers where to go on.
+    fn hand_out(
+        &mut self,
+        number: u64,
+        messages: &[Arc<Message>],
+        next: Option<Box<str>>,
+        now: Millis,
+    ) {
+        for message in messages {
+            let Some(query) = self.retained.queries.get_mut(&number) else { return };
+            let (key, qos) = (query.session, query.wanted.qos);
+            if !self.clients.can_take(key, qos.min(message.qos()), message.weight_bytes()) {
+                query.asked = false;
+                return;
+            }
+            query.after = Some(Box::from(message.topic()));
+            if query.live.contains(message.topic()) {
+                continue;
+            }
+            let identifiers = query.wanted.identifier;
+            let identifiers = identifiers.as_slice();
+            // A retained message handed out to a new subscription has RETAIN set (§3.3.1.3).
+            let grant = Grant { qos, retain: true, identifiers, share: None };
+            self.clients.layouts.reset();
+            self.clients.deliver(key.index, &message.publication(), grant, now);
+        }
+        if let Some(query) = self.retained.queries.get_mut(&number) {
+            query.asked = false;
+            query.shard += usize::from(next.is_none());
+            query.after = next;
+        }
+    }
+
+    /// A live message goes to a session: its retained predecessor must not follow it.
+    pub(super) fn note_live(&mut self, client: u32, topic: TopicName<'_>) {
+        if self.clients.sessions.at(client).is_none_or(|session| session.queries == 0) {
+            return;
+        }
+        for query in self.retained.queries.values_mut() {
+            if query.session.index == client
+                && query.wanted.filter.matches(topic)
+                && query.live.len() < LIVE_TOPICS_MAX
+            {
+                query.live.insert(Box::from(topic.as_str()));
+            }
+        }
+    }
+}

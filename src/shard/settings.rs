@@ -1,0 +1,116 @@
+//! What a shard is told at its start; never changed while it runs.
+
+use crate::session::Limits;
+
+/// Most shards of one broker; interest in a topic is one bit for each.
+pub const SHARDS_MAX: usize = 128;
+
+/// Where one shard stands among all.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Index of this shard.
+    pub shard: usize,
+    /// Number of shards, 1 to [`SHARDS_MAX`].
+    pub shards: usize,
+}
+
+impl Place {
+    /// This shard as the origin of tickets.
+    pub(super) fn origin(self) -> u16 {
+        u16::try_from(self.shard).unwrap_or(u16::MAX)
+    }
+
+    /// All other shards.
+    pub(super) fn others(self) -> impl Iterator<Item = usize> {
+        (0..self.shards).filter(move |shard| *shard != self.shard)
+    }
+}
+
+/// Settings that are the same for all shards. Limits are checked by `config`.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the settings file")]
+pub struct Settings {
+    /// Secret key of the hash that gives clients and topics their home.
+    pub hash_key: (u64, u64),
+    /// Secret seed of assigned client identifiers.
+    pub id_seed: u64,
+    /// Largest packet that is accepted; announced to 5.0 clients.
+    pub packet_bytes_max: u32,
+    /// Longest client identifier.
+    pub client_id_bytes_max: usize,
+    /// Clients without identifier are given one.
+    pub allow_empty_client_id: bool,
+    /// Most levels of a topic or filter.
+    pub topic_levels_max: usize,
+    /// Longest topic or filter.
+    pub topic_bytes_max: usize,
+    /// Most subscriptions of one session; further ones are answered with 0x97.
+    pub subscriptions_per_session_max: usize,
+    /// Most sessions per shard; further clients are refused with 0x97.
+    pub sessions_max: usize,
+    /// Queue of one session.
+    pub queue: Limits,
+    /// Most messages in flight towards one client, whatever it allows.
+    pub inflight_max: u16,
+    /// Receive Maximum announced to clients.
+    pub receive_maximum: u16,
+    /// Topic Alias Maximum announced to clients.
+    pub topic_alias_maximum: u16,
+    /// Most aliases used towards one client.
+    pub topic_alias_out_maximum: u16,
+    /// Longest session expiry interval granted.
+    pub session_expiry_s_max: u32,
+    /// Longest keep-alive granted; 0 asks for none and is raised to this if it is not 65,535.
+    pub keep_alive_s_max: u16,
+    /// Retained messages per shard.
+    pub retained_messages_max: usize,
+    /// Their topics and payloads per shard.
+    pub retained_bytes_max: usize,
+    /// Unsent output of one connection above which `QoS` 0 is dropped.
+    pub output_bytes_max: usize,
+    /// Check payloads that claim to be UTF-8.
+    pub payload_format_check: bool,
+    /// Retained messages are supported.
+    pub retain_available: bool,
+    /// Seconds between two `$SYS` publications; 0 = none.
+    pub sys_interval_s: u32,
+    /// `$SYS/broker/version` begins like Mosquitto's, for tools that parse it.
+    pub sys_version_mosquitto: bool,
+    /// Emit records and hold acknowledgements until they are durable.
+    pub recording: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            hash_key: (0, 0),
+            id_seed: 0,
+            packet_bytes_max: 16 * 1024 * 1024,
+            client_id_bytes_max: 256,
+            allow_empty_client_id: true,
+            topic_levels_max: 128,
+            topic_bytes_max: 65_535,
+            subscriptions_per_session_max: 1000,
+            sessions_max: 1_000_000,
+            queue: Limits {
+                queue_messages_max: 1000,
+                queue_bytes_max: 16 * 1024 * 1024,
+                queue_qos0: false,
+            },
+            inflight_max: 100,
+            receive_maximum: 100,
+            topic_alias_maximum: 32,
+            topic_alias_out_maximum: 32,
+            session_expiry_s_max: u32::MAX,
+            keep_alive_s_max: u16::MAX,
+            retained_messages_max: 1_000_000,
+            retained_bytes_max: 1 << 30,
+            output_bytes_max: 4 << 20,
+            payload_format_check: false,
+            retain_available: true,
+            sys_interval_s: 10,
+            sys_version_mosquitto: false,
+            recording: false,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Shared subscriptions (MQTT 5.0 §4.8.2): one member of a group gets the message.
+//!
+//! The publishing shard picks a shard, in turn by the members that have a connection there; that
+//! shard picks a member, in turn among those with an open window. Without one the message goes on
+//! once to another shard, then to any member that can queue it. A lost member's messages that were
+//! not acknowledged go to others, except `QoS` 2 deliveries that began. [MQTT-4.8.2-4] [MQTT-4.8.2-5]
+
+use super::Shard;
+use super::fanout::NO_TICKET;
+use super::mail::{Mail, Ticket};
+use super::slots::Key;
+use crate::codec::Qos;
+use crate::session::{DropCause, Grant, Message, Publication};
+use crate::topic::{Filter, Match};
+use shards::Millis;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// What became of a message for a group on this shard.
+enum Outcome {
+    Taken,
+    /// No open window here, but this shard has members with connections too.
+    Elsewhere(usize),
+    Nobody,
+}
+
+impl Shard {
+    /// Gives a message to a shared subscription. Says whether a member here takes it, and how many
+    /// letters will be settled.
+    pub(super) fn give_share(
+        &mut self,
+        share: u32,
+        message: &Publication<'_>,
+        ticket: Option<Ticket>,
+        now: Millis,
+    ) -> (bool, u32) {
+        let Some((chosen, filter)) = self.routes.choose(share) else { return (false, 0) };
+        let (to, last_hop) = if chosen == self.place.shard {
+            match self.give_member(&filter, message, false, now) {
+                Outcome::Taken => return (true, 0),
+                Outcome::Nobody => return (false, 0),
+                Outcome::Elsewhere(other) => (other, true),
+            }
+        } else {
+            (chosen, false)
+        };
+        let message = Arc::clone(message.owned());
+        self.effects.mail(to, Mail::ForwardShared { filter, message, ticket, last_hop });
+        (false, 1)
+    }
+
+    /// Another shard has chosen this one.
+    pub(super) fn on_forward_shared(
+        &mut self,
+        filter: &Filter,
+        message: &Arc<Message>,
+        ticket: Option<Ticket>,
+        last_hop: bool,
+        now: Millis,
+    ) {
+        let lsn_before = self.effects.lsn;
+        match self.give_member(filter, &message.publication(), last_hop, now) {
+            Outcome::Taken => self.settle_after(lsn_before, ticket, true),
+            Outcome::Nobody => self.settle(ticket, false),
+            Outcome::Elsewhere(other) => {
+                let (filter, message) = (filter.clone(), Arc::clone(message));
+                let mail = Mail::ForwardShared { filter, message, ticket, last_hop: true };
+                self.effects.mail(other, mail);
+            }
+        }
+    }
+
+    /// Gives a message to one member on this shard.
+    fn give_member(
+        &mut self,
+        filter: &Filter,
+        message: &Publication<'_>,
+        last_hop: bool,
+        now: Millis,
+    ) -> Outcome {
+        if let Some(member) =
+            self.next_member(filter, |shard, member| shard.clients.has_open_window(member.client))
+        {
+            self.give_chosen(filter, member, message, now);
+            return Outcome::Taken;
+        }
+        if !last_hop && let Some(other) = self.routes.other_online(filter, self.place.shard) {
+            return Outcome::Elsewhere(other);
+        }
+        let bytes = message.weight_bytes();
+        let chosen = self
+            .next_member(filter, |shard, m| shard.clients.can_queue(m.client, bytes, true))
+            .or_else(|| {
+                self.next_member(filter, |shard, m| shard.clients.can_queue(m.client, bytes, false))
+            })
+            .filter(|member| message.qos.min(member.options.qos) != Qos::AtMostOnce);
+        let Some(member) = chosen else {
+            self.clients.counters.drop(DropCause::NoMember);
+            return Outcome::Nobody;
+        };
+        self.give_chosen(filter, member, message, now);
+        Outcome::Taken
+    }
+
+    /// The next member in turn that is fit.
+    fn next_member(
+        &mut self,
+        filter: &Filter,
+        fit: impl Fn(&Shard, &Match) -> bool,
+    ) -> Option<Match> {
+        let id = self.subscriptions.group_of(filter)?;
+        let count = self.subscriptions.group(id)?.members().len();
+        for _ in 0..count {
+            let member = self.subscriptions.group_mut(id)?.advance();
+            if fit(self, &member) {
+                return Some(member);
+            }
+        }
+        None
+    }
+
+    fn give_chosen(
+        &mut self,
+        filter: &Filter,
+        member: Match,
+        message: &Publication<'_>,
+        now: Millis,
+    ) {
+        let identifier = member.identifier.map(NonZeroU32::get);
+        let grant = Grant {
+            // [MQTT-4.8.2-3]
+            qos: member.options.qos,
+            retain: message.retain && member.options.retain_as_published,
+            identifiers: identifier.as_slice(),
+            share: Some(filter),
+        };
+        self.clients.layouts.reset();
+        self.deliver_to(member.client, message, grant, now);
+    }
+
+    /// A session with shared subscriptions got or lost its connection.
+    pub(super) fn members_online(&mut self, key: Key, online: bool) {
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        if !session.filters.iter().any(|filter| filter.share().is_some()) {
+            return;
+        }
+        let shared = session.filters.iter().filter(|filter| filter.share().is_some());
+        for filter in shared.cloned().collect::<Vec<_>>() {
+            let (before, total) = self.routes.members(&filter, self.place.shard);
+            let after = if online { before + 1 } else { before.saturating_sub(1) };
+            self.tell_members(&filter, after, total, NO_TICKET);
+        }
+    }
+
+    /// Makes this shard's member count known to all shards. Gives the number of letters sent.
+    pub(super) fn tell_members(
+        &mut self,
+        filter: &Filter,
+        online: u32,
+        total: u32,
+        ticket: Option<Ticket>,
+    ) -> u32 {
+        self.routes.set_members(filter, self.place.shard, online, total);
+        let mut letters = 0;
+        for shard in self.place.others() {
+            let filter = filter.clone();
+            self.effects.mail(shard, Mail::Members { filter, online, total, ticket });
+            letters += 1;
+        }
+        letters
+    }
+
+    /// Gives the messages that a session without connection holds for its groups to other members.
+    pub(super) fn hand_on_shared(&mut self, key: Key, now: Millis) {
+        let routes = &self.routes;
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let ending = session.filters.is_empty();
+        let taken = session.outbound.take_shared(|filter| {
+            // Members that are away too are no better place, unless this one is going for good.
+            if ending { routes.share_of(filter).is_some() } else { routes.any_online(filter) }
+        });
+        for (filter, message) in taken {
+            match self.routes.share_of(&filter) {
+                Some(share) => {
+                    self.give_share(share, &message.publication(), NO_TICKET, now);
+                }
+                None => self.clients.counters.drop(DropCause::NoMember),
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Slots with generations: an index that was reused is not mistaken for its former owner.
+
+/// Names one entry of [`Slots`] for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Place.
+    pub index: u32,
+    /// Number of the owner of that place.
+    pub generation: u32,
+}
+
+/// A growing array with free places.
+#[derive(Debug)]
+pub(super) struct Slots<T> {
+    entries: Vec<(u32, Option<T>)>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Slots { entries: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slots<T> {
+    /// Puts a value in a free place. O(1).
+    ///
+    /// # Panics
+    /// With 2³² entries, which no limit allows.
+    pub(super) fn insert(&mut self, value: T) -> Key {
+        if let Some(index) = self.free.pop()
+            && let Some((generation, entry)) = self.entries.get_mut(index as usize)
+        {
+            *entry = Some(value);
+            return Key { index, generation: *generation };
+        }
+        let index = u32::try_from(self.entries.len()).expect("sessions_max is below 2^32");
+        self.entries.push((0, Some(value)));
+        Key { index, generation: 0 }
+    }
+
+    /// Takes a value out; its key is dead from now on.
+    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
+        let (generation, entry) = self.entries.get_mut(key.index as usize)?;
+        if *generation != key.generation {
+            return None;
+        }
+        let value = entry.take()?;
+        *generation = generation.wrapping_add(1);
+        self.free.push(key.index);
+        Some(value)
+    }
+
+    /// The value of a live key.
+    pub(super) fn get(&self, key: Key) -> Option<&T> {
+        let (generation, entry) = self.entries.get(key.index as usize)?;
+        entry.as_ref().filter(|_| *generation == key.generation)
+    }
+
+    /// The value of a live key, to change.
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let (generation, entry) = self.entries.get_mut(key.index as usize)?;
+        entry.as_mut().filter(|_| *generation == key.generation)
+    }
+
+    /// The value at a place, for owners of an index who know that it is live.
+    pub(super) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.entries.get_mut(index as usize)?.1.as_mut()
+    }
+
+    /// The value at a place.
+    pub(super) fn at(&self, index: u32) -> Option<&T> {
+        self.entries.get(index as usize)?.1.as_ref()
+    }
+
+    /// The key of the live entry at a place.
+    pub(super) fn key_at(&self, index: u32) -> Option<Key> {
+        let (generation, entry) = self.entries.get(index as usize)?;
+        entry.as_ref().map(|_| Key { index, generation: *generation })
+    }
+
+    /// Live entries.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// All live entries.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().filter_map(|(_, entry)| entry.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_key_does_not_reach_the_next_owner() {
+        let mut slots = Slots::default();
+        let first = slots.insert("a");
+        assert_eq!(slots.remove(first), Some("a"));
+        let second = slots.insert("b");
+        assert_eq!(second.index, first.index);
+        assert_eq!(slots.get(first), None);
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.get(second), Some(&"b"));
+        assert_eq!(slots.len(), 1);
+    }
+}

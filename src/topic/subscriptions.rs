@@ -1,0 +1,226 @@
+//! Who gets what: one shard's subscriptions.
+
+use std::num::NonZeroU32;
+use std::rc::Rc;
+
+use super::ClientIndex;
+use super::filter::Filter;
+use super::front::FrontCache;
+use super::groups::{Group, GroupId, Groups};
+use super::members::{Match, Members};
+use super::name::TopicName;
+use super::tree::FilterTree;
+use crate::codec::SubscribeOptions;
+
+/// Topics in the front cache: half of what fits in 2^15 buckets, so its table grows no further.
+const FRONT_TOPICS_MAX: usize = 14_336;
+
+/// Matches held by the front cache in all, 12 bytes each.
+const FRONT_MATCHES_MAX: usize = 1 << 20;
+
+/// The subscriptions of one shard's clients, searched by topic.
+///
+/// A filter may have many clients and a client many filters; a client has a filter at most once.
+#[derive(Debug)]
+pub struct Subscriptions {
+    tree: FilterTree<Subscribers>,
+    groups: Groups,
+    front: FrontCache<Matches>,
+    /// What topics without subscribers share.
+    nothing: Rc<Matches>,
+    direct_count: usize,
+}
+
+/// Those who subscribed to one filter path.
+#[derive(Debug, Default)]
+struct Subscribers {
+    direct: Members,
+    /// Ascending; `None` instead of an empty list, because few paths have groups.
+    #[expect(
+        clippy::box_collection,
+        reason = "8 bytes instead of 24 in each of a million filters"
+    )]
+    groups: Option<Box<Vec<GroupId>>>,
+}
+
+/// All subscriptions that match a topic.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Matches {
+    /// Ascending by client. A client with overlapping subscriptions is there several times.
+    pub direct: Vec<Match>,
+    /// Shared subscriptions, ascending; each has members.
+    pub groups: Vec<GroupId>,
+}
+
+/// What a subscribe changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    /// The client did not have this filter; otherwise its options were replaced. [MQTT-3.8.4-3]
+    pub was_new: bool,
+    /// The filter, or share group, had no subscriber in this shard.
+    pub first: bool,
+}
+
+/// What an unsubscribe changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsubscribed {
+    /// The filter, or share group, has no subscriber in this shard any more.
+    pub last: bool,
+}
+
+impl Subscriptions {
+    /// No subscriptions.
+    pub fn new() -> Self {
+        Subscriptions {
+            tree: FilterTree::new(),
+            groups: Groups::new(),
+            front: FrontCache::new(FRONT_TOPICS_MAX, FRONT_MATCHES_MAX),
+            nothing: Rc::default(),
+            direct_count: 0,
+        }
+    }
+
+    /// Number of subscriptions that are not shared.
+    pub const fn len(&self) -> usize {
+        self.direct_count
+    }
+
+    /// Is there no subscription, shared or not.
+    pub const fn is_empty(&self) -> bool {
+        self.direct_count == 0 && self.shared_len() == 0
+    }
+
+    /// Number of shared subscriptions: members of all groups.
+    pub const fn shared_len(&self) -> usize {
+        self.groups.members_count()
+    }
+
+    /// Adds a client's subscription, or replaces the one with the same filter. [MQTT-3.8.4-3]
+    ///
+    /// O(levels), and O(log n) in the clients of the filter; O(n) in the members of a group.
+    pub fn subscribe(
+        &mut self,
+        filter: &Filter,
+        client: ClientIndex,
+        options: SubscribeOptions,
+        identifier: Option<NonZeroU32>,
+    ) -> Subscribed {
+        let new = Match { client, options, identifier };
+        if filter.share().is_some() {
+            return self.join(filter, new);
+        }
+        let members = &mut self.tree.entry(filter.path()).direct;
+        let first = members.len() == 0;
+        let before = members.insert(new);
+        self.direct_count += usize::from(before.is_none());
+        if before != Some(new) {
+            self.front.invalidate(filter.path());
+        }
+        Subscribed { was_new: before.is_none(), first }
+    }
+
+    /// Removes a client's subscription; `None` if it had none. [MQTT-3.10.4-1]
+    pub fn unsubscribe(&mut self, filter: &Filter, client: ClientIndex) -> Option<Unsubscribed> {
+        if filter.share().is_some() {
+            return self.leave(filter, client);
+        }
+        let subscribers = self.tree.get_mut(filter.path())?;
+        subscribers.direct.remove(client)?;
+        let last = subscribers.direct.len() == 0;
+        if last {
+            self.remove_if_empty(filter.path());
+        }
+        self.direct_count -= 1;
+        self.front.invalidate(filter.path());
+        Some(Unsubscribed { last })
+    }
+
+    /// All subscriptions that match a topic.
+    ///
+    /// For a topic seen lately one hash and no allocation; otherwise the trie is searched and the
+    /// matches are copied. Ask again after any change: the returned list is never updated.
+    pub fn matches(&mut self, topic: TopicName<'_>) -> Rc<Matches> {
+        if let Some(matches) = self.front.get(topic) {
+            return matches;
+        }
+        let matches = self.search(topic);
+        let weight = matches.direct.len() + matches.groups.len();
+        let matches = if weight == 0 { Rc::clone(&self.nothing) } else { Rc::new(matches) };
+        self.front.insert(topic, Rc::clone(&matches), weight);
+        matches
+    }
+
+    /// A share group, as long as it has members.
+    pub fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(id)
+    }
+
+    /// A share group, to move its turn.
+    pub fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.groups.get_mut(id)
+    }
+
+    /// The share group of a filter with share name, if it has members.
+    pub fn group_of(&self, filter: &Filter) -> Option<GroupId> {
+        self.groups.of(filter)
+    }
+
+    fn search(&self, topic: TopicName<'_>) -> Matches {
+        let mut matches = Matches::default();
+        let mut filters = 0;
+        self.tree.for_each_match(topic, |subscribers| {
+            subscribers.direct.append_to(&mut matches.direct);
+            matches.groups.extend(subscribers.groups.iter().flat_map(|ids| ids.iter()));
+            filters += 1;
+        });
+        if filters > 1 {
+            matches.direct.sort_by_key(|m| m.client);
+            matches.groups.sort_unstable();
+        }
+        matches
+    }
+
+    fn join(&mut self, filter: &Filter, new: Match) -> Subscribed {
+        let change = self.groups.join(filter, new);
+        if change.group_changed {
+            let ids = self.tree.entry(filter.path()).groups.get_or_insert_default();
+            let at = ids.partition_point(|id| *id < change.id);
+            ids.insert(at, change.id);
+            self.front.invalidate(filter.path());
+        }
+        Subscribed { was_new: change.before.is_none(), first: change.group_changed }
+    }
+
+    fn leave(&mut self, filter: &Filter, client: ClientIndex) -> Option<Unsubscribed> {
+        let change = self.groups.leave(filter, client)?;
+        if change.group_changed {
+            let subscribers = self.tree.get_mut(filter.path());
+            let slot = &mut subscribers.expect("the path of each group is in the tree").groups;
+            if let Some(ids) = slot {
+                ids.retain(|id| *id != change.id);
+                if ids.is_empty() {
+                    *slot = None;
+                }
+            }
+            self.remove_if_empty(filter.path());
+            self.front.invalidate(filter.path());
+        }
+        Some(Unsubscribed { last: change.group_changed })
+    }
+
+    fn remove_if_empty(&mut self, path: &str) {
+        let is_empty = |s: &Subscribers| s.direct.len() == 0 && s.groups.is_none();
+        if self.tree.get(path).is_some_and(is_empty) {
+            self.tree.remove(path);
+        }
+    }
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,480 @@
+//! N shards, their mail, and clients that speak bytes.
+//!
+//! A script is one command per line:
+//!
+//! ```text
+//! connect NAME v5 [clean|keep] [expiry=S] [rmax=N] [will=TOPIC:PAYLOAD] [delay=S] …
+//! NAME publish TOPIC PAYLOAD [q1|q2] [id=N] [retain] [dup] [expiry=S]
+//! NAME subscribe FILTER [q1|q2] [nl] [rap] [rh=N] [sid=N]
+//! NAME unsubscribe FILTER | puback N | pubrec N | pubrel N | pubcomp N | ping | bye | drop
+//! wait MS
+//! ```
+//!
+//! [`Rig::run`] answers with every packet that clients were sent, one line each, `NAME: packet`.
+
+use culex::codec::{
+    self, Ack, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyList, Publish,
+    Qos, Reason, RetainHandling, Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
+    Version, Will,
+};
+use culex::session::Counters;
+use culex::shard::{Effect, Flow, Input, Mail, Place, Settings, Shard};
+use culex::store::Record;
+use shards::{ConnId, Millis};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Both kinds of protocol that differ in rules.
+pub(crate) const VERSIONS: [&str; 3] = ["v31", "v311", "v5"];
+
+pub(crate) struct Rig {
+    pub shards: Vec<Shard>,
+    mail: VecDeque<(usize, usize, Mail)>,
+    clients: BTreeMap<String, Client>,
+    by_conn: BTreeMap<(usize, u32), String>,
+    pub now: Millis,
+    next_conn: u32,
+    pub records: Vec<Record>,
+    pub positions: Vec<u64>,
+    pub flows: Vec<Flow>,
+    /// Mail stays where it is until [`Rig::deliver_mail`].
+    pub hold_mail: bool,
+    /// Output is not taken: the client does not read.
+    pub unread: Vec<String>,
+    lines: Vec<String>,
+}
+
+struct Client {
+    shard: usize,
+    conn: ConnId,
+    version: Version,
+    open: bool,
+}
+
+impl Rig {
+    pub(crate) fn new(shards: usize) -> Rig {
+        Rig::with(shards, |_| {})
+    }
+
+    pub(crate) fn with(count: usize, adjust: impl Fn(&mut Settings)) -> Rig {
+        let now = Millis(1_000_000);
+        let shards = (0..count)
+            .map(|shard| {
+                let mut settings = Settings { sys_interval_s: 0, ..Settings::default() };
+                adjust(&mut settings);
+                Shard::new(settings, Place { shard, shards: count }, now)
+            })
+            .collect();
+        Rig {
+            shards,
+            mail: VecDeque::new(),
+            clients: BTreeMap::new(),
+            by_conn: BTreeMap::new(),
+            now,
+            next_conn: 0,
+            records: Vec::new(),
+            positions: vec![0; count],
+            flows: Vec::new(),
+            hold_mail: false,
+            unread: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// Runs a script and gives what clients were sent.
+    pub(crate) fn run(&mut self, script: &str) -> String {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            self.command(line);
+        }
+        std::mem::take(&mut self.lines).join("\n")
+    }
+
+    /// Runs a script whose output does not matter.
+    pub(crate) fn quiet(&mut self, script: &str) {
+        self.run(script);
+    }
+
+    /// A client name whose home is `shard`.
+    pub(crate) fn name_on(&self, prefix: &str, shard: usize) -> String {
+        let home = &self.shards[0];
+        (0..).map(|n| format!("{prefix}{n}")).find(|name| home.home_of(name) == shard).unwrap()
+    }
+
+    /// A topic whose retained message lives on `shard`.
+    pub(crate) fn topic_on(&self, shard: usize) -> String {
+        self.name_on("topic", shard)
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let mut all = Counters::default();
+        self.shards.iter().for_each(|shard| all.merge(shard.counters()));
+        all
+    }
+
+    fn command(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["connect", name, ref options @ ..] => self.connect(name, options),
+            ["wait", ms] => self.wait(ms.parse().unwrap()),
+            ["stop"] => self.shards.iter_mut().for_each(Shard::stop),
+            [name, "drop"] => self.drop_connection(name),
+            [name, "raw", hex] => {
+                let bytes: Vec<u8> = (0..hex.len())
+                    .step_by(2)
+                    .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+                    .collect();
+                self.feed(name, &bytes);
+            }
+            [name, command, ref rest @ ..] => self.packet(name, command, rest),
+            _ => panic!("unknown command {line:?}"),
+        }
+        self.settle();
+    }
+
+    fn connect(&mut self, name: &str, options: &[&str]) {
+        let version = match options.first() {
+            Some(&"v31") => Version::V31,
+            Some(&"v311") => Version::V311,
+            Some(&"v5") => Version::V5,
+            other => panic!("no version: {other:?}"),
+        };
+        let options = &options[1..];
+        let id = value(options, "id=").unwrap_or(name);
+        let id = if id == "-" { "" } else { id };
+        let mut properties = PropertyList::new();
+        let mut number = |key: &str, make: &dyn Fn(u32) -> Property<'static>| {
+            if let Some(text) = value(options, key) {
+                properties.push(make(text.parse().unwrap()));
+            }
+        };
+        number("expiry=", &Property::SessionExpiryInterval);
+        number("rmax=", &|n| Property::ReceiveMaximum(n.try_into().unwrap()));
+        number("pmax=", &Property::MaximumPacketSize);
+        number("amax=", &|n| Property::TopicAliasMaximum(n.try_into().unwrap()));
+        let mut will_properties = PropertyList::new();
+        if let Some(delay) = value(options, "delay=") {
+            will_properties.push(Property::WillDelayInterval(delay.parse().unwrap()));
+        }
+        let will = value(options, "will=").map(|text| {
+            let (topic, payload) = text.split_once(':').unwrap();
+            Will {
+                qos: qos(options),
+                retain: options.contains(&"retain"),
+                properties: will_properties.as_properties(),
+                topic,
+                payload: payload.as_bytes(),
+            }
+        });
+        let connect = Connect {
+            version,
+            bridge: false,
+            clean_start: !options.contains(&"keep"),
+            keep_alive_s: value(options, "alive=").map_or(0, |text| text.parse().unwrap()),
+            properties: properties.as_properties(),
+            client_id: id,
+            will,
+            username: None,
+            password: None,
+        };
+        let shard = if id.is_empty() { 0 } else { self.shards[0].home_of(id) };
+        let conn = ConnId::new(self.next_conn, 0);
+        self.next_conn += 1;
+        self.clients.insert(name.into(), Client { shard, conn, version, open: true });
+        self.by_conn.insert((shard, u32::try_from(conn.index()).unwrap()), name.into());
+        let deadline = self.now.after(10_000);
+        self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
+        self.shards[shard].handle(Input::Connect { conn, connect }, self.now);
+    }
+
+    fn packet(&mut self, name: &str, command: &str, rest: &[&str]) {
+        let version = self.clients[name].version;
+        let id = |index: usize| PacketId::new(rest[index].parse().unwrap()).unwrap();
+        let given = value(rest, "id=").and_then(|text| PacketId::new(text.parse().unwrap()));
+        let empty = Properties::default();
+        let ack = |id: PacketId, reason: Reason| Ack { packet_id: id, reason, properties: empty };
+        let reason = |index: usize| {
+            rest.get(index).map_or(Reason::Success, |text| {
+                Reason::from_u8(u8::from_str_radix(&text[2..], 16).unwrap()).unwrap()
+            })
+        };
+        let mut list = PropertyList::new();
+        let packet = match command {
+            "publish" => {
+                let qos = qos(rest);
+                if let Some(expiry) = value(rest, "expiry=") {
+                    list.push(Property::MessageExpiryInterval(expiry.parse().unwrap()));
+                }
+                if let Some(pair) = value(rest, "user=") {
+                    let (key, text) = pair.split_once(':').unwrap();
+                    list.push(Property::UserProperty(key, text));
+                }
+                if let Some(alias) = value(rest, "alias=") {
+                    list.push(Property::TopicAlias(alias.parse().unwrap()));
+                }
+                Packet::Publish(Publish {
+                    dup: rest.contains(&"dup"),
+                    qos,
+                    retain: rest.contains(&"retain"),
+                    topic: if rest[0] == "-" { "" } else { rest[0] },
+                    packet_id: (qos != Qos::AtMostOnce).then(|| given.unwrap()),
+                    properties: list.as_properties(),
+                    topic_alias: None,
+                    message_expiry_s: None,
+                    payload: if rest[1] == "-" { b"" } else { rest[1].as_bytes() },
+                })
+            }
+            "subscribe" => {
+                if let Some(sid) = value(rest, "sid=") {
+                    list.push(Property::SubscriptionIdentifier(sid.parse().unwrap()));
+                }
+                let options = SubscribeOptions {
+                    qos: qos(rest),
+                    no_local: rest.contains(&"nl"),
+                    retain_as_published: rest.contains(&"rap"),
+                    retain_handling: match value(rest, "rh=") {
+                        Some("1") => RetainHandling::IfNew,
+                        Some("2") => RetainHandling::Never,
+                        _ => RetainHandling::Always,
+                    },
+                };
+                let filters = vec![SubscribeFilter { filter: rest[0], options }];
+                let packet_id = given.unwrap_or(PacketId::new(1).unwrap());
+                let properties = list.as_properties();
+                Packet::Subscribe(Subscribe { packet_id, properties, filters })
+            }
+            "unsubscribe" => Packet::Unsubscribe(Unsubscribe {
+                packet_id: given.unwrap_or(PacketId::new(1).unwrap()),
+                properties: empty,
+                filters: vec![rest[0]],
+            }),
+            "puback" => Packet::Puback(ack(id(0), reason(1))),
+            "pubrec" => Packet::Pubrec(ack(id(0), reason(1))),
+            "pubrel" => Packet::Pubrel(ack(id(0), reason(1))),
+            "pubcomp" => Packet::Pubcomp(ack(id(0), reason(1))),
+            "ping" => Packet::Pingreq,
+            "bye" => {
+                if let Some(expiry) = value(rest, "expiry=") {
+                    list.push(Property::SessionExpiryInterval(expiry.parse().unwrap()));
+                }
+                let reason = if rest.contains(&"will") {
+                    Reason::DisconnectWithWill
+                } else {
+                    Reason::NORMAL_DISCONNECTION
+                };
+                Packet::Disconnect(Disconnect { reason, properties: list.as_properties() })
+            }
+            other => panic!("unknown command {other:?}"),
+        };
+        let mut bytes = Vec::new();
+        codec::encode(&packet, version, &mut bytes);
+        self.feed(name, &bytes);
+    }
+
+    fn feed(&mut self, name: &str, bytes: &[u8]) {
+        let Client { shard, conn, version, open } = self.clients[name];
+        if !open {
+            return;
+        }
+        let input = match codec::decode(bytes, version, 1 << 24) {
+            Ok(Some((packet, _))) => Input::Packet { conn, packet },
+            Ok(None) => panic!("incomplete packet"),
+            Err(error) => Input::Malformed { conn, error },
+        };
+        self.shards[shard].handle(input, self.now);
+    }
+
+    fn drop_connection(&mut self, name: &str) {
+        let client = self.clients.get_mut(name).unwrap();
+        if std::mem::replace(&mut client.open, false) {
+            let conn = client.conn;
+            self.shards[client.shard].handle(Input::Closed { conn }, self.now);
+        }
+    }
+
+    fn wait(&mut self, ms: u64) {
+        let end = self.now.after(ms);
+        loop {
+            let next = self.shards.iter().filter_map(Shard::next_deadline).min();
+            self.now = next.map_or(end, |next| next.max(self.now.after(1)).min(end));
+            for shard in &mut self.shards {
+                shard.tick(self.now);
+            }
+            self.settle();
+            if self.now == end {
+                return;
+            }
+        }
+    }
+
+    /// Takes effects and output until nothing moves any more.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            self.take_effects();
+            self.take_output();
+            if self.hold_mail || !self.deliver_mail() {
+                return;
+            }
+        }
+    }
+
+    /// Delivers one letter.
+    pub(crate) fn deliver_mail(&mut self) -> bool {
+        let Some((from, to, mail)) = self.mail.pop_front() else { return false };
+        self.shards[to].on_mail(from, mail, self.now);
+        true
+    }
+
+    /// Delivers the first letter on its way to `to`.
+    pub(crate) fn deliver_mail_to(&mut self, to: usize) -> bool {
+        let Some(at) = self.mail.iter().position(|(_, target, _)| *target == to) else {
+            return false;
+        };
+        let (from, to, mail) = self.mail.remove(at).unwrap();
+        self.shards[to].on_mail(from, mail, self.now);
+        self.take_effects();
+        self.take_output();
+        true
+    }
+
+    pub(crate) fn durable(&mut self, shard: usize) {
+        let position = self.positions[shard];
+        self.shards[shard].on_durable(position);
+        self.settle();
+    }
+
+    fn take_effects(&mut self) {
+        for index in 0..self.shards.len() {
+            let mut effects = Vec::new();
+            self.shards[index].take_effects(&mut effects);
+            let mut closes = Vec::new();
+            for effect in effects {
+                match effect {
+                    Effect::Mail(to, mail) => self.mail.push_back((index, to, mail)),
+                    Effect::Close(conn) => closes.push(conn),
+                    Effect::Flow(_, flow) => self.flows.push(flow),
+                    Effect::Record(record) => {
+                        self.positions[index] += 1;
+                        self.records.push(record);
+                    }
+                }
+            }
+            self.take_output();
+            for conn in closes {
+                let key = (index, u32::try_from(conn.index()).unwrap());
+                let name = self.by_conn[&key].clone();
+                let client = self.clients.get_mut(&name).unwrap();
+                if client.conn == conn && std::mem::replace(&mut client.open, false) {
+                    self.lines.push(format!("{name}: closed"));
+                }
+                self.shards[index].handle(Input::Closed { conn }, self.now);
+            }
+        }
+    }
+
+    fn take_output(&mut self) {
+        for index in 0..self.shards.len() {
+            let mut dirty = Vec::new();
+            loop {
+                self.shards[index].take_dirty(&mut dirty);
+                if dirty.is_empty() {
+                    break;
+                }
+                let conn = dirty.remove(0);
+                let key = (index, u32::try_from(conn.index()).unwrap());
+                let name = self.by_conn[&key].clone();
+                if self.unread.contains(&name) {
+                    continue;
+                }
+                let version = self.shards[index].version_of(conn);
+                let Some(out) = self.shards[index].take_output(conn, &mut Vec::new()) else {
+                    continue;
+                };
+                let bytes: Vec<u8> = out.slices(0).flatten().copied().collect();
+                let mut rest = &bytes[..];
+                while let Some((packet, used)) = codec::decode(rest, version, 1 << 28).unwrap() {
+                    self.lines.push(format!("{name}: {}", show(&packet)));
+                    rest = &rest[used..];
+                }
+                assert!(rest.is_empty(), "a broken packet was sent: {rest:?}");
+                self.shards[index].handle(Input::Drained { conn }, self.now);
+            }
+        }
+    }
+}
+
+/// Runs a script on one shard and compares what clients were sent, line by line.
+#[track_caller]
+pub(crate) fn check(script: &str, expected: &str) {
+    check_on(&mut Rig::new(1), script, expected);
+}
+
+#[track_caller]
+pub(crate) fn check_on(rig: &mut Rig, script: &str, expected: &str) {
+    let expected: Vec<&str> = expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    assert_eq!(rig.run(script), expected.join("\n"), "\nscript:\n{script}");
+}
+
+fn value<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(key))
+}
+
+fn qos(words: &[&str]) -> Qos {
+    if words.contains(&"q2") {
+        Qos::ExactlyOnce
+    } else if words.contains(&"q1") {
+        Qos::AtLeastOnce
+    } else {
+        Qos::AtMostOnce
+    }
+}
+
+fn show(packet: &Packet<'_>) -> String {
+    let ack = |name: &str, ack: &Ack<'_>| match ack.reason {
+        Reason::Success => format!("{name} {}", ack.packet_id.get()),
+        reason => format!("{name} {} {:#04x}", ack.packet_id.get(), reason as u8),
+    };
+    let codes = |reasons: &[Reason]| {
+        let texts: Vec<String> = reasons.iter().map(|r| format!("{:#04x}", *r as u8)).collect();
+        texts.join(",")
+    };
+    match packet {
+        Packet::Connack(connack) => {
+            let present = if connack.session_present { " present" } else { "" };
+            let id = connack.properties.assigned_client_identifier();
+            let id = id.map_or(String::new(), |_| " assigned".into());
+            match connack.reason {
+                Reason::Success => format!("connack{present}{id}"),
+                reason => format!("connack {:#04x}", reason as u8),
+            }
+        }
+        Packet::Publish(publish) => {
+            let mut text = format!("publish {}", publish.topic);
+            let payload = String::from_utf8_lossy(publish.payload);
+            text.push_str(&format!(" {}", if payload.is_empty() { "-" } else { &payload }));
+            if let Some(id) = publish.packet_id {
+                text.push_str(&format!(" q{} id={}", publish.qos as u8, id.get()));
+            }
+            for (flag, word) in [(publish.retain, " retain"), (publish.dup, " dup")] {
+                text.push_str(if flag { word } else { "" });
+            }
+            for property in publish.properties.iter() {
+                match property {
+                    Property::SubscriptionIdentifier(id) => text.push_str(&format!(" sid={id}")),
+                    Property::MessageExpiryInterval(s) => text.push_str(&format!(" expiry={s}")),
+                    Property::TopicAlias(alias) => text.push_str(&format!(" alias={alias}")),
+                    Property::UserProperty(k, v) => text.push_str(&format!(" user={k}:{v}")),
+                    other => text.push_str(&format!(" {other:?}")),
+                }
+            }
+            text
+        }
+        Packet::Puback(a) => ack("puback", a),
+        Packet::Pubrec(a) => ack("pubrec", a),
+        Packet::Pubrel(a) => ack("pubrel", a),
+        Packet::Pubcomp(a) => ack("pubcomp", a),
+        Packet::Suback(suback) => format!("suback {}", codes(&suback.reasons)),
+        Packet::Unsuback(unsuback) => format!("unsuback {}", codes(&unsuback.reasons)),
+        Packet::Pingresp => "pingresp".into(),
+        Packet::Disconnect(disconnect) => format!("disconnect {:#04x}", disconnect.reason as u8),
+        other => panic!("a server does not send {other:?}"),
+    }
+}
