@@ -118,7 +118,7 @@ impl Test<'_> {
     }
 
     fn next_id(&mut self) -> u16 {
-        self.packet_id += 1;
+        self.packet_id = if self.packet_id < 60_000 { self.packet_id + 1 } else { 1000 };
         self.packet_id
     }
 
