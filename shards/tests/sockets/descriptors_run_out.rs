@@ -1,5 +1,6 @@
 //! Without descriptors new clients are turned away; those inside are served, and later ones too.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -30,7 +31,6 @@ fn descriptors_short_pauses_accepting() {
 
 fn is_served(rig: &Rig) -> bool {
     let Ok(mut client) = TcpStream::connect(rig.address) else { return false };
-    use std::io::{Read, Write};
     client.write_all(b"x").is_ok() && matches!(client.read(&mut [0]), Ok(1))
 }
 
@@ -40,7 +40,6 @@ fn fill(rig: &Rig) -> (Vec<TcpStream>, bool) {
     // Client and server end share this process and its limit: keep some for the clients.
     while let Ok(mut client) = TcpStream::connect(rig.address) {
         client.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-        use std::io::{Read, Write};
         if client.write_all(b"x").is_err() || !matches!(client.read(&mut [0]), Ok(1)) {
             return (inside, true);
         }

@@ -109,6 +109,6 @@ fn a_silent_connection_moves_too() {
         let mut client = rig.connect();
         assert_eq!(read(&mut client, 5), b"hello");
     }
-    let both = [0, 1].map(|shard| Seen::Adopted(shard));
+    let both = [0, 1].map(Seen::Adopted);
     rig.wait(|seen| both.contains(seen).then_some(()));
 }

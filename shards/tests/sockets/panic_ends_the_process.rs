@@ -6,6 +6,8 @@ use shards::ConnId;
 
 use crate::common::{Act, Base, TestIo, alone, is_alone, settings, start, wait_over, write};
 
+const SIGABRT: i32 = 6;
+
 struct Panic;
 
 impl Act for Panic {
@@ -25,7 +27,6 @@ fn a_panic_aborts() {
     }
     let output = alone("panic_ends_the_process::a_panic_aborts", "ulimit -c 0;");
     let text = String::from_utf8_lossy(&output.stderr);
-    const SIGABRT: i32 = 6;
     assert_eq!(output.status.signal(), Some(SIGABRT), "{text}");
     assert!(text.contains("the handler broke"), "{text}");
 }

@@ -21,7 +21,7 @@ impl Act for Stutter {
         io.pause(conn);
         self.paused.push(conn);
         // Sometimes in the same turn, sometimes later: both sides of the race with the cancel.
-        if bytes.len() % 2 == 0 {
+        if bytes.len().is_multiple_of(2) {
             base.deadline = Some(io.now());
         } else {
             base.deadline = Some(io.now().after(1));
