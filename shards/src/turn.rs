@@ -102,7 +102,7 @@ impl<H: Handler> Driver<H> {
             self.tick();
             self.tell_closed();
             self.handler.finish_turn(&mut self.io);
-            self.io.net.settle_ended();
+            self.io.net.settle_ended(self.io.now);
             if self.io.net.is_hungry() {
                 self.buffers.grow();
                 self.io.net.settle_hungry();
@@ -184,7 +184,7 @@ impl<H: Handler> Driver<H> {
                 if !kept.is_empty() {
                     self.handler.on_bytes(&mut self.io, conn, &kept);
                 }
-                self.io.net.after_kept(conn, self.io.now);
+                self.io.net.after_kept(conn);
                 self.io.dispatch(conn);
             }
         }
@@ -291,7 +291,7 @@ impl<H: Handler> Driver<H> {
                 }
             }
             Event::ReceiveEnded { conn, result } => {
-                self.io.net.receive_ended(conn, result, self.io.now);
+                self.io.net.receive_ended(conn, result);
                 self.io.dispatch(conn);
             }
             Event::Sent { conn, flight, result } => {

@@ -1,6 +1,8 @@
 //! Reading stops and starts again; no byte is lost or out of place.
 
 use std::net::Shutdown;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
 
 use shards::ConnId;
 
@@ -116,4 +118,54 @@ fn the_end_behind_kept_bytes_comes_after_them() {
     write(&mut client, b"last words");
     client.shutdown(Shutdown::Write).expect("connected");
     assert_eq!(read_to_end(&mut client), b"last words");
+}
+
+/// Blocks in a turn on `b`, resumes everybody on `g`; the first bytes of others bring a long
+/// answer and a pause.
+struct Slow {
+    let_go: Receiver<()>,
+    answered: bool,
+}
+
+const ANSWER_BYTES: usize = 8 << 20;
+
+impl Act for Slow {
+    fn bytes(&mut self, base: &mut Base, io: &mut TestIo, conn: ConnId, bytes: &[u8]) {
+        match bytes {
+            b"b" => self.let_go.recv().expect("the test lets go"),
+            b"g" => base.open.iter().for_each(|&other| io.resume(other)),
+            _ if self.answered => base.write(conn, bytes),
+            _ => {
+                self.answered = true;
+                base.write(conn, &vec![b'.'; ANSWER_BYTES]);
+                io.pause(conn);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_send_that_ends_does_not_cut_what_is_kept() {
+    let (let_go, receiver) = channel();
+    let receiver = Mutex::new(Some(receiver));
+    let mut settings = settings(1);
+    settings.buffer_bytes = 10;
+    let rig = start(settings, move |_| Slow {
+        let_go: receiver.lock().expect("no panic holds it").take().expect("one shard"),
+        answered: false,
+    });
+    let mut client = rig.connect();
+    let mut control = rig.connect();
+    for _ in 0..2 {
+        rig.wait(|seen| matches!(seen, Seen::Accepted(_)).then_some(()));
+    }
+    write(&mut control, b"b");
+    rig.wait(|seen| matches!(seen, Seen::Bytes(1)).then_some(()));
+    // While the shard is busy: two buffers of bytes and the end, to be seen in one turn.
+    write(&mut client, b"0123456789abcdefghij");
+    client.shutdown(Shutdown::Write).expect("connected");
+    let_go.send(()).expect("the shard waits");
+    assert!(read(&mut client, ANSWER_BYTES).iter().all(|&byte| byte == b'.'));
+    write(&mut control, b"g");
+    assert_eq!(read_to_end(&mut client), b"abcdefghij");
 }
