@@ -2,10 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::common::{
-    Plain, Rig, Seen, alone, assert_passed, echo, is_alone, read, settings, start, wait_over, write,
+    PATIENCE, Plain, Rig, Seen, alone, assert_passed, echo, is_alone, read, settings, start,
+    wait_over, write,
 };
 
 #[test]
@@ -34,12 +36,17 @@ fn is_served(rig: &Rig) -> bool {
     client.write_all(b"x").is_ok() && matches!(client.read(&mut [0]), Ok(1))
 }
 
-/// Connects until a client is turned away.
+/// Connects until a client is turned away. Both ends share this process and its limit, so the
+/// clients take their descriptors first.
 fn fill(rig: &Rig) -> (Vec<TcpStream>, bool) {
+    let clients: Vec<_> = (0..70)
+        .map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor"))
+        .collect();
     let mut inside = Vec::new();
-    // Client and server end share this process and its limit: keep some for the clients.
-    while let Ok(mut client) = TcpStream::connect(rig.address) {
-        client.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    for client in clients {
+        client.connect(&rig.address.into()).expect("the engine listens");
+        let mut client = TcpStream::from(client);
+        client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         if client.write_all(b"x").is_err() || !matches!(client.read(&mut [0]), Ok(1)) {
             return (inside, true);
         }
