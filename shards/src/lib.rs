@@ -62,8 +62,8 @@ pub use handler::{Accepted, Cause, Handler, ShardContext};
 pub use io::Io;
 #[cfg(not(loom))]
 pub use outgoing::Outgoing;
-pub use placement::{Placement, probe};
 #[cfg(not(loom))]
+pub use placement::{Placement, probe};
 #[cfg(not(loom))]
 pub use settings::{ListenerSettings, Settings};
 #[cfg(not(loom))]

@@ -67,8 +67,8 @@ pub enum HostError {
     Missing,
     /// EINVAL.
     #[error(
-        "io_uring of kernel {release} lacks a feature: Linux 6.1 or newer is needed; a sandbox that \
-         emulates the kernel (gVisor) does not work"
+        "io_uring of kernel {release} lacks a feature: Linux 6.1 or newer is needed; a sandbox \
+         that emulates the kernel (gVisor) does not work"
     )]
     Incomplete {
         /// Release of the running kernel.
@@ -82,8 +82,8 @@ pub enum HostError {
     LockedMemory,
     /// Not enough descriptors for even a few connections.
     #[error(
-        "the limit of open files is {limit}: raise it with `ulimit -n 1048576`, LimitNOFILE=1048576 \
-         (systemd) or `--ulimit nofile=1048576` (Docker)"
+        "the limit of open files is {limit}: raise it with `ulimit -n 1048576`, \
+         LimitNOFILE=1048576 (systemd) or `--ulimit nofile=1048576` (Docker)"
     )]
     Descriptors {
         /// The soft limit.
