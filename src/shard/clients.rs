@@ -24,8 +24,8 @@ pub(super) struct Session {
     pub(super) expiry_s: u32,
     /// Changes whenever a connection comes or goes: timers of an earlier time are void.
     pub(super) epoch: u32,
-    /// Retained messages are still being handed out.
-    pub(super) queries: u32,
+    /// Hand-outs of retained messages; the first is under way.
+    pub(super) queries: Vec<u64>,
     pub(super) filters: Vec<Filter>,
     pub(super) outbound: Outbound,
     /// Made by the first PUBLISH with `QoS` > 0.
@@ -250,8 +250,10 @@ impl Clients {
         };
         match qos {
             Qos::AtMostOnce => connection.link.has_room(),
+            // A message that leaves at once needs no room in the queue, however large it is.
             Qos::AtLeastOnce | Qos::ExactlyOnce => {
                 session.outbound.has_queue_room(bytes, self.limits)
+                    || self.has_open_window(key.index)
             }
         }
     }

@@ -204,7 +204,7 @@ impl Shard {
             connection: None,
             expiry_s: granted.expiry_s,
             epoch: 0,
-            queries: 0,
+            queries: Vec::new(),
             filters: Vec::new(),
             outbound: Outbound::default(),
             inbound: None,

@@ -147,6 +147,7 @@ impl Shard {
     /// members, all others are counted as dropped.
     pub(super) fn end_session(&mut self, key: Key, now: Millis) {
         self.publish_will(key, now);
+        self.end_queries(key);
         let filters = match self.clients.sessions.get_mut(key) {
             Some(session) => std::mem::take(&mut session.filters),
             None => return,

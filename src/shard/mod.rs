@@ -212,7 +212,7 @@ impl Shard {
             Packet::Pubrel(ack) => self.pubrel(conn, key, &ack),
             Packet::Pubcomp(ack) => self.pubcomp(key, &ack, now),
             Packet::Subscribe(subscribe) => self.subscribe(conn, key, &subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, key, &unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, key, &unsubscribe, now),
             // [MQTT-3.12.4-1]
             Packet::Pingreq => {
                 self.clients.packet(conn, &Packet::Pingresp);
@@ -260,7 +260,7 @@ impl Shard {
     /// A session got room in its window or output: more may leave.
     fn progress(&mut self, key: Key, now: Millis) {
         self.clients.pump(key, now);
-        if self.clients.sessions.get(key).is_some_and(|session| session.queries > 0) {
+        if self.clients.sessions.get(key).is_some_and(|session| !session.queries.is_empty()) {
             self.drive_queries(key, now);
         }
     }
