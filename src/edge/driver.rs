@@ -4,6 +4,7 @@ use super::reassembly::Reassembly;
 use crate::codec::{self, Packet, Version};
 use crate::shard::{Effect, Flow, Input, Mail, Network, Place, Shard};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
+use std::collections::VecDeque;
 use tracing::debug;
 
 /// What the edge is told at its start.
@@ -40,6 +41,9 @@ enum Stage {
     Closing,
 }
 
+/// Time for the last output to leave once the end is decided; a peer that does not read it is cut.
+const CLOSE_PATIENCE_MS: u64 = 5_000;
+
 /// Why a connection is not read; bits.
 const PAUSED_BY_SHARD: u8 = 1;
 const PAUSED_BY_MESH: u8 = 2;
@@ -73,6 +77,8 @@ pub struct Driver {
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
+    /// Connections whose end is decided, and when they are cut; times ascend.
+    closing: VecDeque<(Millis, ConnId)>,
 }
 
 impl Driver {
@@ -88,6 +94,7 @@ impl Driver {
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
+            closing: VecDeque::new(),
         }
     }
 
@@ -243,7 +250,9 @@ impl Driver {
         for conn in closes {
             if let Some(entry) = self.conn(conn) {
                 entry.stage = Stage::Closing;
-                self.close_when_sent(io, conn);
+                if !self.close_when_sent(io, conn) {
+                    self.closing.push_back((io.now().after(CLOSE_PATIENCE_MS), conn));
+                }
             }
         }
     }
@@ -266,13 +275,29 @@ impl Driver {
         }
     }
 
-    /// Closes a connection whose end is decided, once all its output has been given to the engine.
-    fn close_when_sent(&mut self, io: &mut Wire, conn: ConnId) {
+    /// Closes a connection whose end is decided, once all its output has been given to the engine,
+    /// which then sees to it that it ends. False if some is left.
+    fn close_when_sent(&mut self, io: &mut Wire, conn: ConnId) -> bool {
         if !io.is_sending(conn) {
             self.send(io, conn);
         }
-        if !self.shard.has_output(conn) {
+        let given = !self.shard.has_output(conn);
+        if given {
             io.close_after_flush(conn);
+        }
+        given
+    }
+
+    /// Cuts those that had time enough to take what was left for them.
+    fn cut(&mut self, io: &mut Wire) {
+        while let Some((due, conn)) = self.closing.front().copied()
+            && due <= io.now()
+        {
+            self.closing.pop_front();
+            if self.shard.has_output(conn) {
+                debug!(conn = conn.index(), "does not take its last output");
+                io.close(conn);
+            }
         }
     }
 }
@@ -339,7 +364,8 @@ impl Handler for Driver {
     }
 
     fn next_deadline(&self) -> Option<Millis> {
-        self.shard.next_deadline()
+        let cut = self.closing.front().map(|(due, _)| *due);
+        self.shard.next_deadline().into_iter().chain(cut).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -351,6 +377,7 @@ impl Handler for Driver {
         };
         self.shard.note_network(network);
         self.shard.tick(io.now());
+        self.cut(io);
     }
 
     fn on_stop(&mut self, _io: &mut Wire) {

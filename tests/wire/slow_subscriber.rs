@@ -143,3 +143,28 @@ fn reset_in_the_middle_of_a_delivery() {
         }
     });
 }
+
+#[test]
+fn who_never_reads_is_cut_when_its_end_is_decided() {
+    each_with(LIMITS, &[Version::V5], |test| {
+        test.run(
+            "
+            slow connects id=~x
+            slow subscribes ~/t
+            pub connects
+        ",
+        );
+        for _ in 0..600 {
+            test.run("pub publishes ~/t p=*20000");
+        }
+        test.run("new connects id=~x");
+        let (before, _) = test.broker.descriptors_and_memory();
+        // Each look costs a ping; the patience of the broker is five seconds.
+        let mut looks = 0;
+        while test.broker.descriptors_and_memory().0 >= before {
+            looks += 1;
+            assert!(looks < 1_000_000, "its descriptor is still open");
+            test.run("new < nothing");
+        }
+    });
+}
