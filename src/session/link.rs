@@ -13,8 +13,6 @@ use shards::Millis;
 pub struct Link {
     /// Version of the connection.
     pub version: Version,
-    /// Server may send reason strings and user properties on any packet. [MQTT-3.1.2-29]
-    pub problem_information: bool,
     /// Most `QoS` 1/2 PUBLISH packets without acknowledgement: the client's Receive Maximum,
     /// capped.
     pub window: u16,
@@ -48,7 +46,6 @@ impl Link {
     pub fn new(output_bytes_max: usize) -> Self {
         Link {
             version: Version::V311,
-            problem_information: true,
             window: u16::MAX,
             packet_bytes_max: u32::MAX,
             output_bytes_max,
@@ -61,6 +58,12 @@ impl Link {
     /// More messages may be written; below the mark a message of any size may be.
     pub fn has_room(&self) -> bool {
         self.output.total_bytes() + self.unsent_bytes < self.output_bytes_max
+    }
+
+    /// The client leaves so many replies untaken that it must not be read any more: messages stop
+    /// at the limit, so what lies above it are acknowledgements and the like.
+    pub fn is_flooded(&self) -> bool {
+        self.output.bytes.len() / 2 > self.output_bytes_max
     }
 
     /// Writes one PUBLISH.

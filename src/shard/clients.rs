@@ -61,8 +61,10 @@ pub(super) struct Connection {
     pub(super) link: Link,
     /// In the list of connections whose output grew.
     dirty: bool,
-    /// Reading was stopped because acknowledgements pile up.
-    pub(super) paused: bool,
+    /// Reading was stopped because acknowledgements wait.
+    pub(super) acks_wait: bool,
+    /// Reading was stopped because the client does not take the replies.
+    pub(super) flooded: bool,
     /// 1.5 keep-alive periods; 0 = none.
     pub(super) silence_ms_max: u32,
     pub(super) last_packet: Millis,
@@ -112,7 +114,8 @@ impl Clients {
             phase: Phase::Opened,
             link: Link::new(self.output_bytes_max),
             dirty: false,
-            paused: false,
+            acks_wait: false,
+            flooded: false,
             silence_ms_max: 0,
             last_packet: now,
             held_until: 0,
@@ -219,13 +222,13 @@ impl Clients {
     }
 
     /// A message for this session would leave at once.
-    pub(super) fn has_open_window(&self, session: u32) -> bool {
+    pub(super) fn is_ready(&self, session: u32, qos: Qos) -> bool {
         let Some(session) = self.sessions.at(session) else { return false };
         let link = session.connection.and_then(|id| self.connection(id)).map(|c| &c.link);
         link.is_some_and(|link| {
-            session.outbound.window_open(link.window)
-                && session.outbound.queued() == 0
-                && link.has_room()
+            let open = qos == Qos::AtMostOnce
+                || session.outbound.queued() == 0 && session.outbound.window_open(link.window);
+            open && link.has_room()
         })
     }
 
@@ -242,20 +245,11 @@ impl Clients {
         output && session.outbound.queued() == 0 && session.outbound.window_open(link.window)
     }
 
-    /// The connected session can take one more message without dropping it.
+    /// The connected session can take one more message without dropping it. One that leaves at once
+    /// needs no room in the queue, however large it is.
     pub(super) fn can_take(&self, key: Key, qos: Qos, bytes: usize) -> bool {
-        let Some(session) = self.sessions.get(key) else { return false };
-        let Some(connection) = session.connection.and_then(|id| self.connection(id)) else {
-            return false;
-        };
-        match qos {
-            Qos::AtMostOnce => connection.link.has_room(),
-            // A message that leaves at once needs no room in the queue, however large it is.
-            Qos::AtLeastOnce | Qos::ExactlyOnce => {
-                session.outbound.has_queue_room(bytes, self.limits)
-                    || self.has_open_window(key.index)
-            }
-        }
+        self.is_ready(key.index, qos)
+            || qos != Qos::AtMostOnce && self.can_queue(key.index, bytes, true)
     }
 
     /// The session has a connection (or not, as asked) and room in its queue.
@@ -333,18 +327,29 @@ impl Clients {
         }
     }
 
-    /// Moves the list of connections whose output grew to `into`.
-    pub(super) fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+    /// Moves the list of connections whose output grew to `into`, and calls `pause` for those that
+    /// must not be read any more because of it.
+    pub(super) fn take_dirty(&mut self, into: &mut Vec<ConnId>, mut pause: impl FnMut(ConnId)) {
         for id in self.dirty.drain(..) {
-            if let Some(connection) = connection_of(&mut self.connections, Some(id)) {
-                connection.dirty = false;
-                into.push(id);
+            let Some(connection) = connection_of(&mut self.connections, Some(id)) else { continue };
+            connection.dirty = false;
+            into.push(id);
+            if connection.link.is_flooded() && !connection.flooded {
+                if !connection.is_paused() {
+                    pause(id);
+                }
+                connection.flooded = true;
             }
         }
     }
 }
 
 impl Connection {
+    /// The client is not read, so it can't be heard.
+    pub(super) fn is_paused(&self) -> bool {
+        self.acks_wait || self.flooded
+    }
+
     fn mark(&mut self, dirty: &mut Vec<ConnId>) {
         if !self.dirty {
             self.dirty = true;

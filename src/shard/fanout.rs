@@ -39,7 +39,7 @@ impl Shard {
         let mut fanned = Fanned::default();
         let lsn_before = self.effects.lsn;
         if message.retain {
-            fanned.waits += self.retain(message, ticket, now);
+            fanned.waits += self.retain(message, ticket);
         }
         fanned.matched = self.deliver(message, now);
         if !self.routes.is_empty() {

@@ -94,8 +94,10 @@ pub enum Input<'a> {
 enum Timer {
     ConnectDeadline(ConnId),
     KeepAlive(ConnId),
-    Will(Key, u32),
-    SessionExpiry(Key, u32),
+    /// Session, its epoch, and when the will is due.
+    Will(Key, u32, Millis),
+    /// Session, its epoch, and when it ends.
+    SessionExpiry(Key, u32, Millis),
     Sys,
 }
 
@@ -147,6 +149,8 @@ const DROP_NAMES: [&str; 8] = [
 
 /// Resolution of all protocol timers.
 const TIMER_TICK_MS: u64 = 50;
+/// Longer waits look again after this time, so that a timer that has become void is soon gone.
+const TIMER_SPAN_MS_MAX: u64 = 300_000;
 
 impl Shard {
     /// An empty shard.
@@ -201,7 +205,7 @@ impl Shard {
         let key = match connection.phase {
             Phase::Connected(key) => key,
             // [MQTT-3.1.0-1] The first packet is CONNECT; the edge has not seen one.
-            Phase::Opened => return self.refuse(conn, Reason::ProtocolError, now),
+            Phase::Opened => return self.refuse(conn, Reason::ProtocolError),
             // [MQTT-3.1.4-6] Nothing is processed after the end was decided.
             Phase::Closing => return,
         };
@@ -239,7 +243,7 @@ impl Shard {
                     // A client of a later version understands 5.0's answer best. [MQTT-3.1.2-2]
                     connection.link.version = Version::V5;
                 }
-                self.refuse(conn, error.reason(), now);
+                self.refuse(conn, error.reason());
             }
             Some(Phase::Closing) | None => {}
         }
@@ -248,6 +252,12 @@ impl Shard {
     fn drained(&mut self, conn: ConnId, now: Millis) {
         let Some(connection) = self.clients.connection_mut(conn) else { return };
         connection.link.unsent_bytes = 0;
+        if connection.flooded && !connection.link.is_flooded() {
+            connection.flooded = false;
+            if !connection.is_paused() {
+                self.effects.list.push(Effect::Flow(conn, Flow::Resume));
+            }
+        }
         let waits = !connection.link.output.is_empty();
         if let Some(key) = self.clients.session_of(conn) {
             self.progress(key, now);
@@ -279,7 +289,7 @@ impl Shard {
                 self.settle(ticket, true);
             }
             Mail::Retain { message, ticket } => {
-                self.store_retained(&message, now);
+                self.store_retained(&message);
                 self.effects.mail(from, Mail::RetainStored { ticket });
             }
             Mail::RetainStored { ticket } => self.on_retain_stored(from, ticket, now),
@@ -338,8 +348,8 @@ impl Shard {
             match timer {
                 Timer::ConnectDeadline(conn) => self.connect_deadline(conn),
                 Timer::KeepAlive(conn) => self.keep_alive(conn, now),
-                Timer::Will(key, epoch) => self.will_due(key, epoch, now),
-                Timer::SessionExpiry(key, epoch) => self.session_due(key, epoch, now),
+                Timer::Will(key, epoch, due) => self.will_due(key, epoch, due, now),
+                Timer::SessionExpiry(key, epoch, due) => self.session_due(key, epoch, due, now),
                 Timer::Sys => self.sys_due(now),
             }
         }
@@ -351,11 +361,21 @@ impl Shard {
         self.timers.next_deadline()
     }
 
+    /// Wants a timer at `due`, or at an earlier time to look again.
+    fn wait(&mut self, due: Millis, timer: Timer, now: Millis) {
+        self.timers.insert(due.min(now.after(TIMER_SPAN_MS_MAX)), timer);
+    }
+
     /// Says good-bye to every client; nothing new is accepted from now on.
+    ///
+    /// Sessions stay as they are and wills are not published (MQTT 5.0 §3.1.2.5 allows to defer
+    /// them to the next start).
     pub fn stop(&mut self) {
         self.stopping = true;
         for conn in self.clients.connection_ids() {
             self.say_goodbye(conn, Reason::ServerShuttingDown);
+            // [MQTT-3.14.4-1] Nothing follows DISCONNECT.
+            self.clients.detach(conn);
         }
     }
 
@@ -374,9 +394,11 @@ impl Shard {
         into.append(&mut self.effects.list);
     }
 
-    /// Moves the connections whose output grew to `into`.
+    /// Moves the connections whose output grew to `into`. Who has too many replies unread is not
+    /// read any more; that is an effect.
     pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
-        self.clients.take_dirty(into);
+        let effects = &mut self.effects.list;
+        self.clients.take_dirty(into, |conn| effects.push(Effect::Flow(conn, Flow::Pause)));
     }
 
     /// Takes the output of a connection for one send. `None` if there is nothing to send, or

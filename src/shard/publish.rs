@@ -137,10 +137,12 @@ impl Shard {
         inbound.push(ack);
         if inbound.waiting() > ACKS_WAITING_MAX
             && let Some(connection) = self.clients.connection_mut(conn)
-            && !connection.paused
+            && !connection.acks_wait
         {
-            connection.paused = true;
-            self.effects.list.push(Effect::Flow(conn, Flow::Pause));
+            if !connection.is_paused() {
+                self.effects.list.push(Effect::Flow(conn, Flow::Pause));
+            }
+            connection.acks_wait = true;
         }
     }
 
@@ -151,10 +153,12 @@ impl Shard {
         if waiting <= ACKS_WAITING_MAX / 2
             && let Some(conn) = conn
             && let Some(connection) = self.clients.connection_mut(conn)
-            && connection.paused
+            && connection.acks_wait
         {
-            connection.paused = false;
-            self.effects.list.push(Effect::Flow(conn, Flow::Resume));
+            connection.acks_wait = false;
+            if !connection.is_paused() {
+                self.effects.list.push(Effect::Flow(conn, Flow::Resume));
+            }
         }
     }
 

@@ -150,15 +150,10 @@ impl Retained {
 
 impl Shard {
     /// Sends a retained message to its owner. Gives the number of letters that will be settled.
-    pub(super) fn retain(
-        &mut self,
-        message: &Publication<'_>,
-        ticket: Option<Ticket>,
-        now: Millis,
-    ) -> u32 {
+    pub(super) fn retain(&mut self, message: &Publication<'_>, ticket: Option<Ticket>) -> u32 {
         let owner = self.home.of(message.topic.as_str());
         if owner == self.place.shard {
-            self.store_retained(message.owned(), now);
+            self.store_retained(message.owned());
             return 0;
         }
         if let Some(sent) = self.retained.sent.get_mut(owner) {
@@ -170,7 +165,7 @@ impl Shard {
     }
 
     /// Stores a retained message here, or deletes it.
-    pub(super) fn store_retained(&mut self, message: &Arc<Message>, _now: Millis) {
+    pub(super) fn store_retained(&mut self, message: &Arc<Message>) {
         match self.retained.store(message) {
             Ok(()) if self.settings.recording => {
                 self.effects.record(Record::Retain { message: Arc::clone(message) });
@@ -396,7 +391,7 @@ mod tests {
         let (now, conn) = (Millis(0), ConnId::new(0, 0));
         let place = Place { shard: 0, shards: 2 };
         let mut shard = Shard::new(Settings::default(), place, now);
-        let client_id = (0..).map(|n| n.to_string()).find(|id| shard.home_of(id) == 0).unwrap();
+        let client_id = (0..100).map(|n| n.to_string()).find(|id| shard.home_of(id) == 0).unwrap();
         shard.handle(Input::Opened { conn, deadline: now }, now);
         let connect = Connect {
             version: Version::V311,

@@ -497,3 +497,20 @@ fn more_expired_messages_than_identifiers_do_not_stop_a_session() {
     let lines = rig.run("connect s v5 keep expiry=100");
     assert!(lines.contains("publish a fresh"), "{lines}");
 }
+
+#[test]
+fn a_client_that_does_not_take_its_replies_is_not_read() {
+    use culex::shard::Flow;
+    let mut rig = Rig::with(1, |settings| settings.output_bytes_max = 100);
+    rig.quiet("connect s v311");
+    rig.unread.push("s".into());
+    for _ in 0..100 {
+        rig.quiet("s ping");
+    }
+    assert_eq!(rig.flows, []);
+    rig.quiet("s ping\ns ping");
+    assert_eq!(rig.flows, [Flow::Pause]);
+    rig.unread.clear();
+    rig.quiet("s ping\ns ping");
+    assert_eq!(rig.flows, [Flow::Pause, Flow::Resume]);
+}
