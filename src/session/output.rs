@@ -30,8 +30,8 @@ impl Output {
         self.bytes.is_empty() && self.shared.is_empty()
     }
 
-    /// Counts bytes written since `start` as those of packets that answer the client. They can't wait
-    /// in a queue as messages do, so it is not read while too many of them wait here.
+    /// Counts bytes written since `start` as those of packets that answer the client. They can't
+    /// wait in a queue as messages do, so it is not read while too many of them wait here.
     pub fn note_control(&mut self, start: usize) {
         self.control_bytes += self.bytes.len() - start;
     }

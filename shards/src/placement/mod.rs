@@ -58,8 +58,8 @@ pub const SHARDS_MAX: usize = 128;
 
 /// Chooses CPUs among those the process may use, or those listed.
 ///
-/// Without a number there is one shard per CPU, up to [`SHARDS_MAX`]. With more shards than CPUs they are dealt out in
-/// turn; see [`Placement::is_crowded`].
+/// Without a number there is one shard per CPU, up to [`SHARDS_MAX`]. With more shards than CPUs
+/// they are dealt out in turn; see [`Placement::is_crowded`].
 ///
 /// # Errors
 /// [`PlacementError`]

@@ -75,8 +75,8 @@ pub enum HostError {
     },
     /// EPERM, EACCES, and `kernel.io_uring_disabled` is not 0.
     #[error(
-        "io_uring is forbidden by the sysctl kernel.io_uring_disabled = {value}: set it to 0 (if it \
-         is 1, a group named in kernel.io_uring_group does as well)"
+        "io_uring is forbidden by the sysctl kernel.io_uring_disabled = {value}: set it to 0 \
+         (if it is 1, a group named in kernel.io_uring_group does as well)"
     )]
     Disabled {
         /// Its value.
