@@ -4,6 +4,9 @@ SHELL := bash
 CARGO ?= cargo
 ARGS ?=
 
+# rustup puts cargo on the PATH of login shells only.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
 .DEFAULT_GOAL := help
 .PHONY: help deps run test check perf clean
 
@@ -20,13 +23,13 @@ run: ## build and start a broker on 127.0.0.1:1883 (ARGS="--shards 2 -v" adds fl
 test: deps ## run every test, foreign clients too
 	$(CARGO) test --workspace --locked
 
-check: ## formatting, lints as errors, and the rules of tests/tidy.rs
+check: ## formatting, lints as errors, and the rules of tests/tidy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --locked --test tidy
 
-perf: ## load generator, release build (ARGS="--help" lists its options)
-	$(CARGO) run --release --locked -p perf -- $(ARGS)
+perf: ## load generator, release build (ARGS="run pairs ..."; without it lists its options)
+	$(CARGO) run --release --locked -p perf -- $(or $(ARGS),--help)
 
 clean: ## remove everything that was built or downloaded
 	$(CARGO) clean
