@@ -88,7 +88,7 @@ fn remark(config: &Config, found: &probe::HostReport, placement: &Placement) {
         warn!(limit, "few open files allowed, one connection needs one: raise `ulimit -n`");
     }
     if placement.is_crowded() {
-        warn!(cpus = ?placement.cpus(), "shards share cores, which costs time");
+        warn!("there are more shards than cores, so they share them, which costs time");
     }
 }
 
