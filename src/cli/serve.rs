@@ -4,6 +4,7 @@ use super::failure::{Failure, status};
 use super::logging;
 use crate::broker::{self, BrokerError};
 use crate::config::{Config, Level, Listener};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::probe::{self, HostError};
 use shards::{Placement, StartError};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -48,6 +49,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 /// Starts the shards and waits for the end: SIGINT or SIGTERM, or a failure.
 fn start(config: &Config) -> Result<(), Failure> {
     let host = |message: String| Failure::new(status::HOST, message);
+    raise_descriptors();
     let found = probe::check_host().map_err(|error| host(error.to_string()))?;
     let placement = shards::placement::choose(config.shards_wanted(), config.affinity.cpus())
         .map_err(|error| host(error.to_string()))?;
@@ -76,6 +78,15 @@ fn start(config: &Config) -> Result<(), Failure> {
     let _ended = waiter.join();
     info!("stopped");
     ended
+}
+
+/// Takes all the descriptors that the host allows: the usual soft limit of 1,024 is for programs
+/// that use `select`. If it fails, the limit that was there is checked next.
+fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let _kept = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
 }
 
 /// What is not as it should be, but is no reason not to start.
