@@ -32,6 +32,14 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Breaks a rule whoever receives it.
+    pub(crate) fn is_illegal(&self) -> bool {
+        let odd = ODD_CONNECTS.iter().any(|odd| self.text.ends_with(odd));
+        odd || self.text.starts_with("raw ") || ILLEGAL.contains(&self.text.as_str())
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "c{} {}", self.slot, self.text)
@@ -95,6 +103,8 @@ const FILTERS: &[&str] = &[
     "~/+/#",
     "~/b/c/d/#",
 ];
+/// What most subscribe to when a script is narrow.
+const NARROW: &[&str] = &["~/a", "~/b", "~/+"];
 pub(crate) const BAD_FILTERS: &[&str] =
     &["~/a#", "~/#/b", "~/a+", "~/+b", "x:", "x:610062", "x:ff", "$share/g+/~/a"];
 pub(crate) const BAD_SHARES: &[&str] = &["$share//~/a", "$share/g", "$share/g/"];
@@ -130,6 +140,60 @@ const MALFORMED: &[&str] = &[
     "raw 300400056162",
 ];
 
+/// Properties where they do not belong or with values that they may not have; for 5.0.
+const ILLEGAL: &[&str] = &[
+    "publish ~/a p=x ct=a ct=b",
+    "publish ~/a p=x sid=1",
+    "publish ~/a p=x rmax=5",
+    "publish ~/a p=x pf=2",
+    "publish ~/a p=x resp=a/+",
+    "publish ~/a p=x alias=0",
+    "publish ~/a p=x alias=11",
+    "publish '' p=x alias=3",
+    "publish ~/a p=x mexp=1 mexp=2",
+    "subscribe 6000 ~/a sid=0",
+    "subscribe 6000 ~/a rh=3",
+    "subscribe 6000 $share/~/~/a nl",
+    "subscribe 6000 ~/a ct=a",
+    "unsubscribe 6000 ~/a sid=1",
+    "subscribe 0 ~/a",
+    "unsubscribe 0 ~/a",
+    "disconnect 0 expiry=1 expiry=1",
+    "puback 6000 0x80 rs=x",
+    "puback 6000 0x01",
+    "pubrel 6000 0x80",
+    "disconnect 0x00 rmax=1",
+    "disconnect 0x01",
+    "auth 0x18",
+    "auth 0x01 method=x",
+];
+const ODD_CONNECTS: &[&str] = &[
+    "id= clean=1",
+    "id= clean=0",
+    "id=~c0 level=9",
+    "id=~c0 name=MQTX",
+    "id=~c0 flags=0x03",
+    "id=~c0 flags=0x40 pass=p",
+    "id=~c0 flags=0x1a",
+    "id=~c0 will=~/w flags=0x1e",
+    "id=~c0 flags=0x22",
+    "id=~c0 will=~/+ wp=w",
+    "id=x:610062",
+    "id=~c0 rmax=0",
+    "id=~c0 max=0",
+    "id=~c0 rpi=2",
+    "id=~c0 rri=2",
+    "id=~c0 method=x",
+    "id=~c0 data=x",
+    "id=~c0 expiry=1 expiry=1",
+    "id=~c0 ct=a",
+    "id=~c0 will=~/w wpf=2",
+    "id=~c0 will=~/w wexpiry=1",
+    "id=~c0 user=x:ff",
+    "id=~c0 will=x:ff wp=w",
+    "id=~c0123456789012345678901234567890",
+];
+
 /// What a script may contain; a seed switches most things off, so that the rest meets more often.
 struct Features {
     overlap: bool,
@@ -147,6 +211,9 @@ struct Features {
     reuse: bool,
     /// PUBREL comes in a step of its own.
     late: bool,
+    burst: bool,
+    /// All publish to few topics, and groups have several members.
+    narrow: bool,
 }
 
 struct Writer {
@@ -184,6 +251,8 @@ pub(crate) fn script(seed: u64) -> Vec<Step> {
         small: on(30),
         reuse: on(10),
         late: on(25),
+        burst: on(35),
+        narrow: on(30),
     };
     let clients = (0..SLOTS).map(|_| Client {
         version: prng.pick(&["v=31", "v=311", "v=5", "v=5", "v=5"]),
@@ -234,11 +303,15 @@ impl Writer {
         self.count += 1;
         let slot = self.prng.below(SLOTS);
         if !self.clients[slot].open {
+            if self.features.malformed && self.prng.percent(10) {
+                return self.odd_connect(slot);
+            }
             return self.connect(slot);
         }
         match self.prng.below(100) {
             0..18 => self.subscribe(slot),
             18..23 => self.unsubscribe(slot),
+            23..55 if self.features.burst && self.prng.percent(30) => self.burst(slot),
             23..55 => self.publish(slot),
             55..78 => self.acknowledge(slot),
             78..87 => self.release(slot),
@@ -311,7 +384,8 @@ impl Writer {
         let mut text = format!("subscribe {}", 1000 + self.count);
         let mut any = false;
         for _ in 0..count {
-            let mut filter = self.prng.pick(FILTERS);
+            let narrow = self.features.narrow && self.prng.percent(70);
+            let mut filter = self.prng.pick(if narrow { NARROW } else { FILTERS });
             if self.features.odd && self.prng.percent(5) {
                 let bad = if self.prng.percent(80) { BAD_FILTERS } else { BAD_SHARES };
                 filter = self.prng.pick(bad);
@@ -360,7 +434,8 @@ impl Writer {
     fn publish(&mut self, slot: usize) {
         let Self { prng, features, clients, count, .. } = self;
         let client = &mut clients[slot];
-        let mut topic = prng.pick(TOPICS);
+        let narrow = features.narrow && prng.percent(80);
+        let mut topic = prng.pick(if narrow { &["~/a", "~/b"] } else { TOPICS });
         if features.dollar && prng.percent(20) {
             topic = prng.pick(DOLLAR_TOPICS);
         }
@@ -423,6 +498,19 @@ impl Writer {
         if bad { self.end(slot, text) } else { self.push(slot, text) }
     }
 
+    /// Several packets in one write.
+    fn burst(&mut self, slot: usize) {
+        let begin = self.steps.len();
+        for _ in 0..2 + self.prng.below(5) {
+            self.count += 1;
+            self.publish(slot);
+        }
+        let texts: Vec<String> = self.steps.drain(begin..).map(|step| step.text).collect();
+        if !texts.is_empty() {
+            self.push(slot, texts.join(" & "));
+        }
+    }
+
     fn acknowledge(&mut self, slot: usize) {
         let mut text = format!("ack {}", self.prng.below(1000));
         if self.features.odd && self.prng.percent(10) {
@@ -454,7 +542,8 @@ impl Writer {
 
     fn odd(&mut self, slot: usize) {
         let id = 3000 + self.count;
-        let text = match self.prng.below(8) {
+        let count = self.count;
+        let text = match self.prng.below(10) {
             0 => format!("puback {id}"),
             1 => format!("pubrec {id}"),
             2 => format!("pubcomp {id}"),
@@ -462,9 +551,27 @@ impl Writer {
             4 => format!("again {} id=~c{slot}", self.clients[slot].version),
             5 => "auth 0x18 method=x".into(),
             6 => format!("publish ~/a p=*{}", 19_000 + 500 * self.prng.below(5)),
-            _ => "disconnect 0x8e".into(),
+            7 => "disconnect 0x8e".into(),
+            8 => {
+                // One more than the broker takes, or just as many.
+                let packets = 20 + self.prng.below(2);
+                let texts =
+                    (0..packets).map(|n| format!("publish ~/b q2 id={} p=x{count}", 5000 + n));
+                texts.collect::<Vec<_>>().join(" & ")
+            }
+            _ if self.clients[slot].version == "v=5" => self.prng.pick(ILLEGAL).to_owned(),
+            _ => format!("unsubscribe {id} ~/a ~/b {}", self.prng.pick(BAD_FILTERS)),
         };
         self.push(slot, text);
+    }
+
+    /// A CONNECT that a broker has to refuse, or just not.
+    fn odd_connect(&mut self, slot: usize) {
+        let version = self.clients[slot].version;
+        let text = self.prng.pick(ODD_CONNECTS);
+        self.push(slot, format!("connect {version} {text}"));
+        // Under another name nobody would take it over.
+        self.end(slot, "drop".into());
     }
 }
 

@@ -40,6 +40,8 @@ struct Connection {
     /// The client has said that this is the end.
     leaving: bool,
     accepted: bool,
+    /// Nothing came in time, or bytes that are no packet.
+    broken: bool,
 }
 
 /// A PUBLISH with QoS 1 or 2 that the client has not acknowledged completely.
@@ -94,8 +96,13 @@ impl Side {
             let mut client = Client::open(self.broker.address, version);
             client.write(&compose(&text, version, ""));
             let slot = &mut self.slots[step.slot];
-            let connection =
-                Connection { client, aliases: BTreeMap::new(), leaving: false, accepted: false };
+            let connection = Connection {
+                client,
+                aliases: BTreeMap::new(),
+                leaving: false,
+                accepted: false,
+                broken: false,
+            };
             slot.replaced.extend(slot.connection.replace(connection));
             return;
         }
@@ -199,6 +206,9 @@ impl Connection {
     /// The next packet as a line that another broker's can be compared with; empty for none of the
     /// script's; `None` at the end.
     fn next(&mut self, pending: &mut Vec<Pending>) -> Option<String> {
+        if self.broken {
+            return None;
+        }
         match self.client.read() {
             Event::Packet(packet) if packet.name == "publish" => {
                 Some(self.publish(packet, pending))
@@ -206,7 +216,7 @@ impl Connection {
             Event::Packet(packet) => Some(other(&packet, pending)),
             Event::Closed => None,
             Event::Trouble(text) => {
-                let _ = self.client.stream.shutdown(Shutdown::Both);
+                self.broken = true;
                 Some(format!("trouble: {text}"))
             }
         }
