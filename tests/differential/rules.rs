@@ -58,7 +58,7 @@ pub(crate) const RULES: &[Rule] = &[
         let text = &d.step().text;
         if has(text, "level=9") || has(text, "name=MQTX") {
             d.culex.retain(|line| !starts(line, "connack") && !starts(line, "trouble"));
-            d.mosquitto.retain(|line| !starts(line, "connack"));
+            d.mosquitto.retain(|line| !starts(line, "connack") && !starts(line, "trouble"));
         }
     }),
     rule("reason-of-the-refusal", Both, Continue, |d| {
@@ -86,6 +86,7 @@ pub(crate) const RULES: &[Rule] = &[
         let ends = |line: &String| line == "closed" || starts(line, "disconnect 0x8");
         let closed = d.culex.iter().any(|line| line == "closed");
         let raw = d.step().is_illegal();
+        d.mosquitto.retain(|line| !(raw && starts(line, "trouble")));
         if raw && closed && d.culex.iter().all(ends) && !d.mosquitto.contains(&"closed".into()) {
             d.culex.clear();
             d.mosquitto.clear();
@@ -134,6 +135,9 @@ pub(crate) const RULES: &[Rule] = &[
     rule("will-delay", Culex, End, |d| {
         let delayed = wills(d, |text| has(text, "wdelay=5000"));
         d.culex.retain(|line| !word(line, "p").is_some_and(|p| delayed.contains(&p)));
+        if !delayed.is_empty() {
+            pair(d, |line| starts(line, "puback"), |line| line.replace("0x10", "0x00"));
+        }
     }),
     rule("malformed-filter", Mosquitto, End, |d| {
         let text = &d.step().text;
@@ -142,7 +146,21 @@ pub(crate) const RULES: &[Rule] = &[
         let bad = text.split_whitespace().any(|word| BAD_FILTERS.contains(&unshared(word)));
         if bad && text.contains("subscribe ") && d.culex.iter().all(refused) {
             d.culex.clear();
-            d.mosquitto.retain(|line| !(line == "closed" || starts(line, "disconnect 0x8")));
+            let lost = wills(d, |_| true);
+            let will = |line: &String| word(line, "p").is_some_and(|p| lost.contains(&p));
+            d.mosquitto
+                .retain(|line| !(line == "closed" || starts(line, "disconnect 0x8") || will(line)));
+        }
+    }),
+    rule("window-passed", Culex, End, |d| {
+        if starts(&d.step().text, "ack") && connected_with(d, " rmax=") {
+            d.mosquitto.retain(|line| !starts(line, "publish"));
+        }
+    }),
+    rule("too-large-keeps-its-place", Culex, End, |d| {
+        if connected_with(d, " max=") && connected_with(d, " rmax=") {
+            d.culex
+                .retain(|line| !(starts(line, "publish") && (has(line, "q1") || has(line, "q2"))));
         }
     }),
     rule("will-of-taken-over", Culex, End, |d| {
@@ -195,6 +213,14 @@ pub(crate) const RULES: &[Rule] = &[
             |line: &String| word(line, "p").is_some_and(|p| word(&d.step().text, "p") == Some(p));
         if shared && !d.culex.iter().any(fresh) {
             d.culex.retain(|line| !starts(line, "publish"));
+        }
+    }),
+    rule("answers-before-the-end", Both, Continue, |d| {
+        if d.both_closed && d.step().text.contains(" & ") {
+            let answer =
+                |line: &str| ["puback", "pubrec", "pubcomp"].iter().any(|n| starts(line, n));
+            d.mosquitto.retain(|line| !answer(line));
+            d.culex.retain(|line| !answer(line));
         }
     }),
     rule("reason-of-the-end", Both, Continue, |d| {
@@ -291,6 +317,12 @@ fn pair(d: &mut Difference<'_>, which: fn(&str) -> bool, plain: fn(&str) -> Stri
     });
 }
 
+/// The client has ever connected with such an option.
+fn connected_with(d: &Difference<'_>, option: &str) -> bool {
+    let mut own = d.steps.iter().filter(|step| step.slot == d.slot);
+    own.any(|step| starts(&step.text, "connect") && step.text.contains(option))
+}
+
 /// Payloads of the wills of such CONNECT packets.
 fn wills<'a>(d: &Difference<'a>, which: fn(&str) -> bool) -> Vec<&'a str> {
     let steps = d.steps.iter().filter(|step| which(&step.text));
@@ -324,8 +356,11 @@ fn is_late(d: &Difference<'_>, line: &str) -> bool {
     };
     d.steps.iter().any(|step| {
         let mut late = step.text.split(" & ").filter(|text| has(text, "q2"));
+        // With a window, what follows comes at another time as well.
+        let follows = has(line, "q1") || has(line, "q2");
         late.any(|text| {
-            !released(text, step) && topic(text) == topic(line.trim_start_matches("replaced: "))
+            let same = || topic(text) == topic(line.trim_start_matches("replaced: "));
+            !released(text, step) && (follows || same())
         })
     })
 }
