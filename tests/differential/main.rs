@@ -1,15 +1,24 @@
 //! The same random client script against Culex and against Debian's Mosquitto.
 //!
 //! A script ([`script`]) is made from a seed and played packet by packet on three brokers at once:
-//! Mosquitto, Culex on one shard, Culex on two ([`side`]). After each step everything that any client
-//! got is collected, normalised and compared ([`compare`]). What differs must be explained by a rule
-//! ([`rules`]; `docs/differences.md` says why), otherwise the test fails with the seed and a script
-//! that was made as short as possible.
+//! Mosquitto, Culex on one shard, Culex on two ([`side`]). After each step everything that any
+//! client got is collected, normalised and compared ([`compare`]). What differs must be explained
+//! by a rule ([`rules`]; `docs/differences.md` says why), otherwise the test fails with the seed
+//! and a script that was made as short as possible.
 //!
-//! `CULEX_DIFF_SEED=N` plays one seed and prints every step, `CULEX_DIFF_SCRIPT=FILE` does that with
-//! a script as failures print it, `CULEX_DIFF_RUNS=N` plays so many seeds; `make differential` knows
-//! all three.
+//! `CULEX_DIFF_SEED=N` plays one seed and prints every step, `CULEX_DIFF_SCRIPT=FILE` does that
+//! with a script as failures print it, `CULEX_DIFF_RUNS=N` plays so many seeds; `make
+//! differential` knows all three.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails a test")]
+#![expect(
+    clippy::format_push_string,
+    clippy::format_collect,
+    clippy::needless_for_each,
+    clippy::match_same_arms,
+    clippy::struct_excessive_bools,
+    reason = "scripts are text that is put together, and features are switches"
+)]
+#![expect(clippy::disallowed_methods, reason = "deadlines for processes that are not ours")]
 
 mod brokers;
 #[expect(dead_code, reason = "shared with the wire tests")]

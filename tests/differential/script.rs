@@ -1,8 +1,9 @@
 //! Random scripts: who sends what, as lines of the language of `compose`.
 //!
-//! Besides the packets there: `connect` opens a connection (over an open one: takes it over), `again`
-//! is a second CONNECT, `drop` the end of the stream without DISCONNECT, `ack N [CODE]` the next
-//! acknowledgement for the `N`th pending message. `~` is a prefix that every play has for itself.
+//! Besides the packets there: `connect` opens a connection (over an open one: takes it over),
+//! `again` is a second CONNECT, `drop` the end of the stream without DISCONNECT, `ack N [CODE]`
+//! the next acknowledgement for the `N`th pending message. `~` is a prefix that every play has for
+//! itself.
 
 use std::fmt;
 

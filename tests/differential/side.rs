@@ -172,17 +172,13 @@ impl Side {
         }
         let Some(connection) = &mut slot.connection else { return };
         if !connection.accepted {
-            match connection.next(&mut slot.pending) {
-                Some(line) => {
-                    connection.accepted = true;
-                    lines.push(line);
-                }
-                None => {
-                    lines.push("closed".into());
-                    slot.connection = None;
-                    return;
-                }
-            }
+            let Some(line) = connection.next(&mut slot.pending) else {
+                lines.push("closed".into());
+                slot.connection = None;
+                return;
+            };
+            connection.accepted = true;
+            lines.push(line);
         }
         if !connection.leaving {
             connection.client.write(&[0xc0, 0]);
@@ -211,7 +207,7 @@ impl Connection {
         }
         match self.client.read() {
             Event::Packet(packet) if packet.name == "publish" => {
-                Some(self.publish(packet, pending))
+                Some(self.publish(&packet, pending))
             }
             Event::Packet(packet) => Some(other(&packet, pending)),
             Event::Closed => None,
@@ -222,7 +218,7 @@ impl Connection {
         }
     }
 
-    fn publish(&mut self, packet: Packet, pending: &mut Vec<Pending>) -> String {
+    fn publish(&mut self, packet: &Packet, pending: &mut Vec<Pending>) -> String {
         let mut topic = packet.topic.clone();
         if let Some(alias) = packet.value("alias") {
             if topic.is_empty() {
