@@ -60,12 +60,6 @@ impl Link {
         self.output.total_bytes() + self.unsent_bytes < self.output_bytes_max
     }
 
-    /// The client leaves so many replies untaken that it must not be read any more: messages stop
-    /// at the limit, so what lies above it are acknowledgements and the like.
-    pub fn is_flooded(&self) -> bool {
-        self.output.bytes.len() / 2 > self.output_bytes_max
-    }
-
     /// Writes one PUBLISH.
     ///
     /// # Errors
@@ -113,7 +107,9 @@ impl Link {
 
     /// Writes an acknowledgement.
     pub fn ack(&mut self, kind: AckKind, id: PacketId, reason: Reason, counters: &mut Counters) {
+        let start = self.output.bytes.len();
         codec::encode_ack(kind, id, reason, self.version, &mut self.output.bytes);
+        self.output.note_control(start);
         counters.packets_sent += 1;
     }
 
@@ -126,6 +122,7 @@ impl Link {
             self.output.bytes.truncate(start);
             return false;
         }
+        self.output.note_control(start);
         counters.packets_sent += 1;
         true
     }

@@ -61,10 +61,8 @@ pub(super) struct Connection {
     pub(super) link: Link,
     /// In the list of connections whose output grew.
     dirty: bool,
-    /// Reading was stopped because acknowledgements wait.
-    pub(super) acks_wait: bool,
-    /// Reading was stopped because the client does not take the replies.
-    pub(super) flooded: bool,
+    /// Reading was stopped because acknowledgements pile up.
+    pub(super) paused: bool,
     /// 1.5 keep-alive periods; 0 = none.
     pub(super) silence_ms_max: u32,
     pub(super) last_packet: Millis,
@@ -114,8 +112,7 @@ impl Clients {
             phase: Phase::Opened,
             link: Link::new(self.output_bytes_max),
             dirty: false,
-            acks_wait: false,
-            flooded: false,
+            paused: false,
             silence_ms_max: 0,
             last_packet: now,
             held_until: 0,
@@ -327,29 +324,18 @@ impl Clients {
         }
     }
 
-    /// Moves the list of connections whose output grew to `into`, and calls `pause` for those that
-    /// must not be read any more because of it.
-    pub(super) fn take_dirty(&mut self, into: &mut Vec<ConnId>, mut pause: impl FnMut(ConnId)) {
+    /// Moves the list of connections whose output grew to `into`.
+    pub(super) fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
         for id in self.dirty.drain(..) {
-            let Some(connection) = connection_of(&mut self.connections, Some(id)) else { continue };
-            connection.dirty = false;
-            into.push(id);
-            if connection.link.is_flooded() && !connection.flooded {
-                if !connection.is_paused() {
-                    pause(id);
-                }
-                connection.flooded = true;
+            if let Some(connection) = connection_of(&mut self.connections, Some(id)) {
+                connection.dirty = false;
+                into.push(id);
             }
         }
     }
 }
 
 impl Connection {
-    /// The client is not read, so it can't be heard.
-    pub(super) fn is_paused(&self) -> bool {
-        self.acks_wait || self.flooded
-    }
-
     fn mark(&mut self, dirty: &mut Vec<ConnId>) {
         if !self.dirty {
             self.dirty = true;

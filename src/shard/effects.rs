@@ -7,7 +7,7 @@ use shards::ConnId;
 /// Reading of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Too many acknowledgements wait, or too many replies are not taken: read no more for now.
+    /// Too many acknowledgements wait: read no more for now.
     Pause,
     /// Go on.
     Resume,

@@ -184,7 +184,7 @@ impl Shard {
             return;
         }
         // Who is not read for the sake of other shards or the log may have sent its PINGREQ.
-        let heard = if connection.acks_wait { now } else { connection.last_packet };
+        let heard = if connection.paused { now } else { connection.last_packet };
         let deadline = heard.after(u64::from(connection.silence_ms_max));
         if now < deadline {
             self.wait(deadline, Timer::KeepAlive(conn), now);

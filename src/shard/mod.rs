@@ -147,6 +147,9 @@ const DROP_NAMES: [&str; 8] = [
     "no_member",
 ];
 
+/// Acknowledgements and other answers that may wait in one connection's output.
+const ANSWER_BYTES_MAX: usize = 128 * 1024;
+
 /// Resolution of all protocol timers.
 const TIMER_TICK_MS: u64 = 50;
 /// Longer waits look again after this time, so that a timer that has become void is soon gone.
@@ -252,12 +255,6 @@ impl Shard {
     fn drained(&mut self, conn: ConnId, now: Millis) {
         let Some(connection) = self.clients.connection_mut(conn) else { return };
         connection.link.unsent_bytes = 0;
-        if connection.flooded && !connection.link.is_flooded() {
-            connection.flooded = false;
-            if !connection.is_paused() {
-                self.effects.list.push(Effect::Flow(conn, Flow::Resume));
-            }
-        }
         let waits = !connection.link.output.is_empty();
         if let Some(key) = self.clients.session_of(conn) {
             self.progress(key, now);
@@ -394,11 +391,9 @@ impl Shard {
         into.append(&mut self.effects.list);
     }
 
-    /// Moves the connections whose output grew to `into`. Who has too many replies unread is not
-    /// read any more; that is an effect.
+    /// Moves the connections whose output grew to `into`.
     pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
-        let effects = &mut self.effects.list;
-        self.clients.take_dirty(into, |conn| effects.push(Effect::Flow(conn, Flow::Pause)));
+        self.clients.take_dirty(into);
     }
 
     /// Takes the output of a connection for one send. `None` if there is nothing to send, or
@@ -422,6 +417,12 @@ impl Shard {
     /// Output of this connection waits, now or for a log position.
     pub fn has_output(&self, conn: ConnId) -> bool {
         self.clients.connection(conn).is_some_and(|connection| !connection.link.output.is_empty())
+    }
+
+    /// So many answers wait for this client to read them that its own packets have to wait too.
+    pub fn is_choked(&self, conn: ConnId) -> bool {
+        let link = self.clients.connection(conn).map(|connection| &connection.link);
+        link.is_some_and(|link| link.output.control_bytes() >= ANSWER_BYTES_MAX)
     }
 
     /// What this shard counted since its start.

@@ -137,12 +137,10 @@ impl Shard {
         inbound.push(ack);
         if inbound.waiting() > ACKS_WAITING_MAX
             && let Some(connection) = self.clients.connection_mut(conn)
-            && !connection.acks_wait
+            && !connection.paused
         {
-            if !connection.is_paused() {
-                self.effects.list.push(Effect::Flow(conn, Flow::Pause));
-            }
-            connection.acks_wait = true;
+            connection.paused = true;
+            self.effects.list.push(Effect::Flow(conn, Flow::Pause));
         }
     }
 
@@ -153,12 +151,10 @@ impl Shard {
         if waiting <= ACKS_WAITING_MAX / 2
             && let Some(conn) = conn
             && let Some(connection) = self.clients.connection_mut(conn)
-            && connection.acks_wait
+            && connection.paused
         {
-            connection.acks_wait = false;
-            if !connection.is_paused() {
-                self.effects.list.push(Effect::Flow(conn, Flow::Resume));
-            }
+            connection.paused = false;
+            self.effects.list.push(Effect::Flow(conn, Flow::Resume));
         }
     }
 
