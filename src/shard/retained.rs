@@ -231,7 +231,7 @@ impl Shard {
         }
     }
 
-    /// Ends the hand-out for a filter, if there is one. [MQTT-3.10.4-2] O(hand-outs of the session).
+    /// Ends the hand-out for a filter, if there is one. [MQTT-3.10.4-2] O(hand-outs of a session).
     pub(super) fn cancel_query(&mut self, key: Key, filter: &Filter) {
         let Some(session) = self.clients.sessions.get(key) else { return };
         let queries = &self.retained.queries;
