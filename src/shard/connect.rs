@@ -47,7 +47,11 @@ impl Shard {
             reason: Reason::Success,
             properties: granted.properties.as_properties(),
         };
-        self.clients.packet(conn, &Packet::Connack(connack));
+        if !self.clients.packet(conn, &Packet::Connack(connack)) {
+            // A client with room for no CONNACK can't be told more. [MQTT-3.14.0-1]
+            self.lost(conn, now);
+            return self.close(conn);
+        }
         self.hold_output(conn);
         self.progress(key, now);
     }

@@ -109,6 +109,10 @@ impl Retained {
         let bytes = self.bytes - old_bytes.unwrap_or(0) + message.weight_bytes();
         let full = old_bytes.is_none() && self.tree.len() >= self.messages_max;
         if full || bytes > self.bytes_max {
+            // Nothing is better than the older message: readers would take it for the last one.
+            if let Some(old) = self.tree.remove(topic) {
+                self.bytes -= old.weight_bytes();
+            }
             return Err(DropCause::RetainedFull);
         }
         // [MQTT-3.3.1-5]

@@ -198,8 +198,14 @@ impl Shard {
         if self.clients.session_of(conn) != Some(key) {
             return self.drop_queries(key, &queries, now);
         }
+        if let Some(reason) = reasons.iter().find(|reason| reason.is_error()) {
+            debug!(conn = conn.index(), ?reason, "subscription refused");
+        }
         let suback = Suback { packet_id: id, properties: Properties::default(), reasons };
-        self.clients.packet(conn, &Packet::Suback(suback));
+        if !self.clients.packet(conn, &Packet::Suback(suback)) {
+            self.drop_queries(key, &queries, now);
+            return self.end_connection(conn, Reason::PacketTooLarge, now);
+        }
         self.hold_output(conn);
         for number in queries {
             self.release_query(number);
@@ -247,7 +253,9 @@ impl Shard {
         // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
         let unsuback =
             Unsuback { packet_id: packet.packet_id, properties: Properties::default(), reasons };
-        self.clients.packet(conn, &Packet::Unsuback(unsuback));
+        if !self.clients.packet(conn, &Packet::Unsuback(unsuback)) {
+            return self.end_connection(conn, Reason::PacketTooLarge, now);
+        }
         self.hold_output(conn);
         self.drive_queries(key, now);
     }

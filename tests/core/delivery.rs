@@ -497,3 +497,18 @@ fn more_expired_messages_than_identifiers_do_not_stop_a_session() {
     let lines = rig.run("connect s v5 keep expiry=100");
     assert!(lines.contains("publish a fresh"), "{lines}");
 }
+
+#[test]
+fn a_repetition_of_what_was_refused_is_refused_again() {
+    // [MQTT-4.3.3-9]; 3.1.1: [MQTT-3.3.5-2 of 3.1.1]
+    check(
+        "connect o v311 keep
+         o publish $SYS/a x q2 id=1
+         connect o v311 keep
+         o publish $SYS/a x q2 id=1 dup",
+        "o: connack
+         o: closed
+         o: connack present
+         o: closed",
+    );
+}

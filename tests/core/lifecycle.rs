@@ -480,3 +480,16 @@ fn nothing_follows_the_good_bye_of_a_stop() {
     rig.quiet("connect p v311 will=t:gone\nconnect s v5\ns subscribe t\nstop");
     assert_eq!(rig.counters().publish_sent, 0);
 }
+
+#[test]
+fn an_answer_that_is_too_large_for_the_client_ends_the_connection() {
+    // [MQTT-3.1.2-24] SUBACK has 6 bytes, CONNACK more than 5
+    check(
+        "connect a v5 pmax=5
+         connect b v5 pmax=40
+         b subscribe t",
+        "a: closed
+         b: connack
+         b: suback 0x00",
+    );
+}

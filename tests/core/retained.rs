@@ -104,6 +104,18 @@ fn the_store_is_limited_and_counts_what_it_refuses() {
 }
 
 #[test]
+fn a_message_that_finds_no_room_does_not_leave_its_predecessor() {
+    let mut rig = Rig::with(1, |settings| settings.retained_bytes_max = 10);
+    rig.quiet(
+        "connect p v311
+         p publish a 12345 retain
+         p publish a 1234567890 retain",
+    );
+    assert_eq!(rig.counters().dropped_total(), 1);
+    check_on(&mut rig, "p subscribe #", "p: suback 0x00");
+}
+
+#[test]
 fn a_newer_live_message_is_not_followed_by_an_older_retained_one() {
     let mut rig = Rig::new(2);
     let topic = rig.topic_on(1);
