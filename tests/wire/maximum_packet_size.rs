@@ -75,16 +75,15 @@ fn too_large_retained_and_queued_messages_do_not_block() {
 fn too_large_for_the_broker_ends_the_connection() {
     // [MQTT-3.2.2-15]; MQTT 5.0 §3.2.2.3.6: 0x95
     check_with(
-        "[limits]\npacket_bytes_max = 1000\n",
+        "[limits]\npacket_bytes_max = 2000\n",
         ALL,
         "
         sub connects
         sub subscribes ~/#
         a connects
-        // Remaining length 997 is 1000 bytes in all.
-        a > publish ~/12345678 p=*900
-        sub <* publish * p=*900
-        a > publish ~/t p=*1000
+        a > publish ~/t p=*1900
+        sub gets ~/t p=*1900
+        a > publish ~/t p=*2000
         a ended 0x95
         // The header alone decides: nobody waits for the rest.
         b connects
@@ -99,10 +98,10 @@ fn too_large_for_the_broker_ends_the_connection() {
 fn too_large_connect_is_closed() {
     // MQTT 5.0 §3.2.2.2: 0x95
     check_with(
-        "[limits]\npacket_bytes_max = 1000\n",
+        "[limits]\npacket_bytes_max = 2000\n",
         ALL,
         "
-        a > connect will=~/w wp=*1000
+        a > connect will=~/w wp=*2000
         a refused 0x95
     ",
     );
@@ -111,9 +110,9 @@ fn too_large_connect_is_closed() {
 #[test]
 fn limit_is_met_exactly() {
     // MQTT 5.0 §3.1.2.11.4: the size counts the whole packet
-    crate::harness::each_with("[limits]\npacket_bytes_max = 1000\n", ALL, |test| {
+    crate::harness::each_with("[limits]\npacket_bytes_max = 2000\n", ALL, |test| {
         let properties = usize::from(test.version == crate::harness::Version::V5);
-        let most = 1000 - 3 - 2 - 1 - properties;
+        let most = 2000 - 3 - 2 - 1 - properties;
         test.run(&format!(
             "
             sub connects

@@ -102,6 +102,7 @@ fn interval_0_is_gone_before_it_can_be_stored() {
         pub connects
         pub publishes ~/t q1 mexp=0 p=gone
         pub publishes ~/t q1 p=1
+        pub silent 20
         a connects clean=0 expiry=60 -> present
         a gets ~/t q1 p=1
     ",

@@ -15,7 +15,7 @@ fn resume_resends_with_dup() {
         pub publishes ~/t q2 p=2
         a < publish ~/t q1 p=1 id=$a
         a < publish ~/t q2 p=2 id=$b
-        a drops
+        a leaves
         pub publishes ~/t q1 p=3
         a > connect clean=0 expiry=60
         a < connack *

@@ -1,7 +1,8 @@
 //! How the process starts, fails to start, and stops.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 use crate::harness::{ALL, Broker, culex, each_with};
 
@@ -10,9 +11,21 @@ fn fails(arguments: &[&str], words: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let all = [&["serve", "--data-dir", data.to_str().unwrap()], arguments].concat();
-    let Output { status, stderr, .. } =
-        culex(&all).stdin(Stdio::null()).stdout(Stdio::null()).output().unwrap();
-    let text = String::from_utf8(stderr).unwrap();
+    let mut command = culex(&all);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut text = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if line.contains("listening") {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{arguments:?} did not fail: {line}");
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    let status = child.wait().unwrap();
     assert!(!status.success() && status.code().is_some(), "{arguments:?}: {status}\n{text}");
     assert_eq!(text.lines().count(), 1, "{arguments:?}:\n{text}");
     for word in words {

@@ -7,8 +7,9 @@
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Configuration of the shared brokers. Written out, so that no test depends on a default.
 pub(crate) const SHARED_CONFIG: &str = "
@@ -32,12 +33,21 @@ kill -9 $broker
 wait $broker
 "#;
 
+/// How long a start or a stop may take.
+const PROCESS_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What standard error of a broker tells about it.
+enum Life {
+    Listening(SocketAddr),
+    Ended,
+}
+
 /// A running broker.
 pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     pub(crate) pid: Option<u32>,
     child: Option<Child>,
-    errors: Option<JoinHandle<()>>,
+    life: Mutex<Option<Receiver<Life>>>,
     lines: Arc<Mutex<Vec<String>>>,
     _config: Option<tempfile::TempDir>,
 }
@@ -66,7 +76,14 @@ impl Broker {
     pub(crate) fn start(shards: usize, config: &str) -> Self {
         let lines = Arc::new(Mutex::new(Vec::new()));
         if let Some(address) = foreign() {
-            return Self { address, pid: None, child: None, errors: None, lines, _config: None };
+            return Self {
+                address,
+                pid: None,
+                child: None,
+                life: Mutex::new(None),
+                lines,
+                _config: None,
+            };
         }
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("culex.toml");
@@ -84,15 +101,22 @@ impl Broker {
             .expect("sh starts");
         let mut pid = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut pid).unwrap();
-        let mut errors = BufReader::new(child.stderr.take().unwrap());
-        let address = await_listening(&mut errors, &lines);
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let (tell, told) = channel();
         let sink = Arc::clone(&lines);
-        let errors = std::thread::spawn(move || keep_lines(errors, &sink));
+        std::thread::spawn(move || keep_lines(errors, &sink, &tell));
+        let address = match told.recv_timeout(PROCESS_DEADLINE) {
+            Ok(Life::Listening(address)) => address,
+            Ok(Life::Ended) | Err(_) => {
+                let lines = lines.lock().unwrap().join("\n");
+                panic!("the broker does not listen:\n{lines}")
+            }
+        };
         Self {
             address,
             pid: Some(pid.trim().parse().unwrap()),
             child: Some(child),
-            errors: Some(errors),
+            life: Mutex::new(Some(told)),
             lines,
             _config: Some(directory),
         }
@@ -107,7 +131,9 @@ impl Broker {
     /// Waits until the broker has ended by itself.
     pub(crate) fn wait(mut self) -> ExitStatus {
         // Standard error of the broker ends with the process; only then may the shell kill.
-        self.errors.take().expect("an own broker").join().unwrap();
+        let life = self.life.lock().unwrap().take().expect("an own broker");
+        let event = life.recv_timeout(PROCESS_DEADLINE).expect("the broker ends when it is told");
+        assert!(matches!(event, Life::Ended));
         let mut child = self.child.take().expect("an own broker");
         drop(child.stdin.take());
         child.wait().unwrap()
@@ -139,29 +165,22 @@ impl Drop for Broker {
     }
 }
 
-fn await_listening(errors: &mut impl BufRead, lines: &Mutex<Vec<String>>) -> SocketAddr {
-    loop {
-        let mut line = String::new();
-        let count = errors.read_line(&mut line).unwrap();
-        let line = plain(&line);
-        lines.lock().unwrap().push(line.trim_end().to_owned());
-        assert!(count > 0, "the broker ended:\n{}", lines.lock().unwrap().join("\n"));
-        if let Some((_, rest)) = line.split_once("address=").filter(|_| line.contains("listening"))
-        {
-            let text = rest.split_whitespace().next().unwrap();
-            return text.trim_matches('"').parse().expect("address=HOST:PORT");
-        }
-    }
-}
-
-fn keep_lines(errors: impl BufRead, lines: &Mutex<Vec<String>>) {
+/// Reads standard error to its end, and tells when the broker listens and when it has ended.
+fn keep_lines(errors: impl BufRead, lines: &Mutex<Vec<String>>, tell: &Sender<Life>) {
     for line in errors.lines().map_while(Result::ok) {
         let line = plain(&line);
         if line.contains("panicked at") {
             eprintln!("broker: {line}");
         }
+        if let Some((_, rest)) = line.split_once("address=").filter(|_| line.contains("listening"))
+        {
+            let word = rest.split_whitespace().next().unwrap_or_default();
+            let address = word.trim_matches('"').parse().expect("address=HOST:PORT");
+            let _ = tell.send(Life::Listening(address));
+        }
         lines.lock().unwrap().push(line);
     }
+    let _ = tell.send(Life::Ended);
 }
 
 /// The line without colour sequences.
