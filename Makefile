@@ -5,10 +5,10 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps run test check perf clean
+.PHONY: help deps run test check conformance mutants perf clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the Debian packages that building and testing need (or say which are missing)
 	@scripts/deps.sh
@@ -23,7 +23,13 @@ test: deps ## run every test, foreign clients too
 check: ## formatting, lints as errors, and the rules of tests/tidy.rs
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --locked --test tidy
+	$(CARGO) test --locked --test tidy --test conformance
+
+conformance: ## write docs/conformance.md from the statements, the tests that cite them, and the exceptions
+	UPDATE=1 $(CARGO) test --quiet --locked --test conformance document_is_current
+
+mutants: ## remove rules one by one and see that their tests fail (ARGS=PATTERN takes some of them)
+	scripts/mutate.sh $(ARGS)
 
 perf: ## load generator, release build (ARGS="--help" lists its options)
 	$(CARGO) run --release --locked -p perf -- $(ARGS)
