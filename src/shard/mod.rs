@@ -212,7 +212,7 @@ impl Shard {
             Packet::Pubrel(ack) => self.pubrel(conn, key, &ack),
             Packet::Pubcomp(ack) => self.pubcomp(key, &ack, now),
             Packet::Subscribe(subscribe) => self.subscribe(conn, key, &subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, key, &unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, key, &unsubscribe, now),
             // [MQTT-3.12.4-1]
             Packet::Pingreq => {
                 self.clients.packet(conn, &Packet::Pingresp);
@@ -351,11 +351,14 @@ impl Shard {
         self.timers.next_deadline()
     }
 
-    /// Says good-bye to every client; nothing new is accepted from now on.
+    /// Says good-bye to every client; nothing new is accepted from now on. Wills are not published:
+    /// all who could receive them are told to leave as well.
     pub fn stop(&mut self) {
         self.stopping = true;
         for conn in self.clients.connection_ids() {
             self.say_goodbye(conn, Reason::ServerShuttingDown);
+            // [MQTT-3.14.4-1] Nothing is written to it any more.
+            self.clients.detach(conn);
         }
     }
 

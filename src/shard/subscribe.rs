@@ -165,14 +165,23 @@ impl Shard {
             return;
         }
         let suback = Suback { packet_id: id, properties: Properties::default(), reasons };
-        self.clients.packet(conn, &Packet::Suback(suback));
+        if !self.clients.packet(conn, &Packet::Suback(suback)) {
+            // [MQTT-3.1.2-24] The client would wait for it in vain.
+            return self.end_connection(conn, Reason::PacketTooLarge, now);
+        }
         self.hold_output(conn);
         for wanted in retained {
             self.start_query(key, wanted, now);
         }
     }
 
-    pub(super) fn unsubscribe(&mut self, conn: ConnId, key: Key, packet: &Unsubscribe<'_>) {
+    pub(super) fn unsubscribe(
+        &mut self,
+        conn: ConnId,
+        key: Key,
+        packet: &Unsubscribe<'_>,
+        now: Millis,
+    ) {
         let mut reasons = Vec::with_capacity(packet.filters.len());
         for text in &packet.filters {
             let Ok(filter) = Filter::parse(text, self.settings.topic_levels_max) else {
@@ -197,7 +206,9 @@ impl Shard {
         // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
         let unsuback =
             Unsuback { packet_id: packet.packet_id, properties: Properties::default(), reasons };
-        self.clients.packet(conn, &Packet::Unsuback(unsuback));
+        if !self.clients.packet(conn, &Packet::Unsuback(unsuback)) {
+            return self.end_connection(conn, Reason::PacketTooLarge, now);
+        }
         self.hold_output(conn);
     }
 

@@ -13,6 +13,7 @@
 mod cross_shard;
 mod delivery;
 mod durable;
+mod endings;
 mod lifecycle;
 mod retained;
 mod rig;
