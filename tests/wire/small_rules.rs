@@ -1,0 +1,154 @@
+//! Rules that need a few lines each and belong to no other file.
+
+use crate::harness::{ALL, Event, V3, V5, Version, check, compose, each, frame, hex};
+
+#[test]
+fn no_will_without_the_flag() {
+    // 3.1.1: [MQTT-3.1.2-12]
+    check(
+        ALL,
+        "
+        w connects
+        w subscribes ~/#
+        a connects
+        a drops
+        b connects will=~/w wp=gone
+        b drops
+        w gets ~/w p=gone
+        w < nothing
+    ",
+    );
+}
+
+#[test]
+fn session_belongs_to_its_client_id() {
+    // [MQTT-3.1.3-2]; 3.1.1: [MQTT-3.1.3-2]
+    check(
+        ALL,
+        "
+        a connects id=~one clean=0 expiry=60
+        a subscribes ~/t q1
+        a leaves
+        // Another identifier, and the same letters in another case, are other clients.
+        b connects id=~two clean=0 expiry=60
+        c connects id=~ONE clean=0 expiry=60
+        pub connects
+        pub publishes ~/t q1 p=1
+        b < nothing
+        c < nothing
+        5: d connects id=~one clean=0 expiry=60 -> present
+        311: d connects id=~one clean=0 -> present
+        31: d connects id=~one clean=0
+        d gets ~/t q1 p=1
+    ",
+    );
+}
+
+#[test]
+fn session_lasts_as_long_as_its_connection() {
+    // [MQTT-4.1.0-1]; 3.1.1: [MQTT-4.1.0-2] [MQTT-3.1.2-6]
+    check(
+        ALL,
+        "
+        pub connects
+        a connects
+        a subscribes ~/t q1
+        // Nothing but the end of the connection ends the session; other ends do not.
+        b connects
+        b subscribes ~/t q1
+        b leaves
+        pub publishes ~/t q1 p=1
+        a gets ~/t q1 p=1
+        a leaves
+        a connects clean=0
+        pub publishes ~/t q1 p=2
+        a < nothing
+    ",
+    );
+}
+
+#[test]
+fn dup_of_the_publisher_is_not_passed_on() {
+    // [MQTT-3.3.1-3]; 3.1.1: [MQTT-3.3.1-3]
+    check(
+        ALL,
+        "
+        a connects
+        a subscribes ~/t q2
+        pub connects
+        pub > publish ~/t q1 id=7 dup p=1
+        pub < puback 7
+        pub > publish ~/t q2 id=8 dup p=2
+        pub < pubrec 8
+        a gets ~/t q1 p=1
+        a gets ~/t q2 p=2
+    ",
+    );
+}
+
+#[test]
+fn topic_name_is_a_utf_8_string_in_front() {
+    // [MQTT-3.3.2-1]; 3.1.1: [MQTT-3.3.2-1]
+    each(ALL, |test| {
+        let properties = if test.version == Version::V5 { "00" } else { "" };
+        test.run("w connects\n w subscribes # q0");
+        // Not UTF-8; longer than the packet; and, what is right, a topic before the payload.
+        for (body, good) in [("0002 61ff", false), ("0009 6162", false), ("0002 6162", true)] {
+            test.run("a connects");
+            let bytes = hex(&format!("{body}{properties}78").replace(' ', ""));
+            test.client("a").write(&frame(3, 0, &bytes));
+            if good {
+                test.run("a < nothing\n a leaves");
+            } else {
+                let mut client = test.take("a");
+                while let Event::Packet(packet) = client.next() {
+                    assert_eq!(packet.name, "disconnect");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn empty_properties_are_one_zero_byte() {
+    // [MQTT-2.2.2-1]
+    each(V5, |test| {
+        test.run("a connects");
+        let filter = format!("{}/t", test.prefix);
+        for (packet, answer) in [
+            (format!("subscribe 1 {filter}"), &[0x90, 4, 0, 1, 0, 0][..]),
+            (format!("publish {filter}"), &[]),
+            (format!("unsubscribe 2 {filter}"), &[0xb0, 4, 0, 2, 0, 0]),
+        ] {
+            let mut expected = answer.to_vec();
+            if expected.is_empty() {
+                let topic = filter.as_bytes();
+                expected = vec![0x30, u8::try_from(topic.len() + 3).unwrap(), 0];
+                expected.push(u8::try_from(topic.len()).unwrap());
+                expected.extend(topic);
+                expected.push(0);
+            }
+            let bytes = compose(&packet, test.version, "");
+            let client = test.client("a");
+            client.write(&bytes);
+            let mut got = vec![0; expected.len()];
+            std::io::Read::read_exact(&mut client.stream, &mut got).unwrap();
+            assert_eq!(got, expected, "{packet}");
+        }
+    });
+}
+
+#[test]
+fn tcp_is_served() {
+    // [MQTT-4.2-1]; 3.1.1: [MQTT-7.1.1-1]
+    check(
+        V3,
+        "
+        a connects
+        a subscribes ~/t q2
+        a publishes ~/t q2 p=*100000
+        a gets ~/t q2 p=*100000
+    ",
+    );
+    check(V5, "a connects\n a subscribes ~/t q2\n a publishes ~/t q2 p=1\n a gets ~/t q2 p=1");
+}
