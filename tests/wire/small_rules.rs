@@ -110,6 +110,24 @@ fn topic_name_is_a_utf_8_string_in_front() {
 }
 
 #[test]
+fn byte_order_mark_in_front_is_a_character() {
+    // [MQTT-1.5.4-3]; 3.1.1: [MQTT-1.5.3-3]
+    check(
+        ALL,
+        "
+        a connects
+        a subscribes \u{feff}~/t
+        b connects
+        b subscribes ~/t
+        pub connects
+        pub publishes \u{feff}~/t p=1
+        a gets \u{feff}~/t p=1
+        b < nothing
+    ",
+    );
+}
+
+#[test]
 fn empty_properties_are_one_zero_byte() {
     // [MQTT-2.2.2-1]
     each(V5, |test| {
