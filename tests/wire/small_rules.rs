@@ -128,6 +128,29 @@ fn byte_order_mark_in_front_is_a_character() {
 }
 
 #[test]
+fn wildcard_filters_compare_levels_as_they_are() {
+    // [MQTT-4.7.3-4]; 3.1.1: [MQTT-4.7.3-4]
+    // Upper case, and the same letter composed of two characters, are other levels.
+    check(
+        ALL,
+        "
+        a connects
+        a subscribes ~/Tick/+ q0 ~/\u{e9}/# q0 ~/+/Tock/x q0
+        pub connects
+        pub publishes ~/tick/1
+        pub publishes ~/e\u{301}/1
+        pub publishes ~/1/tock/x
+        pub publishes ~/Tick/1 p=1
+        pub publishes ~/\u{e9}/1 p=2
+        pub publishes ~/1/Tock/x p=3
+        a gets ~/Tick/1 p=1
+        a gets ~/\u{e9}/1 p=2
+        a gets ~/1/Tock/x p=3
+    ",
+    );
+}
+
+#[test]
 fn empty_properties_are_one_zero_byte() {
     // [MQTT-2.2.2-1]
     each(V5, |test| {
