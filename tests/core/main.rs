@@ -10,6 +10,7 @@
     reason = "a test that breaks its own rules may panic, and its speed does not matter"
 )]
 
+mod ack_order;
 mod cross_shard;
 mod delivery;
 mod durable;

@@ -151,6 +151,22 @@ fn wildcard_filters_compare_levels_as_they_are() {
 }
 
 #[test]
+fn unsubscribe_compares_filters_as_they_are() {
+    // [MQTT-3.10.4-1]; 3.1.1: [MQTT-3.10.4-1]
+    check(
+        ALL,
+        "
+        a connects
+        a subscribes ~/T q1 ~/+ q1
+        a > unsubscribe 1 ~/t ~/# ~/T/ ~/+
+        a < unsuback 1 0x11 0x11 0x11 0
+        a publishes ~/T q1 p=1
+        a gets ~/T q1 p=1
+    ",
+    );
+}
+
+#[test]
 fn empty_properties_are_one_zero_byte() {
     // [MQTT-2.2.2-1]
     each(V5, |test| {
