@@ -167,6 +167,14 @@ fn unsubscribe_compares_filters_as_they_are() {
 }
 
 #[test]
+fn other_protocol_name_with_a_known_level_is_closed() {
+    // [MQTT-3.1.2-1]; 3.1.1: [MQTT-3.1.2-1]
+    for name in ["MQTX", "mqtt", "MQT"] {
+        check(ALL, &format!("a > connect name={name}\n a refused 0x84"));
+    }
+}
+
+#[test]
 fn empty_properties_are_one_zero_byte() {
     // [MQTT-2.2.2-1]
     each(V5, |test| {
