@@ -26,7 +26,7 @@ use crate::net::{Net, ring};
 use crate::pulse::Pulse;
 use crate::settings::Settings;
 use crate::sys::EventFd;
-use crate::turn::Driver;
+use crate::turn::{AbortOnPanic, Driver};
 use crate::watchdog::{self, Counts, WatchdogStats};
 
 /// Memory glommio registers for background file work; its default is 10 MiB.
@@ -230,6 +230,7 @@ where
     if let Some(fault) = settings.fault() {
         return Err(StartError::Settings(fault));
     }
+    let settings = Arc::new(settings);
     let shards = settings.placement.cpus().len();
     let (addresses, sockets) = open_listeners(&settings, shards)?;
     let shared = Shared::new(shards).map_err(|source| StartError::Shard { shard: 0, source })?;
@@ -249,7 +250,7 @@ where
             cpu,
             mesh,
             sockets,
-            settings: settings.clone(),
+            settings: Arc::clone(&settings),
             shared: Arc::clone(&shared),
             clock,
             ready: ready_tx.clone(),
@@ -309,7 +310,7 @@ struct Seed<M, L> {
     cpu: usize,
     mesh: Mesh<M, L>,
     sockets: Vec<Socket>,
-    settings: Settings,
+    settings: Arc<Settings>,
     shared: Arc<Shared>,
     clock: Clock,
     ready: Sender<Result<(), StartError>>,
@@ -323,6 +324,7 @@ impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
         F: Fn(ShardContext) -> H,
     {
         let (shard, cpu) = (self.shard, self.cpu);
+        let _abort = AbortOnPanic(shard);
         let executor = LocalExecutorBuilder::new(Pin::Fixed(cpu))
             .name("shard")
             .io_memory(GLOMMIO_IO_BYTES)

@@ -11,34 +11,64 @@
 //!      ▲                                                                                  │
 //!      └──────────────────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! Under `cfg(loom)` the crate consists of the doorbell alone: its model check needs nothing else,
+//! and the libraries do not build there.
 #![deny(unsafe_code)]
 
+#[cfg(not(loom))]
 pub mod clock;
+#[cfg(not(loom))]
 pub mod conn;
 mod doorbell;
+#[cfg(not(loom))]
 pub mod engine;
+#[cfg(not(loom))]
 pub mod handler;
+#[cfg(not(loom))]
 mod io;
+#[cfg(not(loom))]
 mod mesh;
+#[cfg(not(loom))]
 mod net;
+#[cfg(not(loom))]
 pub mod outgoing;
+#[cfg(not(loom))]
 pub mod placement;
+#[cfg(not(loom))]
 mod pulse;
+#[cfg(not(loom))]
 pub mod settings;
+#[cfg(not(loom))]
 pub mod stats;
+#[cfg(not(loom))]
 mod sys;
+#[cfg(not(loom))]
 pub mod time;
+#[cfg(not(loom))]
 mod turn;
+#[cfg(not(loom))]
 mod watchdog;
+#[cfg(not(loom))]
 pub mod wheel;
 
+#[cfg(not(loom))]
 pub use conn::ConnId;
+#[cfg(not(loom))]
 pub use engine::{EngineError, Running, StartError, Stopper, start};
+#[cfg(not(loom))]
 pub use handler::{Accepted, Cause, Handler, ShardContext};
+#[cfg(not(loom))]
 pub use io::Io;
+#[cfg(not(loom))]
 pub use outgoing::Outgoing;
+#[cfg(not(loom))]
 pub use placement::{Placement, probe};
+#[cfg(not(loom))]
 pub use settings::{ListenerSettings, Settings};
+#[cfg(not(loom))]
 pub use stats::NetStats;
+#[cfg(not(loom))]
 pub use time::Millis;
+#[cfg(not(loom))]
 pub use wheel::Wheel;

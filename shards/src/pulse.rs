@@ -25,8 +25,12 @@ pub(crate) struct Reading {
 impl Pulse {
     /// A new turn begins.
     pub(crate) fn beat(&self, turn: u64) {
-        self.asleep_until.store(AWAKE, Ordering::Relaxed);
         self.turns.store(turn, Ordering::Relaxed);
+    }
+
+    /// The shard is back from sleep, in the same turn.
+    pub(crate) fn wake(&self) {
+        self.asleep_until.store(AWAKE, Ordering::Relaxed);
     }
 
     /// The shard goes to sleep until `deadline`, or until something comes.

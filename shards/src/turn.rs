@@ -64,12 +64,26 @@ enum Phase {
     },
 }
 
+/// Ends the process when a panic passes by: before the state of the shard is dropped, and before
+/// glommio could catch it.
+pub(crate) struct AbortOnPanic(pub(crate) usize);
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(shard = self.0, "the shard panicked, the process ends");
+            std::process::abort();
+        }
+    }
+}
+
 impl<H: Handler> Driver<H> {
     /// Runs until the engine stops.
     ///
     /// # Errors
     /// If the ring cannot be entered, which no program can mend.
     pub(crate) fn run(mut self) -> io::Result<()> {
+        let _abort = AbortOnPanic(self.io.shard);
         let shared = Arc::clone(&self.shared);
         let place = shared.place(self.io.shard);
         self.io.net.ring.poll(place.event.as_raw_fd());
@@ -88,8 +102,11 @@ impl<H: Handler> Driver<H> {
             self.tick();
             self.tell_closed();
             self.handler.finish_turn(&mut self.io);
-            self.io.net.settle_ended();
-            self.io.net.settle_hungry();
+            self.io.net.settle_ended(self.io.now);
+            if self.io.net.is_hungry() {
+                self.buffers.grow();
+                self.io.net.settle_hungry();
+            }
             self.flush_outboxes();
             let done = self.io.net.len() == 0 && self.io.mesh.waiting() == 0;
             if phase != Phase::Running && done != at_rest {
@@ -101,6 +118,7 @@ impl<H: Handler> Driver<H> {
             }
             self.rest(phase)?;
             place.doorbell.unpark();
+            place.pulse.wake();
             self.io.now = self.clock.now();
             self.handle_events();
         }
@@ -166,7 +184,7 @@ impl<H: Handler> Driver<H> {
                 if !kept.is_empty() {
                     self.handler.on_bytes(&mut self.io, conn, &kept);
                 }
-                self.io.net.after_kept(conn, self.io.now);
+                self.io.net.after_kept(conn);
                 self.io.dispatch(conn);
             }
         }
@@ -273,10 +291,7 @@ impl<H: Handler> Driver<H> {
                 }
             }
             Event::ReceiveEnded { conn, result } => {
-                self.io.net.receive_ended(conn, result, self.io.now);
-                if self.io.net.is_hungry() {
-                    self.buffers.grow();
-                }
+                self.io.net.receive_ended(conn, result);
                 self.io.dispatch(conn);
             }
             Event::Sent { conn, flight, result } => {

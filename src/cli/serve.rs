@@ -4,6 +4,7 @@ use super::failure::{Failure, status};
 use super::logging;
 use crate::broker;
 use crate::config::{Config, Level, Listener};
+use shards::probe;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 /// Starts the shards and waits for the end: SIGINT or SIGTERM, or a failure.
 fn start(config: &Config) -> Result<(), Failure> {
     let host = |message: String| Failure::new(status::HOST, message);
+    probe::check_host().map_err(|error| host(error.to_string()))?;
     let placement = shards::placement::choose(config.shards_wanted(), config.affinity.cpus())
         .map_err(|error| host(error.to_string()))?;
     let shards = placement.cpus().len();

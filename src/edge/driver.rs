@@ -6,11 +6,6 @@ use crate::shard::{Effect, Flow, Input, Mail, Network, Place, Shard};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use tracing::debug;
 
-/// Buffers kept for later sends.
-const SPARES_MAX: usize = 256;
-/// Larger buffers are given back to the allocator.
-const SPARE_BYTES_MAX: usize = 64 * 1024;
-
 /// What the edge is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -76,7 +71,6 @@ pub struct Driver {
     conns: Vec<Conn>,
     effects: Vec<Effect>,
     dirty: Vec<ConnId>,
-    spares: Vec<Vec<u8>>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
 }
@@ -93,7 +87,6 @@ impl Driver {
             conns: Vec::new(),
             effects: Vec::new(),
             dirty: Vec::new(),
-            spares: Vec::new(),
             waiting: Vec::new(),
         }
     }
@@ -268,11 +261,8 @@ impl Driver {
     }
 
     fn send(&mut self, io: &mut Wire, conn: ConnId) {
-        let mut spare = self.spares.pop().unwrap_or_default();
-        if let Some(outgoing) = self.shard.take_output(conn, &mut spare) {
+        if let Some(outgoing) = self.shard.take_output(conn) {
             io.send(conn, outgoing);
-        } else {
-            self.spares.push(spare);
         }
     }
 
@@ -323,9 +313,7 @@ impl Handler for Driver {
     }
 
     fn on_sent(&mut self, io: &mut Wire, conn: ConnId, outgoing: Outgoing) {
-        if self.spares.len() < SPARES_MAX && outgoing.bytes.capacity() <= SPARE_BYTES_MAX {
-            self.spares.push(outgoing.bytes);
-        }
+        self.shard.recycle(outgoing.bytes);
         self.shard.handle(Input::Drained { conn }, io.now());
         if self.conn(conn).is_some_and(|entry| entry.stage == Stage::Closing) {
             self.close_when_sent(io, conn);

@@ -316,6 +316,11 @@ impl Outbound {
         (self.first + self.slots.len() as u64).saturating_sub(1)
     }
 
+    /// Something has not left on this connection.
+    pub fn has_waiting(&self) -> bool {
+        self.cursor < self.slots.len()
+    }
+
     /// Messages in window and queue. O(1): counts those that are done behind one that is not.
     pub fn held(&self) -> usize {
         self.slots.len()

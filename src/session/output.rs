@@ -5,6 +5,9 @@ use bytes::Bytes;
 /// Payloads of this many bytes and more are sent from where they are instead of being copied.
 pub const SHARED_PAYLOAD_BYTES_MIN: usize = 16 * 1024;
 
+/// Room for some small packets, so that the first of them does not grow the buffer in steps.
+const FIRST_BYTES: usize = 256;
+
 /// Output of one connection since its last send: own bytes, and shared payloads between them.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -32,10 +35,17 @@ impl Output {
         self.shared.push((self.bytes.len(), payload));
     }
 
-    /// Takes all that waits, leaving `spare` (emptied) as the next buffer.
-    pub fn take(&mut self, mut spare: Vec<u8>) -> (Vec<u8>, Vec<(usize, Bytes)>) {
-        spare.clear();
+    /// Takes all that waits. No memory stays: most connections are idle at most times.
+    pub fn take(&mut self) -> (Vec<u8>, Vec<(usize, Bytes)>) {
         self.shared_bytes = 0;
-        (std::mem::replace(&mut self.bytes, spare), std::mem::take(&mut self.shared))
+        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.shared))
+    }
+
+    /// Before the first byte is written: takes a buffer that another send has left.
+    pub fn prepare(&mut self, spares: &mut Vec<Vec<u8>>) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = spares.pop().unwrap_or_default();
+            self.bytes.reserve(FIRST_BYTES);
+        }
     }
 }

@@ -11,6 +11,11 @@ use ahash::AHashMap;
 use shards::{ConnId, Millis};
 use std::sync::Arc;
 
+/// Buffers kept for later sends.
+const SPARES_MAX: usize = 256;
+/// Larger buffers are given back to the allocator.
+const SPARE_BYTES_MAX: usize = 64 * 1024;
+
 /// A session, with or without connection. Who has expiry 0 lives as long as its connection.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -76,6 +81,8 @@ pub(super) struct Clients {
     connections: Vec<Option<Box<Connection>>>,
     connected: usize,
     dirty: Vec<ConnId>,
+    /// Buffers of finished sends, emptied.
+    spares: Vec<Vec<u8>>,
     limits: Limits,
     output_bytes_max: usize,
 }
@@ -90,6 +97,7 @@ impl Clients {
             connections: Vec::new(),
             connected: 0,
             dirty: Vec::new(),
+            spares: Vec::new(),
             limits,
             output_bytes_max,
         }
@@ -195,6 +203,7 @@ impl Clients {
             }
             Some(connection) => {
                 let tools = (&mut self.layouts, now, &mut self.counters);
+                connection.link.output.prepare(&mut self.spares);
                 let link = Some(&mut connection.link);
                 let outcome = session.outbound.deliver(message, grant, link, self.limits, tools);
                 if outcome == Delivered::Sent {
@@ -260,6 +269,10 @@ impl Clients {
         let Some(connection) = connection_of(&mut self.connections, session.connection) else {
             return;
         };
+        if !session.outbound.has_waiting() {
+            return;
+        }
+        connection.link.output.prepare(&mut self.spares);
         session.outbound.pump(&mut connection.link, &mut self.layouts, now, &mut self.counters);
         if !connection.link.output.is_empty() {
             connection.mark(&mut self.dirty);
@@ -274,6 +287,7 @@ impl Clients {
         match connection {
             None => inbound.flush(durable, None, &mut self.counters),
             Some(connection) => {
+                connection.link.output.prepare(&mut self.spares);
                 inbound.flush(durable, Some(&mut connection.link), &mut self.counters);
                 if !connection.link.output.is_empty() {
                     connection.mark(&mut self.dirty);
@@ -286,6 +300,7 @@ impl Clients {
     /// Writes an acknowledgement.
     pub(super) fn ack(&mut self, conn: ConnId, kind: AckKind, id: PacketId, reason: Reason) {
         let Some(connection) = connection_of(&mut self.connections, Some(conn)) else { return };
+        connection.link.output.prepare(&mut self.spares);
         connection.link.ack(kind, id, reason, &mut self.counters);
         connection.mark(&mut self.dirty);
     }
@@ -295,6 +310,7 @@ impl Clients {
         let Some(connection) = connection_of(&mut self.connections, Some(conn)) else {
             return false;
         };
+        connection.link.output.prepare(&mut self.spares);
         let written = connection.link.packet(packet, &mut self.counters);
         connection.mark(&mut self.dirty);
         written
@@ -304,6 +320,14 @@ impl Clients {
     pub(super) fn mark(&mut self, conn: ConnId) {
         if let Some(connection) = connection_of(&mut self.connections, Some(conn)) {
             connection.mark(&mut self.dirty);
+        }
+    }
+
+    /// Keeps the buffer of a finished send for another one.
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.spares.len() < SPARES_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+            buffer.clear();
+            self.spares.push(buffer);
         }
     }
 

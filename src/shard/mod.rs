@@ -382,18 +382,22 @@ impl Shard {
         self.clients.take_dirty(into);
     }
 
-    /// Takes the output of a connection for one send; `spare` becomes its next buffer. `None` if
-    /// there is nothing to send, or nothing that may be sent yet. When the send is over the driver
-    /// says [`Input::Drained`].
-    pub fn take_output(&mut self, conn: ConnId, spare: &mut Vec<u8>) -> Option<Outgoing> {
+    /// Takes the output of a connection for one send. `None` if there is nothing to send, or
+    /// nothing that may be sent yet. When the send is over the driver says [`Input::Drained`].
+    pub fn take_output(&mut self, conn: ConnId) -> Option<Outgoing> {
         let durable = self.durable;
         let connection = self.clients.connection_mut(conn)?;
         if connection.link.output.is_empty() || connection.held_until > durable {
             return None;
         }
         connection.link.unsent_bytes = connection.link.output.total_bytes();
-        let (bytes, shared) = connection.link.output.take(std::mem::take(spare));
+        let (bytes, shared) = connection.link.output.take();
         Some(Outgoing { bytes, shared })
+    }
+
+    /// Takes back the buffer of a finished send.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.clients.recycle(buffer);
     }
 
     /// Output of this connection waits, now or for a log position.

@@ -17,6 +17,9 @@ use shards::{ConnId, Millis};
 use std::num::NonZeroU32;
 use tracing::debug;
 
+/// Most sessions stay below this and get no spare room; above it growing one by one would cost.
+const FEW_FILTERS: usize = 8;
+
 /// SUBACKs that wait for other shards.
 #[derive(Debug, Default)]
 pub(super) struct Subacks {
@@ -101,6 +104,9 @@ impl Shard {
         }
         let subscribed = self.subscriptions.subscribe(&filter, key.index, options, identifier);
         if subscribed.was_new {
+            if session.filters.len() < FEW_FILTERS {
+                session.filters.reserve_exact(1);
+            }
             session.filters.push(filter.clone());
         }
         let client = session.client_id.clone();

@@ -386,7 +386,7 @@ impl Rig {
                     continue;
                 }
                 let version = self.shards[index].version_of(conn);
-                let Some(out) = self.shards[index].take_output(conn, &mut Vec::new()) else {
+                let Some(out) = self.shards[index].take_output(conn) else {
                     continue;
                 };
                 let bytes: Vec<u8> = out.slices(0).flatten().copied().collect();

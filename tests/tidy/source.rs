@@ -207,7 +207,8 @@ fn crate_root(path: &str) -> Option<bool> {
     let below_src = path.rsplit_once("src/").map_or("", |(_, below)| below);
     let folders: Vec<&str> = path.split('/').collect();
     match folders.as_slice() {
-        [.., "tests" | "benches", _] | [.., "tests" | "benches", _, "main.rs"]
+        [.., "tests" | "benches" | "examples", _]
+        | [.., "tests" | "benches" | "examples", _, "main.rs"]
             if below_src.is_empty() =>
         {
             Some(true)

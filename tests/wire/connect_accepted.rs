@@ -4,7 +4,8 @@ use crate::harness::{ALL, V3, V5, check, check_with};
 
 #[test]
 fn connack_is_first_and_success() {
-    // [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT-3.2.2-1]; 3.1.1: [MQTT-3.1.4-4] [MQTT-3.2.0-1]
+    // [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT-3.2.2-1]; 3.1.1: [MQTT-3.1.4-4]
+    // [MQTT-3.2.0-1]
     check(
         ALL,
         "
@@ -68,7 +69,8 @@ fn no_response_information_unless_asked() {
 
 #[test]
 fn bridge_bit_in_the_level_is_taken() {
-    // Brokers that bridge to Culex set bit 7 of the protocol level; common practice outside the text.
+    // Brokers that bridge to Culex set bit 7 of the protocol level; common practice outside the
+    // text.
     check(
         V3,
         "

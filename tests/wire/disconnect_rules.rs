@@ -29,8 +29,8 @@ fn disconnect_closes_without_an_answer() {
 #[test]
 fn reserved_bits_are_malformed() {
     // [MQTT-3.14.1-1] [MQTT-2.1.3-1] [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-4.13.1-1]
-    // 3.1.1: [MQTT-3.14.1-1] [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
-    // MQTT 3.1 leaves these bits unused, so it is not tested there.
+    // 3.1.1: [MQTT-3.14.1-1] [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-3.6.1-1] [MQTT-3.8.1-1]
+    // [MQTT-3.10.1-1] MQTT 3.1 leaves these bits unused, so it is not tested there.
     for bytes in [
         "e1 00",
         "e8 00",

@@ -1,4 +1,5 @@
-//! Wire tests: the real binary, real sockets, every feature for every version at one and two shards.
+//! Wire tests: the real binary, real sockets, every feature for every version at one and two
+//! shards.
 //!
 //! `CULEX_TEST_ADDRESS=HOST:PORT` runs them against another broker; what needs a broker with limits
 //! of its own is then left out. How a script is written: `harness/script.rs`.

@@ -4,7 +4,8 @@ use crate::harness::{V5, check, each};
 
 #[test]
 fn every_property_is_unchanged_and_in_order() {
-    // [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
+    // [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
+    // [MQTT-3.3.2-20]
     for qos in ["q0", "q1", "q2"] {
         let words =
             "up=b:1 up=a:2 up=b:1 up=é:😀 ct=text/plain resp=~/answer corr=x:00ff10 pf=1 p=ü";

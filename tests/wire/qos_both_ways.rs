@@ -130,7 +130,8 @@ fn qos_1_id_is_free_after_puback() {
 
 #[test]
 fn acknowledgements_keep_the_order_of_messages() {
-    // [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4]; 3.1.1: [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4]
+    // [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4]; 3.1.1: [MQTT-4.6.0-2] [MQTT-4.6.0-3]
+    // [MQTT-4.6.0-4]
     check(
         ALL,
         "
@@ -207,7 +208,8 @@ fn broker_ids_in_flight_are_distinct() {
 
 #[test]
 fn pubrel_is_awaited_before_nothing_else() {
-    // [MQTT-4.3.3-3] [MQTT-4.3.3-5] [MQTT-4.3.3-6]; the broker neither repeats nor forgets meanwhile
+    // [MQTT-4.3.3-3] [MQTT-4.3.3-5] [MQTT-4.3.3-6]; the broker neither repeats nor forgets
+    // meanwhile
     check(
         ALL,
         "

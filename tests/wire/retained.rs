@@ -170,7 +170,8 @@ fn replacing_a_subscription_sends_retained_again() {
 
 #[test]
 fn retained_properties_are_kept() {
-    // [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
+    // [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
+    // [MQTT-3.3.2-20]
     check(
         V5,
         "

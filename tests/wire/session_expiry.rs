@@ -22,7 +22,8 @@ fn expiry_0_ends_the_session_at_close() {
 
 #[test]
 fn session_ends_when_its_interval_has_passed() {
-    // [MQTT-4.1.0-2] [MQTT-3.1.2-8]: the will goes out at the end of the session, so it is the signal
+    // [MQTT-4.1.0-2] [MQTT-3.1.2-8]: the will goes out at the end of the session, so it is the
+    // signal
     check(
         V5,
         "

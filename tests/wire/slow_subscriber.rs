@@ -44,7 +44,8 @@ fn who_never_reads_slows_nobody() {
 
 #[test]
 fn fast_publisher_loses_nothing() {
-    // [MQTT-3.3.4-1] [MQTT-4.5.0-1] [MQTT-4.6.0-5]; 3.1.1: [MQTT-3.3.4-1] [MQTT-4.5.0-1] [MQTT-4.6.0-6]
+    // [MQTT-3.3.4-1] [MQTT-4.5.0-1] [MQTT-4.6.0-5]; 3.1.1: [MQTT-3.3.4-1] [MQTT-4.5.0-1]
+    // [MQTT-4.6.0-6]
     let config = "
 [limits]
 receive_maximum = 65535

@@ -93,8 +93,9 @@ fn qos_3_is_malformed() {
 
 #[test]
 fn unsubscribe_is_answered_and_ends_the_flow() {
-    // [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6] [MQTT-3.11.3-1]
-    // [MQTT-3.11.3-2]; 3.1.1: [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6]
+    // [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6]
+    // [MQTT-3.11.3-1] [MQTT-3.11.3-2]; 3.1.1: [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-4]
+    // [MQTT-3.10.4-5] [MQTT-3.10.4-6]
     check(
         ALL,
         "

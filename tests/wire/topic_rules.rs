@@ -5,7 +5,8 @@ use crate::harness::{ALL, Event, V5, check, each, each_with};
 #[test]
 fn illegal_topic_names_end_the_connection() {
     // [MQTT-3.3.2-2] [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-3.3.2-1] [MQTT-1.5.4-1]
-    // [MQTT-1.5.4-2]; 3.1.1: [MQTT-3.3.2-2] [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-1.5.3-1] [MQTT-1.5.3-2]
+    // [MQTT-1.5.4-2]; 3.1.1: [MQTT-3.3.2-2] [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-1.5.3-1]
+    // [MQTT-1.5.3-2]
     for topic in ["~/+", "~/#", "#", "a+b", "''", "x:6100", "x:ff", "x:eda080", "x:f8888080"] {
         for rest in ["", "q1 id=1", "q2 id=1 retain"] {
             check(

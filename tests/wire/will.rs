@@ -104,13 +104,17 @@ fn retained_will_stays() {
 #[test]
 fn will_properties_are_forwarded() {
     // [MQTT-3.1.3-10] [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-20]
-    check(V5, "
+    check(
+        V5,
+        "
         sub connects
         sub subscribes ~/w q1
-        a connects will=~/w wp=x wq=1 wup=b:2 wup=a:1 wup=b:2 wct=json wresp=~/r wcorr=x:00ff wpf=1 wmexp=100
+        a connects will=~/w wp=x wq=1 wup=b:2 wup=a:1 wup=b:2 wct=json wresp=~/r \
+            wcorr=x:00ff wpf=1 wmexp=100
         a drops
         sub gets ~/w q1 p=x up=b:2 up=a:1 up=b:2 ct=json resp=~/r corr=x:00ff pf=1 mexp=100|99
-    ");
+    ",
+    );
 }
 
 #[test]

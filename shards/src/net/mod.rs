@@ -182,7 +182,7 @@ impl<L> Net<L> {
         if let Some(extra) = self.slab.extra_mut(conn) {
             extra.kept.clear();
         }
-        self.lingering.insert(now.after(self.linger_ms), conn);
+        self.linger(conn, now);
         if !sending {
             self.finish_flush(conn);
         }
@@ -266,7 +266,7 @@ impl<L> Net<L> {
     }
 
     /// A receive ended with no bytes: 0 is the end of the stream, else a negative error number.
-    pub(crate) fn receive_ended(&mut self, conn: ConnId, result: i32, now: Millis) {
+    pub(crate) fn receive_ended(&mut self, conn: ConnId, result: i32) {
         let Some(entry) = self.slab.get_mut(conn) else { return };
         entry.clear(Flag::RECEIVING);
         entry.clear(Flag::CANCELLED);
@@ -277,13 +277,13 @@ impl<L> Net<L> {
                 self.hungry.push(conn);
                 return;
             }
-            0 => self.peer_ended(conn, Cause::PeerClosed, now),
-            error => self.peer_ended(conn, cause_of(error), now),
+            0 => self.peer_ended(conn, Cause::PeerClosed),
+            error => self.peer_ended(conn, cause_of(error)),
         }
         self.after_receive(conn);
     }
 
-    fn peer_ended(&mut self, conn: ConnId, cause: Cause, now: Millis) {
+    fn peer_ended(&mut self, conn: ConnId, cause: Cause) {
         let Some(entry) = self.slab.get_mut(conn) else { return };
         entry.set(Flag::ENDED);
         if entry.has(Flag::CLOSING) || entry.has(Flag::LEAVING) {
@@ -304,16 +304,13 @@ impl<L> Net<L> {
             }
             return;
         }
-        self.end(conn, cause, now);
+        self.end(conn, cause);
     }
 
     /// All the peer sent has been delivered. What is on its way to it may still arrive.
-    fn end(&mut self, conn: ConnId, cause: Cause, now: Millis) {
+    fn end(&mut self, conn: ConnId, cause: Cause) {
         if cause == Cause::PeerClosed {
             self.ended.push(conn);
-            if self.is_sending(conn) {
-                self.lingering.insert(now.after(self.linger_ms), conn);
-            }
         } else {
             self.close(conn, cause);
         }
@@ -368,13 +365,27 @@ impl<L> Net<L> {
 
     /// Closes connections whose peer has ended and that have nothing in flight. Call after the
     /// handler had its chance to send.
-    pub(crate) fn settle_ended(&mut self) {
-        for conn in std::mem::take(&mut self.ended) {
-            if let Some(entry) = self.slab.open_mut(conn)
-                && !entry.has(Flag::SENDING)
-            {
+    pub(crate) fn settle_ended(&mut self, now: Millis) {
+        let mut ended = std::mem::take(&mut self.ended);
+        for conn in ended.drain(..) {
+            let Some(entry) = self.slab.open_mut(conn) else { continue };
+            if entry.has(Flag::SENDING) {
+                self.linger(conn, now);
+            } else if entry.extra().is_none_or(|extra| extra.end.is_none()) {
                 self.close(conn, Cause::PeerClosed);
             }
+            // Otherwise kept bytes come first; `after_kept` finds the end behind them.
+        }
+        self.ended = ended;
+    }
+
+    /// Sets the time at which a connection that waits for its end is cut.
+    fn linger(&mut self, conn: ConnId, now: Millis) {
+        if let Some(entry) = self.slab.get_mut(conn)
+            && !entry.has(Flag::LINGERING)
+        {
+            entry.set(Flag::LINGERING);
+            self.lingering.insert(now.after(self.linger_ms), conn);
         }
     }
 
@@ -407,13 +418,13 @@ impl<L> Net<L> {
     }
 
     /// After the kept bytes were delivered: the end that lay behind them, or more receiving.
-    pub(crate) fn after_kept(&mut self, conn: ConnId, now: Millis) {
+    pub(crate) fn after_kept(&mut self, conn: ConnId) {
         let Some(entry) = self.slab.open_mut(conn) else { return };
         if entry.has(Flag::PAUSED) {
             return;
         }
         match self.slab.extra_mut(conn).and_then(|extra| extra.end.take()) {
-            Some(cause) => self.end(conn, cause, now),
+            Some(cause) => self.end(conn, cause),
             None => self.after_receive(conn),
         }
         self.slab.trim(conn);

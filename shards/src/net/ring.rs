@@ -208,7 +208,6 @@ fn head_bytes(count: u16) -> usize {
     (usize::from(count) * size_of::<BufRingEntry>()).next_multiple_of(PAGE_BYTES)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "io_uring needs 64-bit Linux, usize is u64")]
 const fn to_usize(value: u32) -> usize {
     value as usize
 }
@@ -470,13 +469,11 @@ impl Buffers {
         self.provide(filled.buffer);
     }
 
-    /// Doubles the buffers in use, up to the maximum. `false`: they all were in use already.
-    pub(crate) fn grow(&mut self) -> bool {
-        let more = self.provided.min(self.count - self.provided);
-        for _ in 0..more {
+    /// Doubles the buffers in use, up to the maximum.
+    pub(crate) fn grow(&mut self) {
+        for _ in 0..self.provided.min(self.count - self.provided) {
             self.provide_next();
         }
-        more > 0
     }
 
     fn provide_next(&mut self) {

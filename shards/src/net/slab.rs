@@ -41,6 +41,9 @@ impl Flag {
     /// Goes to another shard as soon as nothing is armed.
     pub(crate) const LEAVING: Flag = Flag(1 << 10);
 
+    /// Will be cut at a time that is set.
+    pub(crate) const LINGERING: Flag = Flag(1 << 11);
+
     const fn or(self, other: Flag) -> Flag {
         Flag(self.0 | other.0)
     }

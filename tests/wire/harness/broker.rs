@@ -1,8 +1,8 @@
 //! The broker under test: the real binary as a child process.
 //!
-//! Each shard count has one broker that all tests share; a test with limits of its own starts its own.
-//! A shell stands between: it kills the broker when its standard input closes, and that happens at
-//! drop as well as at the end of this process, however it ends.
+//! Each shard count has one broker that all tests share; a test with limits of its own starts its
+//! own. A shell stands between: it kills the broker when its standard input closes, and that
+//! happens at drop as well as at the end of this process, however it ends.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;

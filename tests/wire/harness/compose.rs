@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! connect [id= clean=0|1 keep= user= pass= will=TOPIC wp= wq= wretain  expiry= rmax= max= amax=
-//!          rpi= rri= method= up=k:v  wdelay= wmexp= wct= wpf= wresp= wcorr= wup=  level= name= flags=]
+//!          rpi= rri= method= up=k:v  wdelay= wmexp= wct= wpf= wresp= wcorr= wup=
+//!          level= name= flags=]
 //! publish TOPIC|'' [q1|q2 id= dup retain p= pf= mexp= ct= resp= corr= up= alias= sid=]
 //! puback|pubrec|pubrel|pubcomp ID [CODE]     disconnect [CODE] [expiry=]     auth [CODE] [method=]
 //! subscribe ID FILTER [q1 nl rap rh=] …  [sid= up=]          unsubscribe ID FILTER …

@@ -7,7 +7,7 @@
 //! sub <* PACKET                 this packet comes; those before it stay for later lines
 //! sub < closed                  the broker closes, nothing before it
 //! sub ended 0x8e                DISCONNECT with this code (5.0 only), then closed
-//! sub refused 0x81|0x82         closed; before that in 5.0 at most CONNACK or DISCONNECT with such a code
+//! sub refused 0x81|0x82         closed; before that in 5.0 at most CONNACK or DISCONNECT with it
 //! sub silent 1500               no packet for so many milliseconds; only where MQTT counts seconds
 //! sub < nothing                 nothing but the answer to a PINGREQ
 //! sub connects [OPTIONS] [-> WORDS]    CONNECT and CONNACK 0, which has these words
@@ -20,8 +20,8 @@
 //! ```
 //! `~` stands for a prefix that no other test has; a client's id is `~` and its name.
 //! Expected words: `id=$m` remembers a value, later `$m` is that value; `a|b` either; `!rs` no such
-//! property; `*` anything besides. A PUBLISH must have exactly the words given (the id apart), other
-//! packets at least these and exactly the reason code, which is success if not given.
+//! property; `*` anything besides. A PUBLISH must have exactly the words given (the id apart),
+//! other packets at least these and exactly the reason code, which is success if not given.
 //! Before MQTT 5.0 expected properties do not count, reason codes are those of the version, and
 //! DISCONNECT from the broker is not expected at all.
 
@@ -118,7 +118,7 @@ impl Test<'_> {
     }
 
     fn next_id(&mut self) -> u16 {
-        self.packet_id += 1;
+        self.packet_id = if self.packet_id < 60_000 { self.packet_id + 1 } else { 1000 };
         self.packet_id
     }
 
