@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Removes one rule of the product after the other, in a copy of the tree, and runs the tests that
-# cite the statements behind it: each statement needs one that fails.
+# cite the statements behind it: each statement needs one that fails. Not to be used while the tree
+# is being edited.
 #
 #   scripts/mutate.sh [PATTERN]    only rows of tests/data/mutations.tsv that match the PATTERN
 #
-# A row is: file, text to search (once in the file), text to put there (\n and \\ as in C), statements.
-# Which tests cite a statement is read from docs/conformance.md. CARGO may name another cargo.
+# A row is: file, text to search (once in the file), text to put there, statements; with \n and \\.
+# Which tests cite a statement is read from docs/conformance.md. CARGO may name another cargo, ROWS another file.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo=${CARGO:-cargo}
+rows=${ROWS:-tests/data/mutations.tsv}
 place=$PWD/target/mutants
 tree=$place/tree
 export CARGO_TARGET_DIR=$place/build RUST_BACKTRACE=0 CARGO_TERM_COLOR=never
@@ -17,9 +19,11 @@ rm -rf "$tree"
 mkdir -p "$tree"
 git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -xm -C "$tree"
 
-# tests_of STATEMENT VERSION: lines `target name`.
+# tests_of TARGET STATEMENT: names of the tests there that cite it.
 tests_of() {
-  awk -v id="**$1**" -v version="$2" '
+  local version=5.0
+  [[ $2 == *' of 3.1.1' ]] && version=3.1.1
+  awk -v id="**${2% of 3.1.1}**" -v version="$version" -v wanted_target="$1" '
     /^## MQTT / { here = $3 == version }
     /^- \*\*/ { wanted = here && $2 == id }
     wanted && /^  - `/ {
@@ -28,7 +32,7 @@ tests_of() {
       target = file ~ /^src/ ? "lib" : file ~ /^tests\/core/ ? "core" : "wire"
       sub(/^[^:]*: /, "")
       count = split($0, names, ", ")
-      for (n = 1; n <= count; n++) print target, names[n]
+      for (n = 1; n <= count && target == wanted_target; n++) print names[n]
     }' docs/conformance.md
 }
 
@@ -37,7 +41,7 @@ run() {
   local target=$1 which log=$place/log status=0
   shift
   if [ "$target" = lib ]; then which=(--lib); else which=(--test "$target"); fi
-  (cd "$tree" && timeout 300 $cargo test --locked "${which[@]}" -- "$@") >"$log" 2>&1 || status=$?
+  (cd "$tree" && timeout 600 $cargo test --locked "${which[@]}" -- "$@") >"$log" 2>&1 || status=$?
   if ! grep -q '^running [1-9]' "$log"; then
     echo "broken: $(grep -m1 -E '^error|^running' "$log")"
   elif [ "$status" -ne 0 ]; then
@@ -59,17 +63,13 @@ while IFS=$'\t' read -r file search replace statements; do
     cp "$file" "$tree/$file"
     continue
   }
-  IFS=, read -ra ids <<<"$statements"
+  mapfile -t ids < <(sed 's/, /\n/g' <<<"$statements")
   declare -A by=()
   for target in lib core wire; do
     names=()
     for id in "${ids[@]}"; do
-      id=${id# }
-      version=5.0
-      [[ $id == *' of 3.1.1' ]] && version=3.1.1
       [ -n "${by[$id]:-}" ] && continue
-      mapfile -t -O "${#names[@]}" names < <(
-        tests_of "${id% of 3.1.1}" "$version" | awk -v target=$target '$1 == target { print $2 }')
+      mapfile -t -O "${#names[@]}" names < <(tests_of "$target" "$id")
     done
     [ "${#names[@]}" -eq 0 ] && continue
     failed=$(run "$target" "${names[@]}")
@@ -79,16 +79,12 @@ while IFS=$'\t' read -r file search replace statements; do
       break
     fi
     for id in "${ids[@]}"; do
-      id=${id# }
-      version=5.0
-      [[ $id == *' of 3.1.1' ]] && version=3.1.1
-      cited=$(tests_of "${id% of 3.1.1}" "$version" | awk -v target=$target '$1 == target { print $2 }')
-      first=$(grep -Fxm1 -f <(printf '%s\n' "$failed") <<<"$cited" || true)
-      [ -n "$first" ] && [ -z "${by[$id]:-}" ] && by[$id]="$target $first"
+      [ -n "${by[$id]:-}" ] && continue
+      first=$(tests_of "$target" "$id" | grep -Fxm1 -f <(printf '%s\n' "$failed") || true)
+      [ -n "$first" ] && by[$id]="$target $first"
     done
   done
   for id in "${ids[@]}"; do
-    id=${id# }
     if [ -n "${by[$id]:-}" ]; then
       echo "noticed   $id by ${by[$id]}"
       noticed=$((noticed + 1))
@@ -99,6 +95,6 @@ while IFS=$'\t' read -r file search replace statements; do
   done
   unset by
   cp "$file" "$tree/$file"
-done < <(tail -n +2 tests/data/mutations.tsv | grep -E -- "${1:-}")
+done < <(tail -n +2 "$rows" | grep -E -- "${1:-}")
 echo "$noticed noticed, $survived survived, $broken patches broken"
 [ $((survived + broken)) -eq 0 ]
