@@ -6,7 +6,8 @@
 #   scripts/mutate.sh [PATTERN]    only rows of tests/data/mutations.tsv that match the PATTERN
 #
 # A row is: file, text to search (once in the file), text to put there, statements; with \n and \\.
-# Which tests cite a statement is read from docs/conformance.md. CARGO may name another cargo, ROWS another file.
+# Which tests cite a statement is read from docs/conformance.md. CARGO may name another cargo, and
+# ROWS another file of rows.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

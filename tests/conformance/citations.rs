@@ -63,8 +63,8 @@ pub(crate) fn in_file(file: &str, text: &str) -> Vec<Proof> {
         let Some(name) = lines[at..].iter().position(|line| line.trim().starts_with("fn ")) else {
             continue;
         };
-        let test = lines[at + name].trim().trim_start_matches("fn ");
-        let test = test.split(['(', '<']).next().unwrap_or_default();
+        let signature = lines[at + name].trim().trim_start_matches("fn ");
+        let name = signature.split(['(', '<']).next().unwrap_or_default();
         // A formatted function ends where a brace stands as deep as its attribute.
         let depth = line.len() - line.trim_start().len();
         let end = lines[at..].iter().position(|line| {
@@ -75,7 +75,7 @@ pub(crate) fn in_file(file: &str, text: &str) -> Vec<Proof> {
             id,
             old,
             file: file.into(),
-            test: test.into(),
+            test: name.into(),
         });
         proofs.extend(new);
     }

@@ -54,10 +54,10 @@ fn tests<'a>(list: &'a List, version: Version, id: &str) -> BTreeMap<&'a str, Ve
     for proof in citing {
         files.entry(&proof.file).or_default().push(&proof.test);
     }
-    files.values_mut().for_each(|names| {
+    for names in files.values_mut() {
         names.sort_unstable();
         names.dedup();
-    });
+    }
     files
 }
 
