@@ -39,11 +39,11 @@ fn answers_carry_no_strings() {
 
 #[test]
 fn connack_carries_no_strings() {
-    // [MQTT-3.2.2-19] [MQTT-3.2.2-20]
+    // [MQTT-3.2.2-19] [MQTT-3.2.2-20] [MQTT-4.12.0-6]
     check(
         V5,
         "
-        a connects rpi=1 up=a:b -> !rs !up
+        a connects rpi=1 up=a:b -> !rs !up !method !data
         b > connect rpi=1 will=$SYS/x wp=x
         b < connack 0x87 !rs !up
         b < closed
