@@ -4,11 +4,21 @@ SHELL := bash
 CARGO ?= cargo
 ARGS ?=
 
+# rustup puts cargo on the PATH of login shells only.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help deps run test check conformance mutants perf clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+=======
+.PHONY: help deps run test check perf differential clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+>>>>>>> main
 
 deps: ## install the Debian packages that building and testing need (or say which are missing)
 	@scripts/deps.sh
@@ -20,7 +30,12 @@ run: ## build and start a broker on 127.0.0.1:1883 (ARGS="--shards 2 -v" adds fl
 test: deps ## run every test, foreign clients too
 	$(CARGO) test --workspace --locked
 
-check: ## formatting, lints as errors, and the rules of tests/tidy.rs
+differential: ## compare with Mosquitto on random scripts (RUNS=1000, SEED=7 or SCRIPT=file)
+	CULEX_DIFF_RUNS=$(or $(RUNS),1000) \
+	  $(if $(SEED),CULEX_DIFF_SEED=$(SEED)) $(if $(SCRIPT),CULEX_DIFF_SCRIPT=$(SCRIPT)) \
+	  $(CARGO) test --locked --test differential -- --nocapture
+
+check: ## formatting, lints as errors, and the rules of tests/tidy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --locked --test tidy --test conformance
@@ -31,8 +46,8 @@ conformance: ## write docs/conformance.md from the statements, the tests that ci
 mutants: ## remove rules one by one and see that their tests fail (ARGS=PATTERN takes some of them)
 	scripts/mutate.sh $(ARGS)
 
-perf: ## load generator, release build (ARGS="--help" lists its options)
-	$(CARGO) run --release --locked -p perf -- $(ARGS)
+perf: ## load generator, release build (ARGS="run pairs ..."; without it lists its options)
+	$(CARGO) run --release --locked -p perf -- $(or $(ARGS),--help)
 
 clean: ## remove everything that was built or downloaded
 	$(CARGO) clean

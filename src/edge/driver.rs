@@ -43,6 +43,7 @@ enum Stage {
 /// Why a connection is not read; bits.
 const PAUSED_BY_SHARD: u8 = 1;
 const PAUSED_BY_MESH: u8 = 2;
+const PAUSED_BY_OUTPUT: u8 = 4;
 
 #[derive(Debug)]
 struct Conn {
@@ -263,6 +264,7 @@ impl Driver {
     fn send(&mut self, io: &mut Wire, conn: ConnId) {
         if let Some(outgoing) = self.shard.take_output(conn) {
             io.send(conn, outgoing);
+            self.resume(io, conn, PAUSED_BY_OUTPUT);
         }
     }
 
@@ -302,6 +304,10 @@ impl Handler for Driver {
             Some(Stage::Connecting { .. }) => self.connecting(io, conn, bytes),
             Some(Stage::Live) => {
                 self.live(io, conn, bytes);
+                if self.shard.is_choked(conn) {
+                    // Who does not read its acknowledgements is not read until they have left.
+                    self.pause(io, conn, PAUSED_BY_OUTPUT);
+                }
                 if !io.outboxes_clear() {
                     // Who publishes while a mailbox is full is not read until it has room.
                     self.pause(io, conn, PAUSED_BY_MESH);

@@ -110,7 +110,9 @@ impl Link {
 
     /// Writes an acknowledgement.
     pub fn ack(&mut self, kind: AckKind, id: PacketId, reason: Reason, counters: &mut Counters) {
+        let start = self.output.bytes.len();
         codec::encode_ack(kind, id, reason, self.version, &mut self.output.bytes);
+        self.output.note_control(start);
         counters.packets_sent += 1;
     }
 
@@ -123,6 +125,7 @@ impl Link {
             self.output.bytes.truncate(start);
             return false;
         }
+        self.output.note_control(start);
         counters.packets_sent += 1;
         true
     }

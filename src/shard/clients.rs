@@ -229,6 +229,12 @@ impl Clients {
         })
     }
 
+    /// A message that needs no window would leave at once.
+    pub(super) fn has_output_room(&self, session: u32) -> bool {
+        let id = self.sessions.at(session).and_then(|session| session.connection);
+        id.and_then(|id| self.connection(id)).is_some_and(|connection| connection.link.has_room())
+    }
+
     /// The connected session can take a batch of that many bytes without dropping anything.
     pub(super) fn has_batch_room(&self, key: Key, bytes: usize) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };

@@ -145,6 +145,9 @@ const DROP_NAMES: [&str; 8] = [
     "no_member",
 ];
 
+/// Acknowledgements and other answers that may wait in one connection's output.
+const ANSWER_BYTES_MAX: usize = 128 * 1024;
+
 /// Resolution of all protocol timers.
 const TIMER_TICK_MS: u64 = 50;
 
@@ -403,6 +406,12 @@ impl Shard {
     /// Output of this connection waits, now or for a log position.
     pub fn has_output(&self, conn: ConnId) -> bool {
         self.clients.connection(conn).is_some_and(|connection| !connection.link.output.is_empty())
+    }
+
+    /// So many answers wait for this client to read them that its own packets have to wait too.
+    pub fn is_choked(&self, conn: ConnId) -> bool {
+        let link = self.clients.connection(conn).map(|connection| &connection.link);
+        link.is_some_and(|link| link.output.control_bytes() >= ANSWER_BYTES_MAX)
     }
 
     /// What this shard counted since its start.

@@ -79,9 +79,13 @@ impl Shard {
         last_hop: bool,
         now: Millis,
     ) -> Outcome {
-        if let Some(member) =
-            self.next_member(filter, |shard, member| shard.clients.has_open_window(member.client))
-        {
+        let at_most_once = |member: &Match| message.qos.min(member.options.qos) == Qos::AtMostOnce;
+        let leaves_at_once = |shard: &Shard, member: &Match| {
+            let clients = &shard.clients;
+            clients.has_open_window(member.client)
+                || (at_most_once(member) && clients.has_output_room(member.client))
+        };
+        if let Some(member) = self.next_member(filter, leaves_at_once) {
             self.give_chosen(filter, member, message, now);
             return Outcome::Taken;
         }
@@ -89,12 +93,12 @@ impl Shard {
             return Outcome::Elsewhere(other);
         }
         let bytes = message.weight_bytes();
+        let waits = |shard: &Shard, member: &Match, online: bool| {
+            !at_most_once(member) && shard.clients.can_queue(member.client, bytes, online)
+        };
         let chosen = self
-            .next_member(filter, |shard, m| shard.clients.can_queue(m.client, bytes, true))
-            .or_else(|| {
-                self.next_member(filter, |shard, m| shard.clients.can_queue(m.client, bytes, false))
-            })
-            .filter(|member| message.qos.min(member.options.qos) != Qos::AtMostOnce);
+            .next_member(filter, |shard, member| waits(shard, member, true))
+            .or_else(|| self.next_member(filter, |shard, member| waits(shard, member, false)));
         let Some(member) = chosen else {
             self.clients.counters.drop(DropCause::NoMember);
             return Outcome::Nobody;

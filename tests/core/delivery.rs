@@ -321,7 +321,7 @@ fn a_message_too_large_for_the_client_counts_as_sent() {
          p publish a x q1 id=3",
         "s: publish a 123456789012 q1 id=1
          p: puback 1
-         p: puback 2 0x10
+         p: puback 2
          s: publish a x q1 id=2
          p: puback 3",
     );

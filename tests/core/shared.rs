@@ -43,6 +43,30 @@ fn a_member_with_a_full_window_is_passed_over() {
 }
 
 #[test]
+fn a_full_window_does_not_hold_back_qos0() {
+    for shards in [1, 2] {
+        let mut rig = Rig::new(shards);
+        rig.quiet(
+            "connect p v5
+             connect a v5 rmax=1
+             a subscribe t q1
+             a subscribe $share/g/u q1
+             a subscribe $share/h/v
+             p publish t 1 q1 id=1
+             p publish t 2 q1 id=2",
+        );
+        check_on(
+            &mut rig,
+            "p publish u 3
+             p publish v 4 q1 id=4",
+            "a: publish u 3
+             a: publish v 4
+             p: puback 4",
+        );
+    }
+}
+
+#[test]
 fn a_lost_members_unacknowledged_messages_go_to_another() {
     for shards in [1, 2] {
         let mut rig = Rig::new(shards);
