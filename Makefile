@@ -8,10 +8,17 @@ ARGS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
+.PHONY: help deps run test check conformance mutants perf clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+=======
 .PHONY: help deps run test check perf differential clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+>>>>>>> main
 
 deps: ## install the Debian packages that building and testing need (or say which are missing)
 	@scripts/deps.sh
@@ -31,7 +38,13 @@ differential: ## compare with Mosquitto on random scripts (RUNS=1000, SEED=7 or 
 check: ## formatting, lints as errors, and the rules of tests/tidy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --locked --test tidy
+	$(CARGO) test --locked --test tidy --test conformance
+
+conformance: ## write docs/conformance.md from the statements, the tests that cite them, and the exceptions
+	UPDATE=1 $(CARGO) test --quiet --locked --test conformance document_is_current
+
+mutants: ## remove rules one by one and see that their tests fail (ARGS=PATTERN takes some of them)
+	scripts/mutate.sh $(ARGS)
 
 perf: ## load generator, release build (ARGS="run pairs ..."; without it lists its options)
 	$(CARGO) run --release --locked -p perf -- $(or $(ARGS),--help)

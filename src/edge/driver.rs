@@ -1,7 +1,7 @@
 //! One shard's connections, as the engine's handler.
 
 use super::reassembly::Reassembly;
-use crate::codec::{self, Packet, Version};
+use crate::codec::{self, DecodeError, Packet, Version};
 use crate::shard::{Effect, Flow, Input, Mail, Network, Place, Shard};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
@@ -15,6 +15,9 @@ pub struct Settings {
     /// Time from accept to a complete CONNECT.
     pub connect_timeout_ms: u64,
 }
+
+/// Packet type of CONNECT in the upper half of the first byte.
+const CONNECT_TYPE: u8 = 1;
 
 /// What travels with a socket to its home shard.
 #[derive(Debug)]
@@ -119,7 +122,12 @@ impl Driver {
         let Stage::Connecting { deadline, adopted } = entry.stage else { return };
         entry.reassembly.keep(bytes);
         let held = entry.reassembly.take();
-        match codec::decode(&held, Version::V311, max) {
+        let decoded = match held.first() {
+            // A stranger's first byte is enough to know him; his packet is not waited for.
+            Some(first) if first >> 4 != CONNECT_TYPE => Err(DecodeError::NotConnect),
+            Some(_) | None => codec::decode(&held, Version::V311, max),
+        };
+        match decoded {
             Ok(None) => entry.reassembly.put_back(held),
             Ok(Some((Packet::Connect(connect), connect_bytes))) => {
                 let home = match connect.client_id {

@@ -35,6 +35,9 @@ impl Shard {
             Err(reason) => return self.refuse(conn, reason),
         };
         let granted = self.granted(connect, &client_id);
+        if !granted.fits(connect) {
+            return self.refuse(conn, Reason::PacketTooLarge);
+        }
         let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
         self.set_will(key, will);
         self.tune_link(conn, connect, &granted, now);
@@ -47,11 +50,7 @@ impl Shard {
             reason: Reason::Success,
             properties: granted.properties.as_properties(),
         };
-        if !self.clients.packet(conn, &Packet::Connack(connack)) {
-            // A client with room for no CONNACK can't be told more. [MQTT-3.14.0-1]
-            self.lost(conn, now);
-            return self.close(conn);
-        }
+        self.clients.packet(conn, &Packet::Connack(connack));
         self.hold_output(conn);
         self.progress(key, now);
     }
@@ -291,6 +290,9 @@ impl Shard {
             reason,
             Reason::MalformedPacket | Reason::ProtocolError | Reason::PacketTooLarge
         );
+        // [MQTT-3.2.2-6 of 3.1.1] Nor is he for whom 3.x has no return code.
+        let silent =
+            silent || (self.version_of(conn) != Version::V5 && reason.connack_code().is_none());
         if !silent {
             let properties = Properties::default();
             let connack = Connack { session_present: false, reason, properties };
@@ -314,4 +316,17 @@ struct Granted {
     expiry_s: u32,
     keep_alive_s: u16,
     properties: PropertyList,
+}
+
+impl Granted {
+    /// The CONNACK that says so is within the client's Maximum Packet Size. It can't be left out,
+    /// so who takes less is refused. [MQTT-3.1.2-24]
+    fn fits(&self, connect: &Connect<'_>) -> bool {
+        let Some(packet_bytes_max) = connect.properties.maximum_packet_size() else { return true };
+        let properties = self.properties.as_properties();
+        let connack = Connack { session_present: false, reason: Reason::Success, properties };
+        let mut bytes = Vec::new();
+        codec::encode(&Packet::Connack(connack), connect.version, &mut bytes);
+        u32::try_from(bytes.len()).is_ok_and(|bytes| bytes <= packet_bytes_max)
+    }
 }
