@@ -8,17 +8,11 @@ ARGS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help deps run test check conformance mutants perf clean
+.PHONY: help deps run test check conformance mutants perf differential clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-=======
-.PHONY: help deps run test check perf differential clean
-
-help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
->>>>>>> main
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s
+", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the Debian packages that building and testing need (or say which are missing)
 	@scripts/deps.sh
