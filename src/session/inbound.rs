@@ -52,6 +52,7 @@ pub struct Inbound {
     received: Vec<PacketId>,
     acks: VecDeque<PendingAck>,
     first: u64,
+    /// PUBLISH packets of `QoS` 1 on this connection that wait for their PUBACK.
     qos1_waiting: usize,
 }
 
@@ -123,7 +124,7 @@ impl Inbound {
         while self.acks.front().is_some_and(|ack| ack.waits == 0 && ack.lsn <= durable) {
             let Some(ack) = self.acks.pop_front() else { return };
             self.first += 1;
-            self.qos1_waiting -= usize::from(ack.kind == AckKind::Puback);
+            self.qos1_waiting -= usize::from(ack.kind == AckKind::Puback && !ack.silent);
             if let Some(link) = link.as_deref_mut().filter(|_| !ack.silent) {
                 link.ack(ack.kind, ack.id, ack.final_reason(), counters);
             }
@@ -133,8 +134,10 @@ impl Inbound {
         }
     }
 
-    /// The connection is gone; what waits belongs to it. The client repeats what it misses.
+    /// The connection is gone; what waits belongs to it. The client repeats what it misses, with a
+    /// send quota that begins anew (MQTT 5.0 §4.9).
     pub fn detach(&mut self) {
+        self.qos1_waiting = 0;
         for ack in &mut self.acks {
             ack.silent = true;
         }
