@@ -231,7 +231,9 @@ impl Shard {
         self.clients.detach(old);
         self.members_online(key, false);
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
-        if session.will.as_ref().is_some_and(|will| will.delay_s > 0 && !clean_start) {
+        let delayed = session.will.as_ref().is_some_and(|will| will.delay_s > 0);
+        // A delay ends with its session, which may be now (§3.1.4, comment on the take-over).
+        if delayed && session.expiry_s > 0 && !clean_start {
             session.will = None;
         }
         self.publish_will(key, now);

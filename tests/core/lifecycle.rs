@@ -429,6 +429,27 @@ fn bad_filters_are_refused_one_by_one() {
 }
 
 #[test]
+fn take_over_of_a_session_without_expiry_publishes_its_delayed_will() {
+    // MQTT 5.0 §3.1.4: the session ends with the take-over, and the delay with the session.
+    check(
+        "
+        connect w v5
+        w subscribe will/#
+        connect c v5 will=will/c:x delay=10
+        connect c v5 keep id=c
+        ",
+        "
+        w: connack
+        w: suback 0x00
+        c: connack
+        c: disconnect 0x8e
+        w: publish will/c x
+        c: connack
+        ",
+    );
+}
+
+#[test]
 fn receive_maximum_begins_anew_with_each_connection() {
     // MQTT 5.0 §4.9
     let mut rig = Rig::with(2, |settings| settings.receive_maximum = 1);
