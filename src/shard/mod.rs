@@ -104,6 +104,7 @@ enum Timer {
 enum Held {
     Ack(Key),
     Settle(usize, Ticket, bool),
+    RetainStored(usize, Ticket),
     Pubrel(Key, u32, crate::codec::PacketId),
     Output(ConnId),
 }
@@ -279,8 +280,9 @@ impl Shard {
                 self.settle(ticket, true);
             }
             Mail::Retain { message, ticket } => {
+                let lsn_before = self.effects.lsn;
                 self.store_retained(&message, now);
-                self.effects.mail(from, Mail::RetainStored { ticket });
+                self.confirm_retained(from, lsn_before, ticket);
             }
             Mail::RetainStored { ticket } => self.on_retain_stored(from, ticket, now),
             Mail::RetainedQuery { query, filter, after } => {
@@ -323,6 +325,9 @@ impl Shard {
                 Held::Ack(key) => self.release_acks(key),
                 Held::Settle(to, ticket, matched) => {
                     self.effects.mail(to, Mail::Settled { ticket, matched });
+                }
+                Held::RetainStored(to, ticket) => {
+                    self.effects.mail(to, Mail::RetainStored { ticket: Some(ticket) });
                 }
                 Held::Pubrel(key, epoch, id) => self.send_pubrel(key, epoch, id),
                 Held::Output(conn) => self.clients.mark(conn),

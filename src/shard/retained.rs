@@ -174,6 +174,17 @@ impl Shard {
         }
     }
 
+    /// Tells a publisher's shard that its retained message is stored: durably, if somebody waits.
+    pub(super) fn confirm_retained(&mut self, to: usize, lsn_before: u64, ticket: Option<Ticket>) {
+        let lsn = self.effects.lsn;
+        match ticket {
+            Some(ticket) if lsn != lsn_before && lsn > self.durable => {
+                self.held.push_back((lsn, super::Held::RetainStored(to, ticket)));
+            }
+            Some(_) | None => self.effects.mail(to, Mail::RetainStored { ticket }),
+        }
+    }
+
     /// An owner has stored one of our retained messages.
     pub(super) fn on_retain_stored(&mut self, from: usize, ticket: Option<Ticket>, now: Millis) {
         if let Some(stored) = self.retained.stored.get_mut(from) {
@@ -258,6 +269,21 @@ impl Shard {
         let Some(query) = self.retained.queries.remove(&number) else { return };
         if let Some(session) = self.clients.sessions.get_mut(query.session) {
             session.queries -= 1;
+        }
+    }
+
+    /// The subscription is given up: nothing more is handed out for it. [MQTT-3.10.4-2]
+    pub(super) fn cancel_queries(&mut self, key: Key, filter: &Filter) {
+        if self.clients.sessions.get(key).is_none_or(|session| session.queries == 0) {
+            return;
+        }
+        let queries = self.retained.queries.iter();
+        let numbers: Vec<u64> = queries
+            .filter(|(_, query)| query.session == key && query.wanted.filter == *filter)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            self.end_query(number);
         }
     }
 

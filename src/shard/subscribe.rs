@@ -168,7 +168,11 @@ impl Shard {
         self.clients.packet(conn, &Packet::Suback(suback));
         self.hold_output(conn);
         for wanted in retained {
-            self.start_query(key, wanted, now);
+            // The client may have given the subscription up while its SUBACK waited.
+            let session = self.clients.sessions.get(key);
+            if session.is_some_and(|session| session.filters.contains(&wanted.filter)) {
+                self.start_query(key, wanted, now);
+            }
         }
     }
 
@@ -191,6 +195,7 @@ impl Shard {
             }
             let client = session.client_id.clone();
             self.drop_subscription(key, &filter);
+            self.cancel_queries(key, &filter);
             self.record(key, || Record::Unsubscribe { client, filter });
             reasons.push(Reason::Success);
         }

@@ -133,3 +133,14 @@ fn a_newer_live_message_is_not_followed_by_an_older_retained_one() {
         "the newest is last: {payloads:?}"
     );
 }
+
+#[test]
+fn nothing_more_is_handed_out_after_unsubscribe() {
+    // [MQTT-3.10.4-2]
+    let mut rig = Rig::new(1);
+    rig.quiet("connect p v5\nconnect s v5\np publish a/1 x retain");
+    rig.hold_mail = true;
+    rig.quiet("s subscribe a/#\ns unsubscribe a/#");
+    rig.hold_mail = false;
+    assert_eq!(rig.run("s ping"), "s: pingresp");
+}
