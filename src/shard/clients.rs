@@ -240,7 +240,12 @@ impl Clients {
             return false;
         };
         match qos {
-            Qos::AtMostOnce => connection.link.has_room(),
+            // Behind a queue it may have to queue too.
+            Qos::AtMostOnce => {
+                let outbound = &session.outbound;
+                connection.link.has_room()
+                    && (outbound.queued() == 0 || outbound.has_queue_room(bytes, self.limits))
+            }
             Qos::AtLeastOnce | Qos::ExactlyOnce => {
                 session.outbound.has_queue_room(bytes, self.limits)
             }
