@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps run test check perf clean
+.PHONY: help deps run test check sim perf clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ check: ## formatting, lints as errors, and the rules of tests/tidy.rs
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --locked --test tidy
+
+sim: ## simulate RUNS=10000 seeds from FROM=0 on, or one with its trace: SEED=17
+	SIM_SEED=$(SEED) SIM_RUNS=$(or $(RUNS),10000) SIM_FROM=$(FROM) RUST_BACKTRACE=0 \
+	$(CARGO) test --release --locked --test sim seeds_pass -- --nocapture
 
 perf: ## load generator, release build (ARGS="--help" lists its options)
 	$(CARGO) run --release --locked -p perf -- $(ARGS)
