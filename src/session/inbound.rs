@@ -138,8 +138,10 @@ impl Inbound {
         }
     }
 
-    /// The connection is gone; what waits belongs to it. The client repeats what it misses.
+    /// The connection is gone; what waits belongs to it. The client repeats what it misses, with a
+    /// send quota that begins anew (MQTT 5.0 §4.9).
     pub fn detach(&mut self) {
+        self.qos1_waiting = 0;
         for ack in &mut self.acks {
             ack.silent = true;
         }

@@ -131,7 +131,9 @@ impl Outbound {
         // [MQTT-3.8.4-8] the lower of published and granted QoS
         let qos = message.qos.min(grant.qos);
         if qos == Qos::AtMostOnce {
-            let Some(link) = link else {
+            // [MQTT-4.6.0-5] Not past those that were queued while the session was away.
+            let waits = limits.queue_qos0 && self.cursor < self.slots.len();
+            let Some(link) = link.filter(|_| !waits) else {
                 if limits.queue_qos0 {
                     return self.enqueue(message, qos, grant, limits);
                 }

@@ -106,6 +106,7 @@ enum Timer {
 enum Held {
     Ack(Key),
     Settle(usize, Ticket, bool),
+    RetainStored(usize, Ticket),
     Pubrel(Key, u32, crate::codec::PacketId),
     Output(ConnId),
 }
@@ -286,8 +287,9 @@ impl Shard {
                 self.settle(ticket, true);
             }
             Mail::Retain { message, ticket } => {
+                let lsn_before = self.effects.lsn;
                 self.store_retained(&message);
-                self.effects.mail(from, Mail::RetainStored { ticket });
+                self.confirm_retained(from, lsn_before, ticket);
             }
             Mail::RetainStored { ticket } => self.on_retain_stored(from, ticket, now),
             Mail::RetainedQuery { query, filter, after } => {
@@ -330,6 +332,9 @@ impl Shard {
                 Held::Ack(key) => self.release_acks(key),
                 Held::Settle(to, ticket, matched) => {
                     self.effects.mail(to, Mail::Settled { ticket, matched });
+                }
+                Held::RetainStored(to, ticket) => {
+                    self.effects.mail(to, Mail::RetainStored { ticket: Some(ticket) });
                 }
                 Held::Pubrel(key, epoch, id) => self.send_pubrel(key, epoch, id),
                 Held::Output(conn) => self.clients.mark(conn),

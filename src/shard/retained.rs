@@ -179,6 +179,17 @@ impl Shard {
         }
     }
 
+    /// Tells a publisher's shard that its retained message is stored: durably, if somebody waits.
+    pub(super) fn confirm_retained(&mut self, to: usize, lsn_before: u64, ticket: Option<Ticket>) {
+        let lsn = self.effects.lsn;
+        match ticket {
+            Some(ticket) if lsn != lsn_before && lsn > self.durable => {
+                self.held.push_back((lsn, super::Held::RetainStored(to, ticket)));
+            }
+            Some(_) | None => self.effects.mail(to, Mail::RetainStored { ticket }),
+        }
+    }
+
     /// An owner has stored one of our retained messages.
     pub(super) fn on_retain_stored(&mut self, from: usize, ticket: Option<Ticket>, now: Millis) {
         if let Some(stored) = self.retained.stored.get_mut(from) {

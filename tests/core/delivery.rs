@@ -512,3 +512,14 @@ fn a_repetition_of_what_was_refused_is_refused_again() {
          o: closed",
     );
 }
+
+#[test]
+fn live_qos0_does_not_pass_queued_qos0() {
+    // [MQTT-4.6.0-5]
+    let mut rig = Rig::with(1, |settings| settings.queue.queue_qos0 = true);
+    rig.quiet("connect s v5 expiry=100 rmax=1\ns subscribe a q1\ns drop\nconnect p v5");
+    rig.quiet("p publish a 1 q1 id=1\np publish a 2");
+    rig.quiet("connect s v5 keep expiry=100 rmax=1");
+    check_on(&mut rig, "p publish a 3", "");
+    check_on(&mut rig, "s puback 1", "s: publish a 2\ns: publish a 3");
+}

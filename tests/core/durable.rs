@@ -80,3 +80,14 @@ fn nothing_is_recorded_for_sessions_that_end_with_their_connection() {
     );
     assert!(rig.records.is_empty(), "{:?}", rig.records);
 }
+
+#[test]
+fn an_acknowledgement_waits_for_the_record_of_the_retained_message_elsewhere() {
+    let mut rig = Rig::with(2, |settings| settings.recording = true);
+    let (publisher, topic) = (rig.name_on("p", 0), rig.topic_on(1));
+    rig.quiet(&format!("connect {publisher} v311 clean"));
+    check_on(&mut rig, &format!("{publisher} publish {topic} x q1 id=1 retain"), "");
+    rig.durable(1);
+    let expected = format!("{publisher}: puback 1\n{publisher}: pingresp");
+    check_on(&mut rig, &format!("{publisher} ping"), &expected);
+}

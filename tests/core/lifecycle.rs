@@ -493,3 +493,19 @@ fn an_answer_that_is_too_large_for_the_client_ends_the_connection() {
          b: suback 0x00",
     );
 }
+
+#[test]
+fn receive_maximum_begins_anew_with_each_connection() {
+    // MQTT 5.0 §4.9
+    let mut rig = Rig::with(2, |settings| settings.receive_maximum = 1);
+    let (client, subscriber) = (rig.name_on("c", 0), rig.name_on("s", 1));
+    rig.quiet(&format!("connect {subscriber} v5\n{subscriber} subscribe a q1"));
+    rig.quiet(&format!("connect {client} v5 expiry=100"));
+    rig.hold_mail = true;
+    rig.quiet(&format!("{client} publish a x q1 id=1\n{client} drop"));
+    rig.quiet(&format!("connect {client} v5 keep expiry=100"));
+    rig.quiet(&format!("{client} publish a x q1 id=1 dup"));
+    rig.hold_mail = false;
+    let lines = rig.run(&format!("{client} ping"));
+    assert!(lines.contains(&format!("{client}: puback 1")), "{lines}");
+}

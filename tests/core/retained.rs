@@ -252,3 +252,14 @@ fn a_retained_message_on_its_way_to_its_owner_is_not_missed() {
     let lines = rig.run(&format!("{b} ping"));
     assert!(lines.contains(&format!("{b}: publish {topic} new retain")), "{lines}");
 }
+
+#[test]
+fn nothing_more_is_handed_out_after_unsubscribe() {
+    // [MQTT-3.10.4-2]
+    let mut rig = Rig::new(1);
+    rig.quiet("connect p v5\nconnect s v5\np publish a/1 x retain");
+    rig.hold_mail = true;
+    rig.quiet("s subscribe a/#\ns unsubscribe a/#");
+    rig.hold_mail = false;
+    assert_eq!(rig.run("s ping"), "s: pingresp");
+}

@@ -1,0 +1,153 @@
+//! Bugs put into the seams of the rig, to see that it finds them: the product is untouched.
+
+use crate::rng::{Rng, Stream};
+use crate::shadow::{Link, Shadow, message_id};
+use culex::codec::{self, Packet, Qos, Version};
+use culex::shard::{Interest, Mail, Ticket};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plant {
+    None,
+    /// Interest is taken back although another client still has it.
+    InterestRemovedTooEarly,
+    /// "Settled" overtakes the message that it answers.
+    AckBeforeSettle,
+    PacketIdReused,
+    WillFiredTwice,
+    /// A message beyond the queue limit disappears uncounted.
+    QueueLimitOffByOne,
+    OrderSwapped,
+    /// A message of `QoS` 2 crosses to another shard twice.
+    ExactlyOnceTwice,
+    /// A retained message is confirmed, not stored.
+    RetainedLost,
+}
+
+pub(crate) struct Planted {
+    pub plant: Plant,
+    rng: Rng,
+    swallow: Vec<Ticket>,
+}
+
+impl Planted {
+    pub(crate) fn new(plant: Plant, seed: u64) -> Planted {
+        Planted { plant, rng: Rng::new(seed, Stream::Plant), swallow: Vec::new() }
+    }
+
+    /// A letter is written. `None`: it disappears.
+    pub(crate) fn on_post(
+        &mut self,
+        pair: (usize, usize),
+        mail: Mail,
+        shadow: &Shadow,
+        mailboxes: &mut [Vec<VecDeque<Mail>>],
+    ) -> Option<Mail> {
+        let (from, to) = pair;
+        match (self.plant, &mail) {
+            (Plant::AckBeforeSettle, Mail::Forward { ticket: Some(ticket), .. }) => {
+                let settled = Mail::Settled { ticket: *ticket, matched: true };
+                mailboxes[to][from].push_back(settled);
+                self.swallow.push(*ticket);
+            }
+            (Plant::AckBeforeSettle, Mail::Settled { ticket, .. }) => {
+                if let Some(at) = self.swallow.iter().position(|other| other == ticket) {
+                    self.swallow.remove(at);
+                    return None;
+                }
+            }
+            (Plant::WillFiredTwice, Mail::Forward { message, .. })
+                if message_id(message.payload()).is_some_and(|id| shadow.messages[id].will) =>
+            {
+                let message = Arc::clone(message);
+                mailboxes[from][to].push_back(Mail::Forward { message, ticket: None });
+            }
+            (Plant::ExactlyOnceTwice, Mail::Forward { message, .. })
+                if message.qos() == Qos::ExactlyOnce && self.rng.chance(10) =>
+            {
+                let message = Arc::clone(message);
+                mailboxes[from][to].push_back(Mail::Forward { message, ticket: None });
+            }
+            _ => {}
+        }
+        Some(mail)
+    }
+
+    /// A letter has been put in an outbox.
+    pub(crate) fn in_outbox(&mut self, outbox: &mut VecDeque<Mail>) {
+        let last = outbox.len();
+        if self.plant == Plant::OrderSwapped
+            && last >= 2
+            && let (Mail::Forward { message: a, .. }, Mail::Forward { message: b, .. }) =
+                (&outbox[last - 2], &outbox[last - 1])
+            && a.topic() == b.topic()
+        {
+            outbox.swap(last - 2, last - 1);
+        }
+    }
+
+    /// A letter arrives; `full`: the queue limit is reached there. `None`: it disappears.
+    pub(crate) fn on_deliver(
+        &mut self,
+        pair: (usize, usize),
+        mail: Mail,
+        full: bool,
+        mailboxes: &mut [Vec<VecDeque<Mail>>],
+    ) -> Option<Mail> {
+        let (from, to) = pair;
+        match (self.plant, mail) {
+            (Plant::QueueLimitOffByOne, Mail::Forward { ticket: Some(ticket), .. }) if full => {
+                mailboxes[to][from].push_back(Mail::Settled { ticket, matched: true });
+                None
+            }
+            (Plant::RetainedLost, Mail::Retain { ticket, .. }) if self.rng.chance(10) => {
+                mailboxes[to][from].push_back(Mail::RetainStored { ticket });
+                None
+            }
+            (_, mail) => Some(mail),
+        }
+    }
+
+    /// A packet leaves at the front of `bytes`.
+    pub(crate) fn on_output(&mut self, bytes: &mut [u8], version: Version, link: &Link) {
+        if self.plant != Plant::PacketIdReused || !self.rng.chance(20) {
+            return;
+        }
+        let Some(used) = link.unacked.first().copied() else { return };
+        let Ok(Some((Packet::Publish(publish), _))) = codec::decode(bytes, version, 1 << 28) else {
+            return;
+        };
+        if publish.qos != Qos::AtMostOnce && !publish.dup {
+            let header = codec::frame(bytes, 1 << 28).unwrap().unwrap().header_bytes;
+            let at = header + 2 + publish.topic.len();
+            bytes[at..at + 2].copy_from_slice(&used.to_be_bytes());
+        }
+    }
+
+    /// A packet was handled.
+    pub(crate) fn after_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        shard: usize,
+        shadow: &Shadow,
+        mailboxes: &mut [Vec<VecDeque<Mail>>],
+    ) {
+        let (Plant::InterestRemovedTooEarly, Packet::Unsubscribe(packet)) = (self.plant, packet)
+        else {
+            return;
+        };
+        for text in &packet.filters {
+            let still = shadow.sessions.iter().any(|session| {
+                session.home == shard
+                    && session.subs.iter().any(|sub| sub.ended.is_none() && sub.filter == *text)
+            });
+            let filter = culex::topic::Filter::parse(text, 128).ok();
+            let Some(filter) = filter.filter(|f| still && f.share().is_none()) else { continue };
+            for to in (0..mailboxes.len()).filter(|to| *to != shard) {
+                let (filter, change) = (filter.clone(), Interest::Removed);
+                mailboxes[shard][to].push_back(Mail::Interest { filter, change });
+            }
+        }
+    }
+}

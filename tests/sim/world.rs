@@ -1,0 +1,636 @@
+//! The simulated world: shards, mailboxes, connections, clients and time, in one thread. One event
+//! at a time, picked by chance.
+
+use crate::client::{Client, Manner};
+use crate::plant::{Plant, Planted};
+use crate::rng::{Rng, Stream};
+use crate::shadow::{Link, MsgId, Shadow, message_id};
+use crate::swarm::Swarm;
+use crate::wire::{Conn, Stage};
+use culex::codec::{self, Packet, Version};
+use culex::shard::{Effect, Flow, Input, Mail, Place, Shard};
+use culex::store::Record;
+use shards::{ConnId, Millis};
+use std::collections::VecDeque;
+
+/// Patience between accept and CONNECT.
+const CONNECT_TIMEOUT_MS: u64 = 10_000;
+/// All points in time are multiples of the resolution of the broker's timers.
+pub(crate) const TICK_MS: u64 = 50;
+
+pub(crate) struct World {
+    pub swarm: Swarm,
+    pub shards: Vec<Shard>,
+    /// Letters that wait for room, and letters in the mailbox, from and to.
+    pub outboxes: Vec<Vec<VecDeque<Mail>>>,
+    pub mailboxes: Vec<Vec<VecDeque<Mail>>>,
+    /// Effects of a shard that its turn has not carried out.
+    pending: Vec<Vec<Effect>>,
+    pub lsn: Vec<u64>,
+    pub conns: Vec<Conn>,
+    /// Connections of a shard by index; `None` is free.
+    places: Vec<Vec<Option<usize>>>,
+    generation: u32,
+    pub clients: Vec<Client>,
+    pub shadow: Shadow,
+    pub planted: Planted,
+    pub now: Millis,
+    pub schedule: Rng,
+    pub script: Rng,
+    pub network: Rng,
+    pub faults: Rng,
+    pub hostile: Rng,
+    pub events: u64,
+    pub trace: bool,
+    dropped: Vec<[u64; 8]>,
+}
+
+/// What a call of a shard brought about.
+#[derive(Default)]
+struct Outcome {
+    closed: Vec<usize>,
+    /// Log position of the last record of this call; 0 = none.
+    lsn: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, plant: Plant, trace: bool) -> World {
+        let swarm = Swarm::new(seed);
+        let count = swarm.shards;
+        let now = Millis(1_000_000);
+        let shard = |shard| Shard::new(swarm.settings.clone(), Place { shard, shards: count }, now);
+        let settings = &swarm.settings;
+        let shadow = Shadow {
+            step: 1,
+            now,
+            subscriptions_max: settings.subscriptions_per_session_max,
+            inflight_max: settings.inflight_max,
+            expiry_max: settings.session_expiry_s_max,
+            durable: vec![0; count],
+            ..Shadow::default()
+        };
+        let boxes = || (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect()).collect();
+        let mut world = World {
+            shards: (0..count).map(shard).collect(),
+            outboxes: boxes(),
+            mailboxes: boxes(),
+            pending: (0..count).map(|_| Vec::new()).collect(),
+            lsn: vec![0; count],
+            conns: Vec::new(),
+            places: vec![Vec::new(); count],
+            generation: 0,
+            clients: Vec::new(),
+            shadow,
+            planted: Planted::new(plant, seed),
+            now,
+            schedule: Rng::new(seed, Stream::Schedule),
+            script: Rng::new(seed, Stream::Script),
+            network: Rng::new(seed, Stream::Network),
+            faults: Rng::new(seed, Stream::Fault),
+            hostile: Rng::new(seed, Stream::Hostile),
+            events: 0,
+            trace,
+            dropped: vec![[0; 8]; count],
+            swarm,
+        };
+        for number in 0..world.swarm.clients + world.swarm.hostile {
+            let hostile = number >= world.swarm.clients;
+            let client = Client::new(number, &world.swarm, hostile, &mut world.script);
+            world.clients.push(client);
+        }
+        world
+    }
+
+    pub(crate) fn note(&self, text: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>6} {:>9} {}", self.shadow.step, self.now.0 - 1_000_000, text());
+        }
+    }
+
+    // ---- shards ----------------------------------------------------------------------------
+
+    /// Takes what a call of a shard has brought about.
+    fn collect(&mut self, shard: usize) -> Outcome {
+        let mut effects = Vec::new();
+        self.shards[shard].take_effects(&mut effects);
+        let mut outcome = Outcome::default();
+        for effect in effects {
+            match effect {
+                Effect::Mail(to, mail) => {
+                    self.note(|| format!("  {shard} -> {to} {}", show_mail(&mail)));
+                    self.post(shard, to, mail);
+                }
+                Effect::Record(record) => {
+                    self.lsn[shard] += 1;
+                    outcome.lsn = self.lsn[shard];
+                    if let Some(id) = message_of(&record) {
+                        let lsn = self.lsn[shard];
+                        self.shadow.messages[id].records.push((shard, lsn));
+                    }
+                }
+                Effect::Close(conn) => {
+                    if let Some(at) = self.at(shard, conn) {
+                        outcome.closed.push(at);
+                    }
+                    self.pending[shard].push(Effect::Close(conn));
+                }
+                Effect::Flow(conn, flow) => self.pending[shard].push(Effect::Flow(conn, flow)),
+            }
+        }
+        outcome
+    }
+
+    fn post(&mut self, from: usize, to: usize, mail: Mail) {
+        let Some(mail) = self.planted.on_post((from, to), mail, &self.shadow, &mut self.mailboxes)
+        else {
+            return;
+        };
+        let outbox = &mut self.outboxes[from][to];
+        outbox.push_back(mail);
+        self.planted.in_outbox(outbox);
+        self.fill(from, to);
+    }
+
+    /// Moves letters into a mailbox while it has room.
+    fn fill(&mut self, from: usize, to: usize) {
+        while self.mailboxes[from][to].len() < self.swarm.mailbox_room {
+            let Some(mail) = self.outboxes[from][to].pop_front() else { return };
+            self.mailboxes[from][to].push_back(mail);
+        }
+    }
+
+    /// A mailbox is full, so who publishes here has to wait.
+    fn is_blocked(&self, shard: usize) -> bool {
+        self.outboxes[shard].iter().any(|outbox| !outbox.is_empty())
+    }
+
+    /// Ends what `collect` has begun: the shadow knows of every end, and of every drop.
+    fn conclude(&mut self, shard: usize, carried: Option<MsgId>, outcome: &Outcome) {
+        for link in &outcome.closed {
+            self.shadow.lost(*link);
+        }
+        let dropped = self.shards[shard].counters().dropped;
+        let before = std::mem::replace(&mut self.dropped[shard], dropped);
+        let grown = |cause: usize| dropped[cause] - before[cause];
+        // Queue full, retained store full, no member: the causes that no client chose.
+        let count = grown(0) + grown(6) + grown(7);
+        if count == 0 {
+            return;
+        }
+        self.note(|| format!("  {shard} drops {count} of {carried:?}"));
+        let step = self.shadow.step;
+        let mut blamed = false;
+        for (id, msg) in self.shadow.messages.iter_mut().enumerate() {
+            if carried == Some(id) || msg.instances.last() == Some(&step) {
+                *msg.drops.entry(shard).or_default() += count;
+                blamed = true;
+            }
+        }
+        if !blamed {
+            self.shadow.other_drops += count;
+        }
+    }
+
+    fn next_step(&mut self) {
+        self.shadow.step += 1;
+        self.shadow.now = self.now;
+    }
+
+    pub(crate) fn tick(&mut self, shard: usize) {
+        self.next_step();
+        self.note(|| format!("tick {shard}"));
+        self.shards[shard].tick(self.now);
+        let outcome = self.collect(shard);
+        self.shadow.tick(shard);
+        self.conclude(shard, None, &outcome);
+        self.after_input(shard);
+    }
+
+    pub(crate) fn durable(&mut self, shard: usize, lsn: u64) {
+        self.next_step();
+        self.note(|| format!("durable {shard} up to {lsn}"));
+        self.shadow.durable[shard] = lsn;
+        self.shards[shard].on_durable(lsn);
+        let outcome = self.collect(shard);
+        self.conclude(shard, None, &outcome);
+        self.after_input(shard);
+    }
+
+    /// Delivers the oldest letter of a pair.
+    pub(crate) fn deliver(&mut self, from: usize, to: usize) -> bool {
+        let Some(mail) = self.mailboxes[from][to].pop_front() else { return false };
+        self.fill(from, to);
+        self.next_step();
+        self.note(|| format!("mail {from} -> {to} {}", show_mail(&mail)));
+        let carried = carried(&mail);
+        if let (Some(id), Mail::Forward { .. }) = (carried, &mail) {
+            let step = self.shadow.step;
+            self.shadow.messages[id].arrived.insert(to, step);
+        }
+        let queued = self.shards[to].report().queued;
+        let limit = self.swarm.settings.queue.queue_messages_max as u64;
+        let Some(mail) =
+            self.planted.on_deliver((from, to), mail, queued >= limit, &mut self.mailboxes)
+        else {
+            return true;
+        };
+        self.shards[to].on_mail(from, mail, self.now);
+        let outcome = self.collect(to);
+        self.conclude(to, carried, &outcome);
+        self.after_input(to);
+        true
+    }
+
+    fn after_input(&mut self, shard: usize) {
+        if self.schedule.chance(self.swarm.short_turns) {
+            self.finish_turn(shard);
+        }
+    }
+
+    /// Carries out effects and sends output.
+    pub(crate) fn finish_turn(&mut self, shard: usize) {
+        let mut closes = Vec::new();
+        for effect in std::mem::take(&mut self.pending[shard]) {
+            match effect {
+                Effect::Close(conn) => closes.extend(self.at(shard, conn)),
+                Effect::Flow(conn, flow) => {
+                    if let Some(at) = self.at(shard, conn) {
+                        self.conns[at].paused = flow == Flow::Pause;
+                    }
+                }
+                Effect::Mail(..) | Effect::Record(_) => unreachable!("taken at once"),
+            }
+        }
+        let mut dirty = Vec::new();
+        self.shards[shard].take_dirty(&mut dirty);
+        for conn in dirty {
+            if let Some(at) = self.at(shard, conn)
+                && !self.conns[at].sending
+            {
+                self.send(at);
+            }
+        }
+        for at in closes {
+            if self.conns[at].stage != Stage::Gone {
+                self.conns[at].stage = Stage::Closing;
+                if !self.conns[at].sending {
+                    self.send(at);
+                }
+            }
+        }
+    }
+
+    /// Takes the output of a connection and looks at every packet in it.
+    fn send(&mut self, at: usize) {
+        let (shard, id) = (self.conns[at].shard, self.conns[at].id);
+        let Some(out) = self.shards[shard].take_output(id) else { return };
+        self.shadow.step += 1;
+        let mut bytes: Vec<u8> = out.slices(0).flatten().copied().collect();
+        self.conns[at].sending = true;
+        let version = self.shards[shard].version_of(id);
+        let mut done = 0;
+        while done < bytes.len() {
+            self.planted.on_output(&mut bytes[done..], version, &self.shadow.links[at]);
+            match codec::decode(&bytes[done..], version, 1 << 28) {
+                Ok(Some((packet, used))) => {
+                    self.note(|| format!("  {} <= {}", self.name(at), show(&packet)));
+                    self.shadow.emitted(at, &packet, used);
+                    done += used;
+                }
+                other => return self.shadow.fail(format!("a broken packet is sent: {other:?}")),
+            }
+        }
+        let conn = &mut self.conns[at];
+        if conn.client_open {
+            conn.down.extend(bytes);
+        }
+    }
+
+    fn at(&self, shard: usize, conn: ConnId) -> Option<usize> {
+        let at = (*self.places[shard].get(conn.index())?)?;
+        (self.conns[at].id == conn).then_some(at)
+    }
+
+    pub(crate) fn name(&self, at: usize) -> String {
+        format!("{}#{at}", self.clients[self.conns[at].client].id)
+    }
+
+    // ---- connections -----------------------------------------------------------------------
+
+    /// A client opens a connection and sends CONNECT.
+    pub(crate) fn open(&mut self, client: usize, clean: bool, will: Option<(MsgId, u32)>) {
+        let at = self.conns.len();
+        let shard = self.schedule.below(self.shards.len());
+        let id = self.place(shard, at);
+        let version = self.clients[client].version;
+        self.conns.push(Conn::new(id, shard, client, version));
+        let manner = self.clients[client].manner;
+        let hostile = manner != Manner::Correct;
+        let guesses = matches!(manner, Manner::WrongIds | Manner::Garbage | Manner::Violates);
+        self.shadow.links.push(Link { hostile, guesses, ..Link::default() });
+        let will = will.map(|(id, delay_s)| (&self.shadow.messages[id], delay_s));
+        let bytes = self.clients[client].connect(at, clean, will);
+        self.note(|| format!("{} opens, clean {clean}, will {will:?}", self.name(at)));
+        self.conns[at].up.extend(bytes);
+        self.opened(at);
+    }
+
+    fn opened(&mut self, at: usize) {
+        let (shard, conn) = (self.conns[at].shard, self.conns[at].id);
+        let deadline = self.now.after(CONNECT_TIMEOUT_MS);
+        self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
+    }
+
+    /// A free place in the connection table of a shard; indexes are used again.
+    fn place(&mut self, shard: usize, at: usize) -> ConnId {
+        self.generation += 1;
+        let places = &mut self.places[shard];
+        let index = places.iter().position(Option::is_none).unwrap_or_else(|| {
+            places.push(None);
+            places.len() - 1
+        });
+        places[index] = Some(at);
+        ConnId::new(u32::try_from(index).unwrap(), self.generation)
+    }
+
+    /// A piece of what the client has sent arrives.
+    pub(crate) fn up(&mut self, at: usize, bytes_max: usize) -> bool {
+        let shard = self.conns[at].shard;
+        let conn = &mut self.conns[at];
+        if conn.up.is_empty() || !conn.is_open() || conn.paused || self.is_blocked(shard) {
+            return false;
+        }
+        let conn = &mut self.conns[at];
+        let count = conn.up.len().min(bytes_max);
+        let piece: Vec<u8> = conn.up.drain(..count).collect();
+        conn.partial.extend(piece);
+        self.decode(at);
+        let shard = self.conns[at].shard;
+        self.after_input(shard);
+        true
+    }
+
+    /// Hands every complete packet to the shard, as `culex::edge` does.
+    fn decode(&mut self, at: usize) {
+        let bytes = std::mem::take(&mut self.conns[at].partial);
+        let max = self.swarm.settings.packet_bytes_max;
+        let mut done = 0;
+        while self.conns[at].is_open() && self.shadow.failure.is_none() {
+            let connecting = self.conns[at].stage == Stage::Connecting;
+            let version = if connecting { Version::V311 } else { self.conns[at].version };
+            match codec::decode(&bytes[done..], version, max) {
+                Ok(None) => {
+                    self.conns[at].partial = bytes[done..].to_vec();
+                    return;
+                }
+                Ok(Some((packet, used))) => {
+                    self.packet(at, packet);
+                    done += used;
+                }
+                Err(error) => {
+                    self.note(|| format!("{} => {error}", self.name(at)));
+                    self.conns[at].stage = Stage::Closing;
+                    let conn = self.conns[at].id;
+                    self.input(at, Input::Malformed { conn, error }, None, |_, _, _| {});
+                }
+            }
+        }
+    }
+
+    fn packet(&mut self, at: usize, packet: Packet<'_>) {
+        self.note(|| format!("{} => {}", self.name(at), show(&packet)));
+        let connecting = self.conns[at].stage == Stage::Connecting;
+        match packet {
+            Packet::Connect(connect) if connecting => {
+                let home = match connect.client_id {
+                    "" => self.conns[at].shard,
+                    id => self.shards[0].home_of(id),
+                };
+                self.hand_over(at, home);
+                let conn = self.conns[at].id;
+                self.conns[at].stage = Stage::Live;
+                self.conns[at].version = connect.version;
+                let facts = connect.clone();
+                self.input(at, Input::Connect { conn, connect }, None, |shadow, refused, lsn| {
+                    if !refused {
+                        shadow.connected(at, &facts, home);
+                        if let Some((_, due)) = &mut shadow.links[at].connack_due {
+                            *due = lsn;
+                        }
+                    }
+                });
+            }
+            packet => {
+                if connecting {
+                    self.conns[at].stage = Stage::Closing;
+                }
+                let conn = self.conns[at].id;
+                let facts = packet.clone();
+                let carried = match &packet {
+                    Packet::Publish(publish) => message_id(publish.payload),
+                    _ => None,
+                };
+                self.input(at, Input::Packet { conn, packet }, carried, |shadow, closed, lsn| {
+                    shadow.handled(at, &facts, closed, lsn);
+                });
+                self.planted.after_packet(
+                    &facts,
+                    self.conns[at].shard,
+                    &self.shadow,
+                    &mut self.mailboxes,
+                );
+            }
+        }
+    }
+
+    /// Moves a connection to the home of its client.
+    fn hand_over(&mut self, at: usize, home: usize) {
+        let (shard, conn) = (self.conns[at].shard, self.conns[at].id);
+        if shard != home {
+            self.shards[shard].handle(Input::Closed { conn }, self.now);
+            self.places[shard][conn.index()] = None;
+            self.conns[at].id = self.place(home, at);
+            self.conns[at].shard = home;
+            self.opened(at);
+        }
+    }
+
+    fn input(
+        &mut self,
+        at: usize,
+        input: Input<'_>,
+        carried: Option<MsgId>,
+        tell: impl FnOnce(&mut Shadow, bool, u64),
+    ) {
+        let shard = self.conns[at].shard;
+        self.next_step();
+        self.shards[shard].handle(input, self.now);
+        let outcome = self.collect(shard);
+        tell(&mut self.shadow, outcome.closed.contains(&at), outcome.lsn);
+        self.conclude(shard, carried, &outcome);
+    }
+
+    /// A piece of what the broker has sent arrives.
+    pub(crate) fn down(&mut self, at: usize, bytes_max: usize) -> bool {
+        let conn = &mut self.conns[at];
+        let client = conn.client;
+        if conn.down.is_empty() || self.clients[client].manner == Manner::NeverReads {
+            return false;
+        }
+        let count = conn.down.len().min(bytes_max);
+        let piece: Vec<u8> = conn.down.drain(..count).collect();
+        conn.client_partial.extend(piece);
+        if self.clients[client].conn != Some(at) {
+            conn.client_partial.clear();
+            return true;
+        }
+        let bytes = std::mem::take(&mut conn.client_partial);
+        let version = self.clients[client].version;
+        let mut done = 0;
+        while let Some((packet, used)) =
+            codec::decode(&bytes[done..], version, 1 << 28).expect("it was whole when it left")
+        {
+            done += used;
+            let answer = self.clients[client].take(&packet, at, &mut self.shadow);
+            self.conns[at].up.extend(answer);
+        }
+        self.conns[at].client_partial = bytes[done..].to_vec();
+        true
+    }
+
+    /// All output that was taken has left.
+    pub(crate) fn drained(&mut self, at: usize) -> bool {
+        let conn = &mut self.conns[at];
+        if !conn.sending || !conn.down.is_empty() || !conn.client_open || conn.stage == Stage::Gone
+        {
+            return false;
+        }
+        conn.sending = false;
+        let id = conn.id;
+        self.input(at, Input::Drained { conn: id }, None, |_, _, _| {});
+        if self.conns[at].stage == Stage::Closing && !self.conns[at].sending {
+            self.send(at);
+        }
+        let shard = self.conns[at].shard;
+        self.after_input(shard);
+        true
+    }
+
+    /// The client is gone, from one moment to the next. Some of its bytes may still arrive.
+    pub(crate) fn cut(&mut self, at: usize, keep: usize) {
+        self.note(|| format!("{} is cut", self.name(at)));
+        let conn = &mut self.conns[at];
+        conn.client_open = false;
+        conn.up.truncate(keep);
+        conn.down.clear();
+        self.part(at);
+    }
+
+    /// The client has said its last and reads no more.
+    pub(crate) fn leave(&mut self, at: usize) {
+        self.conns[at].client_open = false;
+        self.conns[at].down.clear();
+        self.part(at);
+    }
+
+    fn part(&mut self, at: usize) {
+        let client = &mut self.clients[self.conns[at].client];
+        if client.conn == Some(at) {
+            client.conn = None;
+            client.connected = false;
+        }
+    }
+
+    /// The network engine notices the end of a connection, whoever has ended it.
+    pub(crate) fn notice(&mut self, at: usize, now: bool) -> bool {
+        let conn = &self.conns[at];
+        let (shard, id) = (conn.shard, conn.id);
+        let flushed = !conn.sending && !self.shards[shard].has_output(id);
+        let unread = !conn.up.is_empty() && conn.is_open() && !now;
+        let ended = if conn.client_open {
+            conn.stage == Stage::Closing && flushed && conn.down.is_empty()
+        } else {
+            !unread
+        };
+        if conn.stage == Stage::Gone || !ended {
+            return false;
+        }
+        self.finish_turn(shard);
+        self.check_output(at);
+        self.note(|| format!("{} is closed", self.name(at)));
+        self.conns[at].client_open = false;
+        self.part(at);
+        self.conns[at].stage = Stage::Gone;
+        let hears = self.shadow.links[at].live;
+        self.input(at, Input::Closed { conn: id }, None, |shadow, _, _| {
+            if hears {
+                shadow.lost(at);
+            }
+        });
+        self.places[shard][id.index()] = None;
+        self.after_input(shard);
+        true
+    }
+
+    /// What a client does not read must not grow without end.
+    fn check_output(&mut self, at: usize) {
+        let (shard, id) = (self.conns[at].shard, self.conns[at].id);
+        let Some(out) = self.shards[shard].take_output(id) else { return };
+        let swarm = &self.swarm;
+        let bound = swarm.settings.output_bytes_max
+            + swarm.payload_bytes_max
+            + 2 * swarm.piece_bytes_max
+            + 1000;
+        let bytes = out.total_bytes();
+        if bytes > bound {
+            self.shadow.fail(format!("{bytes} bytes of output, at most {bound}"));
+        }
+    }
+}
+
+fn carried(mail: &Mail) -> Option<MsgId> {
+    match mail {
+        Mail::Forward { message, .. }
+        | Mail::ForwardShared { message, .. }
+        | Mail::Retain { message, .. } => message_id(message.payload()),
+        _ => None,
+    }
+}
+
+fn message_of(record: &Record) -> Option<MsgId> {
+    match record {
+        Record::Received { message, .. }
+        | Record::Enqueue { message, .. }
+        | Record::Retain { message } => message_id(message.payload()),
+        _ => None,
+    }
+}
+
+fn show_mail(mail: &Mail) -> String {
+    match mail {
+        Mail::Forward { message, ticket } | Mail::Retain { message, ticket } => {
+            let kind = if matches!(mail, Mail::Retain { .. }) { "Retain" } else { "Forward" };
+            let payload = String::from_utf8_lossy(message.payload());
+            let payload = payload.trim_end_matches('x');
+            format!("{kind} {} {payload} {ticket:?}", message.topic())
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn show(packet: &Packet<'_>) -> String {
+    match packet {
+        Packet::Publish(p) => format!(
+            "PUBLISH {} {} q{} id={:?}{}{} alias={:?} {:?}",
+            p.topic,
+            String::from_utf8_lossy(p.payload).trim_end_matches('x'),
+            p.qos as u8,
+            p.packet_id.map(codec::PacketId::get),
+            if p.dup { " dup" } else { "" },
+            if p.retain { " retain" } else { "" },
+            p.topic_alias,
+            p.properties.iter().collect::<Vec<_>>(),
+        ),
+        other => format!("{other:?}"),
+    }
+}
