@@ -28,6 +28,8 @@ pub mod handler;
 #[cfg(not(loom))]
 mod io;
 #[cfg(not(loom))]
+pub mod log;
+#[cfg(not(loom))]
 mod mesh;
 #[cfg(not(loom))]
 mod net;
