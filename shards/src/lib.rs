@@ -46,6 +46,8 @@ pub mod stats;
 #[cfg(not(loom))]
 mod sys;
 #[cfg(not(loom))]
+pub mod testing;
+#[cfg(not(loom))]
 pub mod time;
 #[cfg(not(loom))]
 mod turn;
