@@ -4,11 +4,15 @@ SHELL := bash
 CARGO ?= cargo
 ARGS ?=
 
+# rustup puts cargo on the PATH of login shells only.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
 .DEFAULT_GOAL := help
-.PHONY: help deps run test check perf clean
+.PHONY: help deps run test check conformance mutants perf differential clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s
+", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the Debian packages that building and testing need (or say which are missing)
 	@scripts/deps.sh
@@ -20,13 +24,24 @@ run: ## build and start a broker on 127.0.0.1:1883 (ARGS="--shards 2 -v" adds fl
 test: deps ## run every test, foreign clients too
 	$(CARGO) test --workspace --locked
 
-check: ## formatting, lints as errors, and the rules of tests/tidy.rs
+differential: ## compare with Mosquitto on random scripts (RUNS=1000, SEED=7 or SCRIPT=file)
+	CULEX_DIFF_RUNS=$(or $(RUNS),1000) \
+	  $(if $(SEED),CULEX_DIFF_SEED=$(SEED)) $(if $(SCRIPT),CULEX_DIFF_SCRIPT=$(SCRIPT)) \
+	  $(CARGO) test --locked --test differential -- --nocapture
+
+check: ## formatting, lints as errors, and the rules of tests/tidy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --locked --test tidy
+	$(CARGO) test --locked --test tidy --test conformance
 
-perf: ## load generator, release build (ARGS="--help" lists its options)
-	$(CARGO) run --release --locked -p perf -- $(ARGS)
+conformance: ## write docs/conformance.md from the statements, the tests that cite them, and the exceptions
+	UPDATE=1 $(CARGO) test --quiet --locked --test conformance document_is_current
+
+mutants: ## remove rules one by one and see that their tests fail (ARGS=PATTERN takes some of them)
+	scripts/mutate.sh $(ARGS)
+
+perf: ## load generator, release build (ARGS="run pairs ..."; without it lists its options)
+	$(CARGO) run --release --locked -p perf -- $(or $(ARGS),--help)
 
 clean: ## remove everything that was built or downloaded
 	$(CARGO) clean

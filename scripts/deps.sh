@@ -28,6 +28,11 @@ if [ "$purpose" = test ]; then
   need mosquitto test -x /usr/sbin/mosquitto -o -x /usr/local/sbin/mosquitto
 fi
 
+# Not from Debian, whose Rust is too old. Only a note: with sudo it may be there and not be seen.
+if ! command -v cargo >/dev/null && [ ! -x "${HOME:-}/.cargo/bin/cargo" ]; then
+  echo "note: no cargo found; Rust 1.95 or newer comes from https://rustup.rs" >&2
+fi
+
 if [ ${#missing[@]} -eq 0 ]; then
   exit 0
 fi

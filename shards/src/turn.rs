@@ -341,7 +341,9 @@ impl<H: Handler> Driver<H> {
             && error.raw_os_error() != Some(libc::ECANCELED)
         {
             self.io.net.stats.accept_errors += 1;
-            tracing::warn!(shard = self.io.shard, %error, "cannot accept connections");
+            if self.listeners.may_complain(self.io.now) {
+                tracing::warn!(shard = self.io.shard, %error, "cannot accept connections");
+            }
         }
         let turned_away = self.listeners.ended(listener, error, self.io.now);
         self.io.net.stats.refused += turned_away as u64;

@@ -47,7 +47,7 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(status: u8, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: without_numbers(&message.into()) }
     }
 
     /// Options that make no sense.
@@ -57,7 +57,7 @@ impl Failure {
 
     /// The system refused to do `what`.
     pub(super) fn system(what: impl Display, error: &std::io::Error) -> Self {
-        Self::new(status::ERRNO, format!("{what}: {}", describe(error)))
+        Self::new(status::ERRNO, format!("{what}: {error}"))
     }
 
     /// The connection is gone.
@@ -67,7 +67,27 @@ impl Failure {
 }
 
 /// The system's words without `(os error 2)`.
-fn describe(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
+fn without_numbers(message: &str) -> String {
+    let mut parts = message.split(" (os error ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(part.split_once(')').map_or("", |(_, after)| after));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_numbers_are_left_out() {
+        for (given, printed) in [
+            ("x: No such file or directory (os error 2)", "x: No such file or directory"),
+            ("a (os error 1): b (os error 22); c", "a: b; c"),
+            ("plain (text)", "plain (text)"),
+        ] {
+            assert_eq!(Failure::usage(given).message, printed);
+        }
+    }
 }

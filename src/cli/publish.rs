@@ -23,7 +23,9 @@ use std::rc::Rc;
 /// Publishes messages.
 ///
 /// Options have the letters and meanings of `mosquitto_pub`. Exit status: 0 done, the CONNACK code
-/// if refused, 7 connection lost, 14 system error, 1 wrong options.
+/// if refused, 7 connection lost, 14 system error (connection refused, no such file), 15 no such
+/// host, 27 no answer, 2 protocol error, 24, 25, 28 the server does not take this QoS, packet size,
+/// RETAIN, 1 wrong options.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true, disable_version_flag = true, version)]
 pub(super) struct Args {

@@ -2,18 +2,24 @@
 
 use super::failure::{Failure, status};
 use super::logging;
-use crate::broker;
+use crate::broker::{self, BrokerError};
 use crate::config::{Config, Level, Listener};
-use shards::probe;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shards::probe::{self, HostError};
+use shards::{Placement, StartError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::ErrorKind;
 use std::path::PathBuf;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Runs the broker.
 ///
 /// Without a file: 127.0.0.1:1883, anonymous, one shard per core. Options win over the file.
 /// SIGINT and SIGTERM stop it in order.
+///
+/// Exit status: 0 stopped, 1 wrong options or settings or an address that cannot be listened on, 78
+/// the host lacks something (io_uring, a core, memory, descriptors), 71 the system failed later.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
     /// Settings (see conf/culex.toml).
@@ -22,10 +28,10 @@ pub(super) struct Args {
     /// Port of the first listener; 0 = any free one.
     #[arg(short, long)]
     port: Option<u16>,
-    /// Number of shards; 0 = one per core.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
+    /// Number of shards, at most 128; 0 = one per core.
+    #[arg(long, value_name = "N")]
     shards: Option<u16>,
-    /// Directory for sessions and messages.
+    /// Directory for sessions and messages. Not used yet: everything is in memory.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Logs connections and refusals too (level debug).
@@ -43,16 +49,19 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 /// Starts the shards and waits for the end: SIGINT or SIGTERM, or a failure.
 fn start(config: &Config) -> Result<(), Failure> {
     let host = |message: String| Failure::new(status::HOST, message);
-    probe::check_host().map_err(|error| host(error.to_string()))?;
+    raise_descriptors();
+    let found = probe::check_host().map_err(|error| host(error.to_string()))?;
     let placement = shards::placement::choose(config.shards_wanted(), config.affinity.cpus())
         .map_err(|error| host(error.to_string()))?;
-    let shards = placement.cpus().len();
+    let cpus = placement.clone();
+    let shards = cpus.cpus().len();
+    found.check_descriptors(shards).map_err(|error| host(error.to_string()))?;
     // Taken before the first client can come, so that no early signal is lost.
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Failure::system("cannot listen for signals", &error))?;
-    let running =
-        broker::start(config, placement).map_err(|error| Failure::usage(error.to_string()))?;
+    let running = broker::start(config, placement).map_err(|error| not_started(&error))?;
     info!(version = env!("CARGO_PKG_VERSION"), shards, "culex starts");
+    remark(config, &found, &cpus);
     for address in running.addresses() {
         info!(%address, "listening");
     }
@@ -69,6 +78,54 @@ fn start(config: &Config) -> Result<(), Failure> {
     let _ended = waiter.join();
     info!("stopped");
     ended
+}
+
+/// Takes all the descriptors that the host allows: the usual soft limit of 1,024 is for programs
+/// that use `select`. If it fails, the limit that was there is checked next.
+fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let _kept = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+}
+
+/// What is not as it should be, but is no reason not to start.
+fn remark(config: &Config, found: &probe::HostReport, placement: &Placement) {
+    if let Some(directory) = &config.data_dir {
+        let directory = directory.display();
+        warn!(%directory, "data_dir is not used yet: everything is in memory");
+    }
+    if let Some(limit) = found.descriptors_max.filter(|_| found.has_few_descriptors()) {
+        warn!(limit, "few open files allowed, one connection needs one: raise `ulimit -n`");
+    }
+    if placement.is_crowded() {
+        warn!("there are more shards than cores, so they share them, which costs time");
+    }
+}
+
+/// A wrong setting is the user's, a lack of resources the host's.
+fn not_started(error: &BrokerError) -> Failure {
+    let message = error.to_string();
+    match error {
+        BrokerError::Start(StartError::Shard { shard, source })
+            if source.kind() == ErrorKind::OutOfMemory =>
+        {
+            Failure::new(status::HOST, format!("shard {shard}: {}", HostError::LockedMemory))
+        }
+        BrokerError::Start(StartError::Shard { .. } | StartError::Executor { .. }) => {
+            Failure::new(status::HOST, message)
+        }
+        BrokerError::Start(StartError::Listen { address, source })
+            if source.kind() == ErrorKind::PermissionDenied && address.port() < 1024 =>
+        {
+            let hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE";
+            Failure::usage(format!("{message}: {hint}"))
+        }
+        BrokerError::TooManyShards { .. }
+        | BrokerError::Start(StartError::Listen { .. } | StartError::Settings(_)) => {
+            Failure::usage(message)
+        }
+    }
 }
 
 impl Args {

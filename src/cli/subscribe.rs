@@ -27,8 +27,9 @@ const LEVELS_MAX: usize = usize::MAX;
 /// Subscribes and prints messages.
 ///
 /// Options have the letters and meanings of `mosquitto_sub`. Exit status: 0 done, the CONNACK code
-/// if refused, 7 connection lost, 12 all subscriptions refused, 14 system error, 27 time of -W is
-/// over, 1 wrong options.
+/// if refused, 7 connection lost, 12 all subscriptions refused, 14 system error (connection
+/// refused), 15 no such host, 27 time of -W is over or no answer, 2 protocol error, 1 wrong
+/// options.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true, disable_version_flag = true, version)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one independent option")]

@@ -19,6 +19,9 @@ pub enum DecodeError {
     /// Packet type 0, or AUTH before 5.0.
     #[error("Packet type {0} does not exist in this protocol version.")]
     UnknownType(u8),
+    /// The first packet of a connection is another one than CONNECT. [MQTT-3.1.0-1]
+    #[error("The first packet is not a CONNECT.")]
+    NotConnect,
     /// Reserved bits of the fixed header. [MQTT-2.1.3-1]
     #[error("The first byte {0:#04x} has reserved bits at a wrong value.")]
     BadFlags(u8),
@@ -113,7 +116,8 @@ impl DecodeError {
             | Self::BadConnackFlags(_)
             | Self::ReservedOptions(_)
             | Self::UnexpectedProperty(_) => Reason::MalformedPacket,
-            Self::PacketIdZero
+            Self::NotConnect
+            | Self::PacketIdZero
             | Self::NoTopic
             | Self::BadReason(_)
             | Self::NoEntries

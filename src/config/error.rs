@@ -79,6 +79,8 @@ fn one_line(message: &str) -> String {
     match message.strip_prefix("unknown field ") {
         // The list of all keys that follows is in the sample file, and too long for one line.
         Some(rest) => format!("unknown key {}", rest.split(',').next().unwrap_or(rest)),
-        None => message.replace("missing field", "missing key"),
+        None => message
+            .replace("missing field", "missing key")
+            .replace("invalid socket address syntax", "must be IP:PORT or [IPV6]:PORT"),
     }
 }

@@ -15,13 +15,13 @@ pub use affinity::Affinity;
 pub use error::ConfigError;
 pub use limits::Limits;
 
+use crate::shard;
 use range::within;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// Most shards: there are as many session slots.
-const SHARDS_MAX: u64 = 1024;
+const SHARDS_MAX: u64 = shard::SHARDS_MAX as u64;
 /// A day.
 const SYS_INTERVAL_S_MAX: u64 = 86_400;
 /// Larger backlogs are cut by the kernel (`net.core.somaxconn`).
@@ -33,12 +33,12 @@ pub const PORT: u16 = 1883;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Number of shards; 0 = one per core.
+    /// Number of shards; 0 = one per core, as far as there may be so many.
     #[serde(deserialize_with = "within::<_, _, 0, SHARDS_MAX>")]
     pub shards: usize,
     /// Which cores the shards are pinned to.
     pub affinity: Affinity,
-    /// Where sessions and messages are kept; none = in memory only.
+    /// Where sessions and messages will be kept; so far all state is in memory.
     pub data_dir: Option<PathBuf>,
     /// Seconds between updates of the `$SYS` topics; 0 = no `$SYS` topics.
     #[serde(deserialize_with = "within::<_, _, 0, SYS_INTERVAL_S_MAX>")]
@@ -88,7 +88,7 @@ pub enum Level {
     Info,
     /// Connections and refusals too.
     Debug,
-    /// Every packet too.
+    /// Everything there is.
     Trace,
 }
 
@@ -202,12 +202,17 @@ impl Config {
         Ok(config)
     }
 
-    /// Is there a core for each shard, if both are named.
+    /// Are there not too many shards, and a core for each, if both are named.
     ///
     /// # Errors
     /// What is wrong, in words; the caller knows where the numbers come from.
     pub fn check_shards(&self) -> Result<(), String> {
         match self.affinity.cpus() {
+            _ if self.shards > shard::SHARDS_MAX => Err(format!(
+                "{} shards are too many, the maximum is {}",
+                self.shards,
+                shard::SHARDS_MAX
+            )),
             Some(cpus) if self.shards > cpus.len() => {
                 let (shards, cpus) = (self.shards, cpus.len());
                 Err(format!("{shards} shards need {shards} cores, but affinity names {cpus}"))

@@ -78,9 +78,13 @@ fn errors_name_line_and_key() {
     refused("[[listener]]\nbacklog = 3\n", "culex.toml:1: listener: missing key `address`");
     refused(
         "[[listener]]\naddress = \"localhost\"\n",
-        "culex.toml:2: listener.address: invalid socket address syntax",
+        "culex.toml:2: listener.address: must be IP:PORT or [IPV6]:PORT",
     );
     refused("affinity = [\n 1,\n 1]\n", "culex.toml:1: affinity: core 1 is given twice");
+    refused(
+        "shards = 129\n",
+        "culex.toml:1: shards: invalid value: integer `129`, expected a whole number from 0 to 128",
+    );
     refused("affinity = []\n", "culex.toml:1: affinity: the list of cores is empty");
     refused("listener = []\n", "culex.toml:1: listener: there must be at least one");
     refused("shards = 1\n\ndata_dir = ''\n", "culex.toml:3: data_dir: must not be empty");

@@ -1,9 +1,10 @@
 //! One shard's connections, as the engine's handler.
 
 use super::reassembly::Reassembly;
-use crate::codec::{self, Packet, Version};
+use crate::codec::{self, DecodeError, Packet, Version};
 use crate::shard::{Effect, Flow, Input, Mail, Network, Place, Shard};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
+use std::collections::VecDeque;
 use tracing::debug;
 
 /// What the edge is told at its start.
@@ -14,6 +15,9 @@ pub struct Settings {
     /// Time from accept to a complete CONNECT.
     pub connect_timeout_ms: u64,
 }
+
+/// Packet type of CONNECT in the upper half of the first byte.
+const CONNECT_TYPE: u8 = 1;
 
 /// What travels with a socket to its home shard.
 #[derive(Debug)]
@@ -40,9 +44,13 @@ enum Stage {
     Closing,
 }
 
+/// Time for the last output to leave once the end is decided; a peer that does not read it is cut.
+const CLOSE_PATIENCE_MS: u64 = 5_000;
+
 /// Why a connection is not read; bits.
 const PAUSED_BY_SHARD: u8 = 1;
 const PAUSED_BY_MESH: u8 = 2;
+const PAUSED_BY_OUTPUT: u8 = 4;
 
 #[derive(Debug)]
 struct Conn {
@@ -73,6 +81,8 @@ pub struct Driver {
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
+    /// Connections whose end is decided, and when they are cut; times ascend.
+    closing: VecDeque<(Millis, ConnId)>,
 }
 
 impl Driver {
@@ -88,6 +98,7 @@ impl Driver {
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
+            closing: VecDeque::new(),
         }
     }
 
@@ -111,7 +122,12 @@ impl Driver {
         let Stage::Connecting { deadline, adopted } = entry.stage else { return };
         entry.reassembly.keep(bytes);
         let held = entry.reassembly.take();
-        match codec::decode(&held, Version::V311, max) {
+        let decoded = match held.first() {
+            // A stranger's first byte is enough to know him; his packet is not waited for.
+            Some(first) if first >> 4 != CONNECT_TYPE => Err(DecodeError::NotConnect),
+            Some(_) | None => codec::decode(&held, Version::V311, max),
+        };
+        match decoded {
             Ok(None) => entry.reassembly.put_back(held),
             Ok(Some((Packet::Connect(connect), connect_bytes))) => {
                 let home = match connect.client_id {
@@ -243,7 +259,9 @@ impl Driver {
         for conn in closes {
             if let Some(entry) = self.conn(conn) {
                 entry.stage = Stage::Closing;
-                self.close_when_sent(io, conn);
+                if !self.close_when_sent(io, conn) {
+                    self.closing.push_back((io.now().after(CLOSE_PATIENCE_MS), conn));
+                }
             }
         }
     }
@@ -263,16 +281,33 @@ impl Driver {
     fn send(&mut self, io: &mut Wire, conn: ConnId) {
         if let Some(outgoing) = self.shard.take_output(conn) {
             io.send(conn, outgoing);
+            self.resume(io, conn, PAUSED_BY_OUTPUT);
         }
     }
 
-    /// Closes a connection whose end is decided, once all its output has been given to the engine.
-    fn close_when_sent(&mut self, io: &mut Wire, conn: ConnId) {
+    /// Closes a connection whose end is decided, once all its output has been given to the engine,
+    /// which then sees to it that it ends. False if some is left.
+    fn close_when_sent(&mut self, io: &mut Wire, conn: ConnId) -> bool {
         if !io.is_sending(conn) {
             self.send(io, conn);
         }
-        if !self.shard.has_output(conn) {
+        let given = !self.shard.has_output(conn);
+        if given {
             io.close_after_flush(conn);
+        }
+        given
+    }
+
+    /// Cuts those that had time enough to take what was left for them.
+    fn cut(&mut self, io: &mut Wire) {
+        while let Some((due, conn)) = self.closing.front().copied()
+            && due <= io.now()
+        {
+            self.closing.pop_front();
+            if self.shard.has_output(conn) {
+                debug!(conn = conn.index(), "does not take its last output");
+                io.close(conn);
+            }
         }
     }
 }
@@ -302,6 +337,10 @@ impl Handler for Driver {
             Some(Stage::Connecting { .. }) => self.connecting(io, conn, bytes),
             Some(Stage::Live) => {
                 self.live(io, conn, bytes);
+                if self.shard.is_choked(conn) {
+                    // Who does not read its acknowledgements is not read until they have left.
+                    self.pause(io, conn, PAUSED_BY_OUTPUT);
+                }
                 if !io.outboxes_clear() {
                     // Who publishes while a mailbox is full is not read until it has room.
                     self.pause(io, conn, PAUSED_BY_MESH);
@@ -339,7 +378,8 @@ impl Handler for Driver {
     }
 
     fn next_deadline(&self) -> Option<Millis> {
-        self.shard.next_deadline()
+        let cut = self.closing.front().map(|(due, _)| *due);
+        self.shard.next_deadline().into_iter().chain(cut).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -351,6 +391,7 @@ impl Handler for Driver {
         };
         self.shard.note_network(network);
         self.shard.tick(io.now());
+        self.cut(io);
     }
 
     fn on_stop(&mut self, _io: &mut Wire) {

@@ -50,8 +50,12 @@ pub enum Received {
 pub struct Inbound {
     /// `QoS` 2 identifiers between PUBLISH and PUBREL, oldest first. At most 65,535.
     received: Vec<PacketId>,
+    /// So many of them, the oldest, came on earlier connections: Receive Maximum counts anew on
+    /// each (MQTT 5.0 §4.9).
+    earlier: usize,
     acks: VecDeque<PendingAck>,
     first: u64,
+    /// PUBACKs that this connection waits for.
     qos1_waiting: usize,
 }
 
@@ -71,7 +75,7 @@ impl Inbound {
                 None => Received::Duplicate,
             };
         }
-        let outstanding = self.received.len() + self.qos1_waiting;
+        let outstanding = self.received.len() - self.earlier + self.qos1_waiting;
         if maximum.is_some_and(|maximum| outstanding >= usize::from(maximum)) {
             return Received::TooMany;
         }
@@ -85,6 +89,7 @@ impl Inbound {
     pub fn release(&mut self, id: PacketId) -> bool {
         let Some(index) = self.received.iter().position(|held| *held == id) else { return false };
         self.received.remove(index);
+        self.earlier -= usize::from(index < self.earlier);
         true
     }
 
@@ -123,7 +128,7 @@ impl Inbound {
         while self.acks.front().is_some_and(|ack| ack.waits == 0 && ack.lsn <= durable) {
             let Some(ack) = self.acks.pop_front() else { return };
             self.first += 1;
-            self.qos1_waiting -= usize::from(ack.kind == AckKind::Puback);
+            self.qos1_waiting -= usize::from(ack.kind == AckKind::Puback && !ack.silent);
             if let Some(link) = link.as_deref_mut().filter(|_| !ack.silent) {
                 link.ack(ack.kind, ack.id, ack.final_reason(), counters);
             }
@@ -138,11 +143,8 @@ impl Inbound {
         for ack in &mut self.acks {
             ack.silent = true;
         }
-    }
-
-    /// Nothing is kept; the state may be given back.
-    pub fn is_idle(&self) -> bool {
-        self.received.is_empty() && self.acks.is_empty()
+        self.qos1_waiting = 0;
+        self.earlier = self.received.len();
     }
 }
 

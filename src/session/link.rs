@@ -13,8 +13,6 @@ use shards::Millis;
 pub struct Link {
     /// Version of the connection.
     pub version: Version,
-    /// Server may send reason strings and user properties on any packet. [MQTT-3.1.2-29]
-    pub problem_information: bool,
     /// Most `QoS` 1/2 PUBLISH packets without acknowledgement: the client's Receive Maximum,
     /// capped.
     pub window: u16,
@@ -48,7 +46,6 @@ impl Link {
     pub fn new(output_bytes_max: usize) -> Self {
         Link {
             version: Version::V311,
-            problem_information: true,
             window: u16::MAX,
             packet_bytes_max: u32::MAX,
             output_bytes_max,
@@ -110,7 +107,9 @@ impl Link {
 
     /// Writes an acknowledgement.
     pub fn ack(&mut self, kind: AckKind, id: PacketId, reason: Reason, counters: &mut Counters) {
+        let start = self.output.bytes.len();
         codec::encode_ack(kind, id, reason, self.version, &mut self.output.bytes);
+        self.output.note_control(start);
         counters.packets_sent += 1;
     }
 
@@ -123,6 +122,7 @@ impl Link {
             self.output.bytes.truncate(start);
             return false;
         }
+        self.output.note_control(start);
         counters.packets_sent += 1;
         true
     }

@@ -189,6 +189,10 @@ impl Outbound {
         while let Some(state) = self.slots.get(self.cursor).map(|slot| slot.state) {
             // A done slot costs nothing; all others wait for window and room.
             if state != State::Done && !(self.window_open(link.window) && link.has_room()) {
+                // Messages that expired at the front hold identifiers until they are gone.
+                if self.pop_done() {
+                    continue;
+                }
                 return;
             }
             match state {
@@ -364,7 +368,9 @@ impl Outbound {
         usize::try_from(distance).ok().filter(|index| *index < self.cursor)
     }
 
-    fn pop_done(&mut self) {
+    /// Takes what is done off the front. True if there was any.
+    fn pop_done(&mut self) -> bool {
+        let first = self.first;
         while self.slots.front().is_some_and(|slot| slot.state == State::Done) {
             self.slots.pop_front();
             self.first += 1;
@@ -373,6 +379,7 @@ impl Outbound {
         if self.slots.is_empty() && self.slots.capacity() > 64 {
             self.slots = VecDeque::new();
         }
+        self.first != first
     }
 }
 

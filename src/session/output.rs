@@ -16,6 +16,7 @@ pub struct Output {
     /// Payloads; each goes before `bytes[offset..]`; offsets ascend.
     pub shared: Vec<(usize, Bytes)>,
     shared_bytes: usize,
+    control_bytes: usize,
 }
 
 impl Output {
@@ -29,6 +30,17 @@ impl Output {
         self.bytes.is_empty() && self.shared.is_empty()
     }
 
+    /// Counts bytes written since `start` as those of packets that answer the client. They can't
+    /// wait in a queue as messages do, so it is not read while too many of them wait here.
+    pub fn note_control(&mut self, start: usize) {
+        self.control_bytes += self.bytes.len() - start;
+    }
+
+    /// Bytes of answers that wait.
+    pub fn control_bytes(&self) -> usize {
+        self.control_bytes
+    }
+
     /// Appends a payload without copying it.
     pub fn push_shared(&mut self, payload: Bytes) {
         self.shared_bytes += payload.len();
@@ -38,6 +50,7 @@ impl Output {
     /// Takes all that waits. No memory stays: most connections are idle at most times.
     pub fn take(&mut self) -> (Vec<u8>, Vec<(usize, Bytes)>) {
         self.shared_bytes = 0;
+        self.control_bytes = 0;
         (std::mem::take(&mut self.bytes), std::mem::take(&mut self.shared))
     }
 

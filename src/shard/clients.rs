@@ -24,8 +24,8 @@ pub(super) struct Session {
     pub(super) expiry_s: u32,
     /// Changes whenever a connection comes or goes: timers of an earlier time are void.
     pub(super) epoch: u32,
-    /// Retained messages are still being handed out.
-    pub(super) queries: u32,
+    /// Hand-outs of retained messages; the first is under way.
+    pub(super) queries: Vec<u64>,
     pub(super) filters: Vec<Filter>,
     pub(super) outbound: Outbound,
     /// Made by the first PUBLISH with `QoS` > 0.
@@ -219,13 +219,13 @@ impl Clients {
     }
 
     /// A message for this session would leave at once.
-    pub(super) fn has_open_window(&self, session: u32) -> bool {
+    pub(super) fn is_ready(&self, session: u32, qos: Qos) -> bool {
         let Some(session) = self.sessions.at(session) else { return false };
         let link = session.connection.and_then(|id| self.connection(id)).map(|c| &c.link);
         link.is_some_and(|link| {
-            session.outbound.window_open(link.window)
-                && session.outbound.queued() == 0
-                && link.has_room()
+            let open = qos == Qos::AtMostOnce
+                || session.outbound.queued() == 0 && session.outbound.window_open(link.window);
+            open && link.has_room()
         })
     }
 
@@ -242,18 +242,11 @@ impl Clients {
         output && session.outbound.queued() == 0 && session.outbound.window_open(link.window)
     }
 
-    /// The connected session can take one more message without dropping it.
+    /// The connected session can take one more message without dropping it. One that leaves at once
+    /// needs no room in the queue, however large it is.
     pub(super) fn can_take(&self, key: Key, qos: Qos, bytes: usize) -> bool {
-        let Some(session) = self.sessions.get(key) else { return false };
-        let Some(connection) = session.connection.and_then(|id| self.connection(id)) else {
-            return false;
-        };
-        match qos {
-            Qos::AtMostOnce => connection.link.has_room(),
-            Qos::AtLeastOnce | Qos::ExactlyOnce => {
-                session.outbound.has_queue_room(bytes, self.limits)
-            }
-        }
+        self.is_ready(key.index, qos)
+            || qos != Qos::AtMostOnce && self.can_queue(key.index, bytes, true)
     }
 
     /// The session has a connection (or not, as asked) and room in its queue.

@@ -32,9 +32,12 @@ impl Shard {
         connection.link.version = connect.version;
         let (client_id, will) = match self.admit(connect) {
             Ok(admitted) => admitted,
-            Err(reason) => return self.refuse(conn, reason, now),
+            Err(reason) => return self.refuse(conn, reason),
         };
         let granted = self.granted(connect, &client_id);
+        if !granted.fits(connect) {
+            return self.refuse(conn, Reason::PacketTooLarge);
+        }
         let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
         self.set_will(key, will);
         self.tune_link(conn, connect, &granted, now);
@@ -146,6 +149,8 @@ impl Shard {
         };
         let expiry_s = wanted_expiry_s.min(settings.session_expiry_s_max);
         let keep_alive_s = match connect.keep_alive_s {
+            // Only 5.0 can be told of another value than its own.
+            wanted if connect.version != Version::V5 => wanted,
             0 if settings.keep_alive_s_max < u16::MAX => settings.keep_alive_s_max,
             wanted => wanted.min(settings.keep_alive_s_max),
         };
@@ -204,7 +209,7 @@ impl Shard {
             connection: None,
             expiry_s: granted.expiry_s,
             epoch: 0,
-            queries: 0,
+            queries: Vec::new(),
             filters: Vec::new(),
             outbound: Outbound::default(),
             inbound: None,
@@ -231,7 +236,10 @@ impl Shard {
         self.clients.detach(old);
         self.members_online(key, false);
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
-        if session.will.as_ref().is_some_and(|will| will.delay_s > 0 && !clean_start) {
+        // A delay ends with the session at the latest, so without expiry there is none.
+        let delayed =
+            session.will.as_ref().is_some_and(|will| will.delay_s.min(session.expiry_s) > 0);
+        if delayed && !clean_start {
             session.will = None;
         }
         self.publish_will(key, now);
@@ -262,20 +270,19 @@ impl Shard {
         let link = &mut connection.link;
         link.window = properties.receive_maximum().unwrap_or(u16::MAX).min(inflight_max);
         link.packet_bytes_max = properties.maximum_packet_size().unwrap_or(u32::MAX);
-        link.problem_information = properties.request_problem_information().unwrap_or(true);
         // [MQTT-3.1.2-26] [MQTT-3.1.2-27]
         let aliases = properties.topic_alias_maximum().unwrap_or(0).min(alias_max);
         link.aliases = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases)));
         // [MQTT-3.1.2-22] one and a half times the keep-alive
         connection.silence_ms_max = u32::from(granted.keep_alive_s) * 1500;
         if connection.silence_ms_max > 0 {
-            let deadline = Millis(now.0 + u64::from(connection.silence_ms_max));
-            self.timers.insert(deadline, Timer::KeepAlive(conn));
+            let deadline = now.after(u64::from(connection.silence_ms_max));
+            self.wait(deadline, Timer::KeepAlive(conn), now);
         }
     }
 
     /// Answers a CONNECT with an error and closes. [MQTT-3.2.2-7]
-    pub(super) fn refuse(&mut self, conn: ConnId, reason: Reason, _now: Millis) {
+    pub(super) fn refuse(&mut self, conn: ConnId, reason: Reason) {
         self.clients.counters.connects_refused += 1;
         debug!(conn = conn.index(), reason = ?reason, "connection refused");
         // [MQTT-3.1.4-1] Who does not even send a CONNECT is not answered.
@@ -283,6 +290,9 @@ impl Shard {
             reason,
             Reason::MalformedPacket | Reason::ProtocolError | Reason::PacketTooLarge
         );
+        // [MQTT-3.2.2-6 of 3.1.1] Nor is he for whom 3.x has no return code.
+        let silent =
+            silent || (self.version_of(conn) != Version::V5 && reason.connack_code().is_none());
         if !silent {
             let properties = Properties::default();
             let connack = Connack { session_present: false, reason, properties };
@@ -306,4 +316,17 @@ struct Granted {
     expiry_s: u32,
     keep_alive_s: u16,
     properties: PropertyList,
+}
+
+impl Granted {
+    /// The CONNACK that says so is within the client's Maximum Packet Size. It can't be left out,
+    /// so who takes less is refused. [MQTT-3.1.2-24]
+    fn fits(&self, connect: &Connect<'_>) -> bool {
+        let Some(packet_bytes_max) = connect.properties.maximum_packet_size() else { return true };
+        let properties = self.properties.as_properties();
+        let connack = Connack { session_present: false, reason: Reason::Success, properties };
+        let mut bytes = Vec::new();
+        codec::encode(&Packet::Connack(connack), connect.version, &mut bytes);
+        u32::try_from(bytes.len()).is_ok_and(|bytes| bytes <= packet_bytes_max)
+    }
 }

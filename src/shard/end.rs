@@ -99,27 +99,37 @@ impl Shard {
         match delay_s {
             Some(0) => self.publish_will(key, now),
             Some(delay_s) => {
-                self.timers.insert(after(now, delay_s), Timer::Will(key, epoch));
+                let due = after(now, delay_s);
+                self.wait(due, Timer::Will(key, epoch, due), now);
             }
             None => {}
         }
         if expiry_s != EXPIRY_NEVER {
-            self.timers.insert(after(now, expiry_s), Timer::SessionExpiry(key, epoch));
+            let due = after(now, expiry_s);
+            self.wait(due, Timer::SessionExpiry(key, epoch, due), now);
         }
         self.hand_on_shared(key, now);
     }
 
-    pub(super) fn will_due(&mut self, key: Key, epoch: u32, now: Millis) {
-        if self.clients.sessions.get(key).is_some_and(|session| session.epoch == epoch) {
-            self.publish_will(key, now);
+    pub(super) fn will_due(&mut self, key: Key, epoch: u32, due: Millis, now: Millis) {
+        if self.clients.sessions.get(key).is_none_or(|session| session.epoch != epoch) {
+            return;
         }
+        if now < due {
+            return self.wait(due, Timer::Will(key, epoch, due), now);
+        }
+        self.publish_will(key, now);
     }
 
-    pub(super) fn session_due(&mut self, key: Key, epoch: u32, now: Millis) {
-        if self.clients.sessions.get(key).is_some_and(|session| session.epoch == epoch) {
-            self.clients.counters.sessions_expired += 1;
-            self.end_session(key, now);
+    pub(super) fn session_due(&mut self, key: Key, epoch: u32, due: Millis, now: Millis) {
+        if self.clients.sessions.get(key).is_none_or(|session| session.epoch != epoch) {
+            return;
         }
+        if now < due {
+            return self.wait(due, Timer::SessionExpiry(key, epoch, due), now);
+        }
+        self.clients.counters.sessions_expired += 1;
+        self.end_session(key, now);
     }
 
     /// Publishes the will, once. [MQTT-3.1.2-8] [MQTT-3.1.2-10]
@@ -147,6 +157,7 @@ impl Shard {
     /// members, all others are counted as dropped.
     pub(super) fn end_session(&mut self, key: Key, now: Millis) {
         self.publish_will(key, now);
+        self.end_queries(key);
         let filters = match self.clients.sessions.get_mut(key) {
             Some(session) => std::mem::take(&mut session.filters),
             None => return,
@@ -172,9 +183,11 @@ impl Shard {
         if !matches!(connection.phase, Phase::Connected(_)) {
             return;
         }
-        let deadline = Millis(connection.last_packet.0 + u64::from(connection.silence_ms_max));
+        // Who is not read for the sake of other shards or the log may have sent its PINGREQ.
+        let heard = if connection.paused { now } else { connection.last_packet };
+        let deadline = heard.after(u64::from(connection.silence_ms_max));
         if now < deadline {
-            self.timers.insert(deadline, Timer::KeepAlive(conn));
+            self.wait(deadline, Timer::KeepAlive(conn), now);
         } else {
             self.end_connection(conn, Reason::KeepAliveTimeout, now);
         }

@@ -8,7 +8,7 @@ use super::mail::{Mail, Ticket};
 use super::routes::bits;
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::Qos;
-use crate::session::{Delivered, DropCause, Grant, Message, Publication};
+use crate::session::{Delivered, Grant, Message, Publication};
 use crate::store::Record;
 use crate::topic::Match;
 use shards::Millis;
@@ -39,7 +39,7 @@ impl Shard {
         let mut fanned = Fanned::default();
         let lsn_before = self.effects.lsn;
         if message.retain {
-            fanned.waits += self.retain(message, ticket, now);
+            fanned.waits += self.retain(message, ticket);
         }
         fanned.matched = self.deliver(message, now);
         if !self.routes.is_empty() {
@@ -85,7 +85,7 @@ impl Shard {
         }
     }
 
-    /// Hands a message to the sessions of this shard. True if one of them takes it.
+    /// Hands a message to the sessions of this shard. True if one of them has subscribed to it.
     fn deliver(&mut self, message: &Publication<'_>, now: Millis) -> bool {
         let found = self.subscriptions.matches(message.topic);
         if found.direct.is_empty() || authorise(Action::Receive, message.topic) == Verdict::Deny {
@@ -103,7 +103,8 @@ impl Shard {
                         identifiers: &[],
                         share: None,
                     };
-                    self.deliver_to(one.client, message, grant, now)
+                    self.deliver_to(one.client, message, grant, now);
+                    true
                 }
                 run => self.deliver_merged(run, message, now),
             };
@@ -129,7 +130,8 @@ impl Shard {
         let matched = match qos {
             Some(qos) => {
                 let grant = Grant { qos, retain, identifiers: &identifiers, share: None };
-                self.deliver_to(client, message, grant, now)
+                self.deliver_to(client, message, grant, now);
+                true
             }
             None => false,
         };
@@ -138,13 +140,15 @@ impl Shard {
     }
 
     /// Hands a message to one session; records it if it has to survive.
+    ///
+    /// What the client cannot take, because it is too large for it, counts as sent [MQTT-3.1.2-25].
     pub(super) fn deliver_to(
         &mut self,
         client: u32,
         message: &Publication<'_>,
         grant: Grant<'_>,
         now: Millis,
-    ) -> bool {
+    ) {
         if message.retain {
             self.note_live(client, message.topic);
         }
@@ -162,6 +166,5 @@ impl Shard {
             let owned = Arc::clone(message.owned());
             self.record(key, || Record::Enqueue { client, sequence, qos, message: owned });
         }
-        outcome != Delivered::Dropped(DropCause::TooLarge)
     }
 }

@@ -94,8 +94,10 @@ pub enum Input<'a> {
 enum Timer {
     ConnectDeadline(ConnId),
     KeepAlive(ConnId),
-    Will(Key, u32),
-    SessionExpiry(Key, u32),
+    /// Session, its epoch, and when the will is due.
+    Will(Key, u32, Millis),
+    /// Session, its epoch, and when it ends.
+    SessionExpiry(Key, u32, Millis),
     Sys,
 }
 
@@ -145,8 +147,13 @@ const DROP_NAMES: [&str; 8] = [
     "no_member",
 ];
 
+/// Acknowledgements and other answers that may wait in one connection's output.
+const ANSWER_BYTES_MAX: usize = 128 * 1024;
+
 /// Resolution of all protocol timers.
 const TIMER_TICK_MS: u64 = 50;
+/// Longer waits look again after this time, so that a timer that has become void is soon gone.
+const TIMER_SPAN_MS_MAX: u64 = 300_000;
 
 impl Shard {
     /// An empty shard.
@@ -201,7 +208,7 @@ impl Shard {
         let key = match connection.phase {
             Phase::Connected(key) => key,
             // [MQTT-3.1.0-1] The first packet is CONNECT; the edge has not seen one.
-            Phase::Opened => return self.refuse(conn, Reason::ProtocolError, now),
+            Phase::Opened => return self.refuse(conn, Reason::ProtocolError),
             // [MQTT-3.1.4-6] Nothing is processed after the end was decided.
             Phase::Closing => return,
         };
@@ -212,7 +219,7 @@ impl Shard {
             Packet::Pubrel(ack) => self.pubrel(conn, key, &ack),
             Packet::Pubcomp(ack) => self.pubcomp(key, &ack, now),
             Packet::Subscribe(subscribe) => self.subscribe(conn, key, &subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, key, &unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, key, &unsubscribe, now),
             // [MQTT-3.12.4-1]
             Packet::Pingreq => {
                 self.clients.packet(conn, &Packet::Pingresp);
@@ -239,7 +246,7 @@ impl Shard {
                     // A client of a later version understands 5.0's answer best. [MQTT-3.1.2-2]
                     connection.link.version = Version::V5;
                 }
-                self.refuse(conn, error.reason(), now);
+                self.refuse(conn, error.reason());
             }
             Some(Phase::Closing) | None => {}
         }
@@ -260,7 +267,7 @@ impl Shard {
     /// A session got room in its window or output: more may leave.
     fn progress(&mut self, key: Key, now: Millis) {
         self.clients.pump(key, now);
-        if self.clients.sessions.get(key).is_some_and(|session| session.queries > 0) {
+        if self.clients.sessions.get(key).is_some_and(|session| !session.queries.is_empty()) {
             self.drive_queries(key, now);
         }
     }
@@ -279,7 +286,7 @@ impl Shard {
                 self.settle(ticket, true);
             }
             Mail::Retain { message, ticket } => {
-                self.store_retained(&message, now);
+                self.store_retained(&message);
                 self.effects.mail(from, Mail::RetainStored { ticket });
             }
             Mail::RetainStored { ticket } => self.on_retain_stored(from, ticket, now),
@@ -338,8 +345,8 @@ impl Shard {
             match timer {
                 Timer::ConnectDeadline(conn) => self.connect_deadline(conn),
                 Timer::KeepAlive(conn) => self.keep_alive(conn, now),
-                Timer::Will(key, epoch) => self.will_due(key, epoch, now),
-                Timer::SessionExpiry(key, epoch) => self.session_due(key, epoch, now),
+                Timer::Will(key, epoch, due) => self.will_due(key, epoch, due, now),
+                Timer::SessionExpiry(key, epoch, due) => self.session_due(key, epoch, due, now),
                 Timer::Sys => self.sys_due(now),
             }
         }
@@ -351,11 +358,21 @@ impl Shard {
         self.timers.next_deadline()
     }
 
+    /// Wants a timer at `due`, or at an earlier time to look again.
+    fn wait(&mut self, due: Millis, timer: Timer, now: Millis) {
+        self.timers.insert(due.min(now.after(TIMER_SPAN_MS_MAX)), timer);
+    }
+
     /// Says good-bye to every client; nothing new is accepted from now on.
+    ///
+    /// Sessions stay as they are and wills are not published (MQTT 5.0 §3.1.2.5 allows to defer
+    /// them to the next start).
     pub fn stop(&mut self) {
         self.stopping = true;
         for conn in self.clients.connection_ids() {
             self.say_goodbye(conn, Reason::ServerShuttingDown);
+            // [MQTT-3.14.4-1] Nothing follows DISCONNECT.
+            self.clients.detach(conn);
         }
     }
 
@@ -400,6 +417,12 @@ impl Shard {
     /// Output of this connection waits, now or for a log position.
     pub fn has_output(&self, conn: ConnId) -> bool {
         self.clients.connection(conn).is_some_and(|connection| !connection.link.output.is_empty())
+    }
+
+    /// So many answers wait for this client to read them that its own packets have to wait too.
+    pub fn is_choked(&self, conn: ConnId) -> bool {
+        let link = self.clients.connection(conn).map(|connection| &connection.link);
+        link.is_some_and(|link| link.output.control_bytes() >= ANSWER_BYTES_MAX)
     }
 
     /// What this shard counted since its start.

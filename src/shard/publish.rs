@@ -13,6 +13,7 @@ use crate::topic::TopicName;
 use shards::{ConnId, Millis};
 use std::cell::OnceCell;
 use std::sync::Arc;
+use tracing::debug;
 
 /// Acknowledgements of one client that may wait for other shards or the log; above it the client is
 /// not read until half of them are gone.
@@ -61,7 +62,10 @@ impl Shard {
                 Err(Reason::PayloadFormatInvalid) => {
                     self.end_connection(conn, Reason::PayloadFormatInvalid, now);
                 }
-                Err(_) => self.clients.counters.drop(DropCause::Denied),
+                Err(reason) => {
+                    self.clients.counters.drop(DropCause::Denied);
+                    debug!(conn = conn.index(), topic = topic.as_str(), ?reason, "refused");
+                }
             },
             Some(id) => self.publish_acknowledged(conn, key, (publish, topic, id), now),
         }
@@ -108,15 +112,16 @@ impl Shard {
             ack.lsn = fanned.lsn;
         } else {
             self.clients.counters.drop(DropCause::Denied);
-            if version != Version::V5 {
-                // 3.x acknowledgements can't refuse, so the connection ends (3.1.1 §3.3.5).
-                return self.end_connection(conn, ack.reason, now);
-            }
-            // [MQTT-4.3.3-9] A refused identifier is free at once.
+            debug!(conn = conn.index(), topic = topic.as_str(), reason = ?ack.reason, "refused");
+            // [MQTT-4.3.3-9] A refused identifier is free at once: a repetition is refused too.
             if let Some(session) = self.clients.sessions.get_mut(key)
                 && let Some(inbound) = session.inbound.as_deref_mut()
             {
                 inbound.release(id);
+            }
+            if version != Version::V5 {
+                // 3.x acknowledgements can't refuse, so the connection ends (3.1.1 §3.3.5).
+                return self.end_connection(conn, ack.reason, now);
             }
         }
         self.acknowledge(conn, key, ack);

@@ -3,14 +3,16 @@
 //! Promise: after its SUBACK a subscriber gets the retained message of each matching topic, or a
 //! newer one, and never an older one after a newer one. Three things make it so: a shard says
 //! "settled" to new interest only when the retained messages it sent before are stored (the fence);
-//! owners are asked after that; and a topic that was delivered live meanwhile is left out of the
-//! hand-out. The hand-out takes a batch at a time, as the client's window and output have room.
+//! owners are asked after that; and a topic that was delivered live since SUBSCRIBE is left out of
+//! the hand-out. The hand-out takes a batch at a time, as the client's window and output have room;
+//! a session has one at a time, and at most one for each filter it holds.
 
 use super::Shard;
 use super::mail::{Mail, Ticket};
 use super::settings::Settings;
 use super::slots::Key;
 use super::subscribe::Wanted;
+use crate::access::{Action, Verdict, authorise};
 use crate::session::{DropCause, Grant, Message, Publication};
 use crate::store::Record;
 use crate::topic::{Filter, RetainedTree, TopicName};
@@ -25,9 +27,11 @@ const BATCH_MESSAGES_MAX: usize = 64;
 const BATCH_VISITS_MAX: usize = 4096;
 /// Topics and payloads of one batch; the message that passes it is the last.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
-/// Topics remembered as delivered live during one hand-out. Beyond it a subscriber may get an older
-/// retained message after a newer one.
-const LIVE_TOPICS_MAX: usize = 65_536;
+/// Topics remembered as delivered live during one hand-out, with [`LIVE_TOPIC_BYTES`] for each.
+/// Beyond it a subscriber may get an older retained message after a newer one.
+const LIVE_BYTES_MAX: usize = 4 << 20;
+/// What one remembered topic costs besides its text.
+const LIVE_TOPIC_BYTES: usize = 64;
 
 /// This shard's part of the retained store, and its clients' hand-outs.
 #[derive(Debug)]
@@ -54,8 +58,10 @@ struct Query {
     shard: usize,
     end: usize,
     after: Option<Box<str>>,
-    asked: bool,
+    /// For its SUBACK, or for the owner that is asked.
+    waits: bool,
     live: AHashSet<Box<str>>,
+    live_bytes: usize,
 }
 
 impl Retained {
@@ -103,6 +109,10 @@ impl Retained {
         let bytes = self.bytes - old_bytes.unwrap_or(0) + message.weight_bytes();
         let full = old_bytes.is_none() && self.tree.len() >= self.messages_max;
         if full || bytes > self.bytes_max {
+            // Nothing is better than the older message: readers would take it for the last one.
+            if let Some(old) = self.tree.remove(topic) {
+                self.bytes -= old.weight_bytes();
+            }
             return Err(DropCause::RetainedFull);
         }
         // [MQTT-3.3.1-5]
@@ -144,15 +154,10 @@ impl Retained {
 
 impl Shard {
     /// Sends a retained message to its owner. Gives the number of letters that will be settled.
-    pub(super) fn retain(
-        &mut self,
-        message: &Publication<'_>,
-        ticket: Option<Ticket>,
-        now: Millis,
-    ) -> u32 {
+    pub(super) fn retain(&mut self, message: &Publication<'_>, ticket: Option<Ticket>) -> u32 {
         let owner = self.home.of(message.topic.as_str());
         if owner == self.place.shard {
-            self.store_retained(message.owned(), now);
+            self.store_retained(message.owned());
             return 0;
         }
         if let Some(sent) = self.retained.sent.get_mut(owner) {
@@ -164,7 +169,7 @@ impl Shard {
     }
 
     /// Stores a retained message here, or deletes it.
-    pub(super) fn store_retained(&mut self, message: &Arc<Message>, _now: Millis) {
+    pub(super) fn store_retained(&mut self, message: &Arc<Message>) {
         match self.retained.store(message) {
             Ok(()) if self.settings.recording => {
                 self.effects.record(Record::Retain { message: Arc::clone(message) });
@@ -197,13 +202,13 @@ impl Shard {
         }
     }
 
-    /// Begins to hand out the retained messages of a new subscription.
-    pub(super) fn start_query(&mut self, key: Key, wanted: Wanted, now: Millis) {
+    /// Prepares to hand out the retained messages of a new subscription: from now on live messages
+    /// are noted. Takes the place of an earlier hand-out for the same filter.
+    pub(super) fn prepare_query(&mut self, key: Key, wanted: Wanted) -> u64 {
+        self.cancel_query(key, &wanted.filter);
         let all = 0..self.place.shards;
         let owner = self.home.of(wanted.filter.path());
         let asked = if wanted.filter.has_wildcard() { all } else { owner..owner + 1 };
-        let Some(session) = self.clients.sessions.get_mut(key) else { return };
-        session.queries += 1;
         let number = self.retained.next_query;
         self.retained.next_query += 1;
         let query = Query {
@@ -212,33 +217,56 @@ impl Shard {
             shard: asked.start,
             end: asked.end,
             after: None,
-            asked: false,
+            waits: true,
             live: AHashSet::new(),
+            live_bytes: 0,
         };
-        self.retained.queries.insert(number, query);
-        self.drive_query(number, now);
+        if let Some(session) = self.clients.sessions.get_mut(key) {
+            session.queries.push(number);
+            self.retained.queries.insert(number, query);
+        }
+        number
     }
 
-    /// Goes on with all hand-outs of a session that got room.
-    pub(super) fn drive_queries(&mut self, key: Key, now: Millis) {
-        let queries = self.retained.queries.iter();
-        let numbers: Vec<u64> =
-            queries.filter(|(_, query)| query.session == key).map(|(number, _)| *number).collect();
-        for number in numbers {
-            self.drive_query(number, now);
+    /// SUBACK has been written: the hand-out may begin.
+    pub(super) fn release_query(&mut self, number: u64) {
+        if let Some(query) = self.retained.queries.get_mut(&number) {
+            query.waits = false;
         }
     }
 
-    /// Asks the next owner, if the client has room for a batch.
-    fn drive_query(&mut self, number: u64, now: Millis) {
+    /// Ends the hand-out for a filter, if there is one. [MQTT-3.10.4-2] O(hand-outs of a session).
+    pub(super) fn cancel_query(&mut self, key: Key, filter: &Filter) {
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        let queries = &self.retained.queries;
+        let holds = |number: &&u64| queries.get(number).is_some_and(|q| q.wanted.filter == *filter);
+        if let Some(number) = session.queries.iter().find(holds).copied() {
+            self.end_query(key, number);
+        }
+    }
+
+    /// Goes on with the first hand-out of a session that got room; then with the next.
+    pub(super) fn drive_queries(&mut self, key: Key, now: Millis) {
+        while let Some(session) = self.clients.sessions.get(key)
+            && let Some(number) = session.queries.first().copied()
+        {
+            if !self.drive_query(key, number, now) {
+                return;
+            }
+            self.end_query(key, number);
+        }
+    }
+
+    /// Asks the next owner, if the client has room for a batch. True if all have answered.
+    fn drive_query(&mut self, key: Key, number: u64, now: Millis) -> bool {
         let here = self.place.shard;
         loop {
-            let Some(query) = self.retained.queries.get_mut(&number) else { return };
-            if query.shard == query.end || self.clients.sessions.get(query.session).is_none() {
-                return self.end_query(number);
+            let Some(query) = self.retained.queries.get_mut(&number) else { return true };
+            if query.shard == query.end {
+                return true;
             }
-            if query.asked || !self.clients.has_batch_room(query.session, BATCH_BYTES_MAX) {
-                return;
+            if query.waits || !self.clients.has_batch_room(key, BATCH_BYTES_MAX) {
+                return false;
             }
             let (filter, after) = (query.wanted.filter.clone(), query.after.clone());
             if query.shard == here && !filter.has_wildcard() {
@@ -248,16 +276,29 @@ impl Shard {
             }
             // An owner is asked by letter even if it is this shard: between two batches the other
             // clients have their turn.
-            query.asked = true;
+            query.waits = true;
             let owner = query.shard;
-            return self.effects.mail(owner, Mail::RetainedQuery { query: number, filter, after });
+            self.effects.mail(owner, Mail::RetainedQuery { query: number, filter, after });
+            return false;
         }
     }
 
-    fn end_query(&mut self, number: u64) {
-        let Some(query) = self.retained.queries.remove(&number) else { return };
-        if let Some(session) = self.clients.sessions.get_mut(query.session) {
-            session.queries -= 1;
+    /// Forgets a hand-out; an answer that is still on its way finds nothing.
+    pub(super) fn end_query(&mut self, key: Key, number: u64) {
+        self.retained.queries.remove(&number);
+        if let Some(session) = self.clients.sessions.get_mut(key) {
+            session.queries.retain(|other| *other != number);
+            if session.queries.is_empty() {
+                session.queries = Vec::new();
+            }
+        }
+    }
+
+    /// The session ends, and with it all its hand-outs.
+    pub(super) fn end_queries(&mut self, key: Key) {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        for number in std::mem::take(&mut session.queries) {
+            self.retained.queries.remove(&number);
         }
     }
 
@@ -280,8 +321,11 @@ impl Shard {
         next: Option<Box<str>>,
         now: Millis,
     ) {
+        let Some(key) = self.retained.queries.get(&number).map(|query| query.session) else {
+            return;
+        };
         self.hand_out(number, messages, next, now);
-        self.drive_query(number, now);
+        self.drive_queries(key, now);
     }
 
     /// Delivers one batch, as far as the client can take it, and remembers where to go on.
@@ -296,11 +340,16 @@ impl Shard {
             let Some(query) = self.retained.queries.get_mut(&number) else { return };
             let (key, qos) = (query.session, query.wanted.qos);
             if !self.clients.can_take(key, qos.min(message.qos()), message.weight_bytes()) {
-                query.asked = false;
+                query.waits = false;
                 return;
             }
             query.after = Some(Box::from(message.topic()));
-            if query.live.contains(message.topic()) {
+            let Some(session) = self.clients.sessions.get(key) else { return };
+            // [MQTT-3.8.3-3] No Local holds for retained messages of the client's own too.
+            let own = query.wanted.no_local && session.client_id == *message.publisher();
+            let topic = TopicName::trusted(message.topic());
+            let denied = authorise(Action::Receive, topic) == Verdict::Deny;
+            if own || denied || query.live.contains(message.topic()) {
                 continue;
             }
             let identifiers = query.wanted.identifier;
@@ -311,7 +360,7 @@ impl Shard {
             self.clients.deliver(key.index, &message.publication(), grant, now);
         }
         if let Some(query) = self.retained.queries.get_mut(&number) {
-            query.asked = false;
+            query.waits = false;
             query.shard += usize::from(next.is_none());
             query.after = next;
         }
@@ -319,16 +368,61 @@ impl Shard {
 
     /// A live message goes to a session: its retained predecessor must not follow it.
     pub(super) fn note_live(&mut self, client: u32, topic: TopicName<'_>) {
-        if self.clients.sessions.at(client).is_none_or(|session| session.queries == 0) {
-            return;
-        }
-        for query in self.retained.queries.values_mut() {
-            if query.session.index == client
+        let Some(session) = self.clients.sessions.at(client) else { return };
+        for number in &session.queries {
+            let Some(query) = self.retained.queries.get_mut(number) else { continue };
+            let bytes = query.live_bytes + topic.as_str().len() + LIVE_TOPIC_BYTES;
+            if bytes <= LIVE_BYTES_MAX
                 && query.wanted.filter.matches(topic)
-                && query.live.len() < LIVE_TOPICS_MAX
+                && query.live.insert(Box::from(topic.as_str()))
             {
-                query.live.insert(Box::from(topic.as_str()));
+                query.live_bytes = bytes;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Input, Place, Shard};
+    use super::*;
+    use crate::codec::{Connect, Properties, Version};
+    use crate::codec::{Packet, PacketId, Subscribe, SubscribeFilter, SubscribeOptions};
+    use shards::ConnId;
+
+    #[test]
+    fn a_session_that_ends_leaves_no_hand_out() {
+        let (now, conn) = (Millis(0), ConnId::new(0, 0));
+        let place = Place { shard: 0, shards: 2 };
+        let mut shard = Shard::new(Settings::default(), place, now);
+        let client_id = (0..100).map(|n| n.to_string()).find(|id| shard.home_of(id) == 0).unwrap();
+        shard.handle(Input::Opened { conn, deadline: now }, now);
+        let connect = Connect {
+            version: Version::V311,
+            bridge: false,
+            clean_start: true,
+            keep_alive_s: 0,
+            properties: Properties::default(),
+            client_id: &client_id,
+            will: None,
+            username: None,
+            password: None,
+        };
+        shard.handle(Input::Connect { conn, connect }, now);
+        let options = SubscribeOptions {
+            qos: crate::codec::Qos::AtLeastOnce,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: crate::codec::RetainHandling::Always,
+        };
+        let packet = Packet::Subscribe(Subscribe {
+            packet_id: PacketId::new(1).unwrap(),
+            properties: Properties::default(),
+            filters: vec![SubscribeFilter { filter: "#", options }],
+        });
+        shard.handle(Input::Packet { conn, packet }, now);
+        assert_eq!(shard.retained.queries.len(), 1);
+        shard.handle(Input::Closed { conn }, now);
+        assert_eq!(shard.retained.queries.len(), 0);
     }
 }

@@ -79,9 +79,11 @@ impl Shard {
         last_hop: bool,
         now: Millis,
     ) -> Outcome {
-        if let Some(member) =
-            self.next_member(filter, |shard, member| shard.clients.has_open_window(member.client))
-        {
+        let open = |shard: &Shard, member: &Match| {
+            let qos = message.qos.min(member.options.qos);
+            shard.clients.is_ready(member.client, qos)
+        };
+        if let Some(member) = self.next_member(filter, open) {
             self.give_chosen(filter, member, message, now);
             return Outcome::Taken;
         }
@@ -89,12 +91,16 @@ impl Shard {
             return Outcome::Elsewhere(other);
         }
         let bytes = message.weight_bytes();
+        // QoS 0 does not wait.
+        let queues = |online| {
+            move |shard: &Shard, member: &Match| {
+                message.qos.min(member.options.qos) != Qos::AtMostOnce
+                    && shard.clients.can_queue(member.client, bytes, online)
+            }
+        };
         let chosen = self
-            .next_member(filter, |shard, m| shard.clients.can_queue(m.client, bytes, true))
-            .or_else(|| {
-                self.next_member(filter, |shard, m| shard.clients.can_queue(m.client, bytes, false))
-            })
-            .filter(|member| message.qos.min(member.options.qos) != Qos::AtMostOnce);
+            .next_member(filter, queues(true))
+            .or_else(|| self.next_member(filter, queues(false)));
         let Some(member) = chosen else {
             self.clients.counters.drop(DropCause::NoMember);
             return Outcome::Nobody;
@@ -181,6 +187,11 @@ impl Shard {
             if ending { routes.share_of(filter).is_some() } else { routes.any_online(filter) }
         });
         for (filter, message) in taken {
+            // [MQTT-3.3.2-5]
+            if message.is_expired(now) {
+                self.clients.counters.drop(DropCause::Expired);
+                continue;
+            }
             match self.routes.share_of(&filter) {
                 Some(share) => {
                     self.give_share(share, &message.publication(), NO_TICKET, now);

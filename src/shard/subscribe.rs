@@ -11,7 +11,7 @@ use crate::codec::{
     Unsuback, Unsubscribe,
 };
 use crate::store::Record;
-use crate::topic::Filter;
+use crate::topic::{Filter, Subscribed};
 use ahash::AHashMap;
 use shards::{ConnId, Millis};
 use std::num::NonZeroU32;
@@ -34,15 +34,17 @@ struct Pending {
     id: PacketId,
     reasons: Vec<Reason>,
     waits: u32,
-    retained: Vec<Wanted>,
+    /// Hand-outs of retained messages that begin after it.
+    queries: Vec<u64>,
 }
 
-/// Retained messages to hand out after SUBACK.
+/// Which retained messages a subscription gets, and how.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) filter: Filter,
     pub(super) qos: crate::codec::Qos,
     pub(super) identifier: Option<u32>,
+    pub(super) no_local: bool,
 }
 
 impl Shard {
@@ -62,13 +64,16 @@ impl Shard {
             id: subscribe.packet_id,
             reasons: Vec::with_capacity(subscribe.filters.len()),
             waits: 0,
-            retained: Vec::new(),
+            queries: Vec::new(),
         };
         for wanted in &subscribe.filters {
             match self.subscribe_one(key, number, wanted, identifier, &mut pending) {
                 Ok(reason) => pending.reasons.push(reason),
                 // [MQTT-3.8.3-4]
-                Err(reason) => return self.end_connection(conn, reason, now),
+                Err(reason) => {
+                    self.drop_queries(key, &pending.queries, now);
+                    return self.end_connection(conn, reason, now);
+                }
             }
         }
         if pending.waits == 0 {
@@ -118,24 +123,9 @@ impl Shard {
             options,
             identifier: number_of_id,
         });
-        let waiter = Waiter::Suback { number };
-        let ticket = Ticket { origin: self.place.origin(), waiter };
-        if filter.share().is_some() {
-            if subscribed.was_new {
-                let (online, total) = self.routes.members(&filter, self.place.shard);
-                pending.waits += self.tell_members(&filter, online + 1, total + 1, Some(ticket));
-            }
-        } else if subscribed.first || !self.subacks.pending.is_empty() {
-            // While answers are outstanding another client's interest may not be known
-            // everywhere yet, so it is announced again: that is harmless.
-            for shard in self.place.others() {
-                let (filter, change) = (filter.clone(), Interest::Added(ticket));
-                self.effects.mail(shard, Mail::Interest { filter, change });
-                pending.waits += 1;
-            }
-        }
         // Retained messages are not sent to shared subscriptions (§4.8.2).
         let hand_out = match options.retain_handling {
+            _ if filter.share().is_some() => false,
             // [MQTT-3.3.1-9] [MQTT-3.8.4-4]
             RetainHandling::Always => true,
             // [MQTT-3.3.1-10]
@@ -143,15 +133,53 @@ impl Shard {
             // [MQTT-3.3.1-11]
             RetainHandling::Never => false,
         };
-        if hand_out && filter.share().is_none() {
+        pending.waits += self.announce(&filter, number, subscribed, hand_out);
+        if hand_out {
             let identifier = identifier.map(NonZeroU32::get);
-            pending.retained.push(Wanted { filter, qos: options.qos, identifier });
+            let (qos, no_local) = (options.qos, options.no_local);
+            let wanted = Wanted { filter, qos, identifier, no_local };
+            pending.queries.push(self.prepare_query(key, wanted));
         }
         Ok(match options.qos {
             crate::codec::Qos::AtMostOnce => Reason::GRANTED_QOS0,
             crate::codec::Qos::AtLeastOnce => Reason::GrantedQos1,
             crate::codec::Qos::ExactlyOnce => Reason::GrantedQos2,
         })
+    }
+
+    /// Tells the other shards of a subscription. Gives the letters whose answer its SUBACK awaits.
+    fn announce(
+        &mut self,
+        filter: &Filter,
+        number: u64,
+        subscribed: Subscribed,
+        hand_out: bool,
+    ) -> u32 {
+        let waiter = Waiter::Suback { number };
+        let ticket = Ticket { origin: self.place.origin(), waiter };
+        if filter.share().is_some() {
+            if !subscribed.was_new {
+                return 0;
+            }
+            let (online, total) = self.routes.members(filter, self.place.shard);
+            return self.tell_members(filter, online + 1, total + 1, Some(ticket));
+        }
+        // While answers are outstanding another client's interest may not be known everywhere yet,
+        // so it is announced again: that is harmless. And a retained message may have come here
+        // live, for other clients, while it is still on its way to its owner on a third shard:
+        // only the fence makes sure that the owner has it when it is asked.
+        let outstanding = !self.subacks.pending.is_empty();
+        let fence = hand_out && self.place.shards > 2;
+        if !(subscribed.first || outstanding || fence) {
+            return 0;
+        }
+        let mut letters = 0;
+        for shard in self.place.others() {
+            let (filter, change) = (filter.clone(), Interest::Added(ticket));
+            self.effects.mail(shard, Mail::Interest { filter, change });
+            letters += 1;
+        }
+        letters
     }
 
     pub(super) fn suback_settled(&mut self, number: u64, now: Millis) {
@@ -166,19 +194,40 @@ impl Shard {
 
     /// [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6]
     fn send_suback(&mut self, pending: Pending, now: Millis) {
-        let Pending { conn, key, id, reasons, retained, .. } = pending;
+        let Pending { conn, key, id, reasons, queries, .. } = pending;
         if self.clients.session_of(conn) != Some(key) {
-            return;
+            return self.drop_queries(key, &queries, now);
+        }
+        if let Some(reason) = reasons.iter().find(|reason| reason.is_error()) {
+            debug!(conn = conn.index(), ?reason, "subscription refused");
         }
         let suback = Suback { packet_id: id, properties: Properties::default(), reasons };
-        self.clients.packet(conn, &Packet::Suback(suback));
-        self.hold_output(conn);
-        for wanted in retained {
-            self.start_query(key, wanted, now);
+        if !self.clients.packet(conn, &Packet::Suback(suback)) {
+            self.drop_queries(key, &queries, now);
+            return self.end_connection(conn, Reason::PacketTooLarge, now);
         }
+        self.hold_output(conn);
+        for number in queries {
+            self.release_query(number);
+        }
+        self.drive_queries(key, now);
     }
 
-    pub(super) fn unsubscribe(&mut self, conn: ConnId, key: Key, packet: &Unsubscribe<'_>) {
+    /// A SUBACK will not be sent, so its hand-outs do not begin; others go on.
+    fn drop_queries(&mut self, key: Key, queries: &[u64], now: Millis) {
+        for number in queries {
+            self.end_query(key, *number);
+        }
+        self.drive_queries(key, now);
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        conn: ConnId,
+        key: Key,
+        packet: &Unsubscribe<'_>,
+        now: Millis,
+    ) {
         let mut reasons = Vec::with_capacity(packet.filters.len());
         for text in &packet.filters {
             let Ok(filter) = Filter::parse(text, self.settings.topic_levels_max) else {
@@ -196,6 +245,7 @@ impl Shard {
                 session.filters = Vec::new();
             }
             let client = session.client_id.clone();
+            self.cancel_query(key, &filter);
             self.drop_subscription(key, &filter);
             self.record(key, || Record::Unsubscribe { client, filter });
             reasons.push(Reason::Success);
@@ -203,8 +253,11 @@ impl Shard {
         // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
         let unsuback =
             Unsuback { packet_id: packet.packet_id, properties: Properties::default(), reasons };
-        self.clients.packet(conn, &Packet::Unsuback(unsuback));
+        if !self.clients.packet(conn, &Packet::Unsuback(unsuback)) {
+            return self.end_connection(conn, Reason::PacketTooLarge, now);
+        }
         self.hold_output(conn);
+        self.drive_queries(key, now);
     }
 
     /// Takes a subscription out of the index, and tells the other shards if it was the last.

@@ -321,7 +321,7 @@ fn a_message_too_large_for_the_client_counts_as_sent() {
          p publish a x q1 id=3",
         "s: publish a 123456789012 q1 id=1
          p: puback 1
-         p: puback 2 0x10
+         p: puback 2
          s: publish a x q1 id=2
          p: puback 3",
     );
@@ -457,5 +457,58 @@ fn user_properties_pass_unchanged() {
          p: connack
          s: publish a x expiry=7 user=k:v
          o: publish a x",
+    );
+}
+
+#[test]
+fn receive_maximum_counts_anew_on_each_connection() {
+    // [MQTT-3.3.4-7] MQTT 5.0 §4.9
+    let mut rig = Rig::with(1, |settings| settings.receive_maximum = 2);
+    rig.quiet(
+        "connect p v5 keep expiry=100
+         p publish a 1 q2 id=1
+         p publish a 1 q2 id=2
+         p drop",
+    );
+    check_on(
+        &mut rig,
+        "connect p v5 keep expiry=100
+         p publish a 1 q2 id=3
+         p pubrel 1
+         p publish a 1 q2 id=4
+         p publish a 1 q2 id=5",
+        "p: connack present
+         p: pubrec 3 0x10
+         p: pubcomp 1
+         p: pubrec 4 0x10
+         p: disconnect 0x93
+         p: closed",
+    );
+}
+
+#[test]
+fn more_expired_messages_than_identifiers_do_not_stop_a_session() {
+    let mut rig = Rig::with(1, |settings| settings.queue.queue_messages_max = 100_000);
+    rig.quiet("connect s v5 keep expiry=100\ns subscribe a q1\ns drop\nconnect p v5");
+    for _ in 0..65_540 {
+        rig.quiet("p publish a x q1 id=1 expiry=1");
+    }
+    rig.quiet("p publish a fresh q1 id=1\nwait 3000");
+    let lines = rig.run("connect s v5 keep expiry=100");
+    assert!(lines.contains("publish a fresh"), "{lines}");
+}
+
+#[test]
+fn a_repetition_of_what_was_refused_is_refused_again() {
+    // [MQTT-4.3.3-9]; 3.1.1: [MQTT-3.3.5-2 of 3.1.1]
+    check(
+        "connect o v311 keep
+         o publish $SYS/a x q2 id=1
+         connect o v311 keep
+         o publish $SYS/a x q2 id=1 dup",
+        "o: connack
+         o: closed
+         o: connack present
+         o: closed",
     );
 }

@@ -427,3 +427,69 @@ fn bad_filters_are_refused_one_by_one() {
          a: closed",
     );
 }
+
+#[test]
+fn take_over_of_a_session_without_expiry_publishes_its_delayed_will() {
+    // [MQTT-3.1.2-8] The delay ends with the session, and that ends with its connection.
+    check(
+        "connect w v5
+         w subscribe t
+         connect a v5 id=c will=t:gone delay=10
+         connect b v5 id=c keep",
+        "w: connack
+         w: suback 0x00
+         a: connack
+         a: disconnect 0x8e
+         w: publish t gone
+         b: connack
+         a: closed",
+    );
+}
+
+#[test]
+fn the_longest_keep_alive_is_for_those_who_can_be_told() {
+    // [MQTT-3.2.2-21]
+    for (version, closed) in [("v311", false), ("v5", true)] {
+        let mut rig = Rig::with(1, |settings| settings.keep_alive_s_max = 10);
+        let lines = rig.run(&format!("connect a {version} alive=100\nwait 20000"));
+        assert_eq!(lines.contains("closed"), closed, "{version}\n{lines}");
+    }
+}
+
+#[test]
+fn long_waits_end_in_time() {
+    let mut rig = Rig::new(1);
+    rig.quiet(
+        "connect w v5
+         w subscribe t
+         connect a v5 expiry=2000 will=t:gone delay=1000
+         a drop
+         connect b v5 alive=1000",
+    );
+    assert_eq!(rig.run("wait 999000"), "");
+    assert_eq!(rig.run("wait 1100"), "w: publish t gone");
+    assert_eq!(rig.run("wait 499000"), "");
+    assert_eq!(rig.run("wait 1100"), "b: disconnect 0x8d\nb: closed");
+    assert_eq!(rig.run("wait 499000\nconnect a v5 keep"), "a: connack present");
+}
+
+#[test]
+fn nothing_follows_the_good_bye_of_a_stop() {
+    // [MQTT-3.14.4-1]
+    let mut rig = Rig::new(1);
+    rig.quiet("connect p v311 will=t:gone\nconnect s v5\ns subscribe t\nstop");
+    assert_eq!(rig.counters().publish_sent, 0);
+}
+
+#[test]
+fn an_answer_that_is_too_large_for_the_client_ends_the_connection() {
+    // [MQTT-3.1.2-24] SUBACK has 6 bytes, CONNACK more than 5
+    check(
+        "connect a v5 pmax=5
+         connect b v5 pmax=40
+         b subscribe t",
+        "a: closed
+         b: connack
+         b: suback 0x00",
+    );
+}

@@ -10,9 +10,12 @@
     reason = "a test that breaks its own rules may panic, and its speed does not matter"
 )]
 
+mod ack_order;
 mod cross_shard;
 mod delivery;
 mod durable;
+mod endings;
+mod expiry_in_flight;
 mod lifecycle;
 mod retained;
 mod rig;

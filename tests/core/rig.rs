@@ -336,6 +336,19 @@ impl Rig {
         true
     }
 
+    /// Delivers the first letter of one pair of shards.
+    pub(crate) fn deliver_mail_between(&mut self, sender: usize, receiver: usize) -> bool {
+        let pair = (sender, receiver);
+        let Some(at) = self.mail.iter().position(|(from, to, _)| (*from, *to) == pair) else {
+            return false;
+        };
+        let (from, to, mail) = self.mail.remove(at).unwrap();
+        self.shards[to].on_mail(from, mail, self.now);
+        self.take_effects();
+        self.take_output();
+        true
+    }
+
     pub(crate) fn durable(&mut self, shard: usize) {
         let position = self.positions[shard];
         self.shards[shard].on_durable(position);

@@ -43,6 +43,30 @@ fn a_member_with_a_full_window_is_passed_over() {
 }
 
 #[test]
+fn a_full_window_does_not_hold_back_qos0() {
+    for shards in [1, 2] {
+        let mut rig = Rig::new(shards);
+        rig.quiet(
+            "connect p v5
+             connect a v5 rmax=1
+             a subscribe t q1
+             a subscribe $share/g/u q1
+             a subscribe $share/h/v
+             p publish t 1 q1 id=1
+             p publish t 2 q1 id=2",
+        );
+        check_on(
+            &mut rig,
+            "p publish u 3
+             p publish v 4 q1 id=4",
+            "a: publish u 3
+             a: publish v 4
+             p: puback 4",
+        );
+    }
+}
+
+#[test]
 fn a_lost_members_unacknowledged_messages_go_to_another() {
     for shards in [1, 2] {
         let mut rig = Rig::new(shards);
@@ -140,4 +164,40 @@ fn groups_of_different_names_are_independent() {
          a: unsuback 0x00
          a: publish t y",
     );
+}
+
+#[test]
+fn a_member_that_can_wait_is_found_behind_one_that_cannot() {
+    let mut rig = Rig::with(1, |settings| settings.output_bytes_max = 30);
+    rig.quiet(
+        "connect p v5
+         connect a v5
+         a subscribe $share/g/t
+         a subscribe x
+         connect b v5 rmax=1
+         b subscribe $share/g/t q1",
+    );
+    rig.unread.push("a".into());
+    rig.quiet("p publish x 012345678901234567890123456789");
+    rig.quiet("p publish t 1 q1 id=1\np publish t 2 q1 id=2\np publish t 3 q1 id=3");
+    assert_eq!(rig.counters().dropped_total(), 0);
+    check_on(&mut rig, "b puback 1\nb puback 2", "b: publish t 2 q1 id=2\nb: publish t 3 q1 id=3");
+}
+
+#[test]
+fn an_expired_message_is_not_handed_on() {
+    // [MQTT-3.3.2-5]
+    let mut rig = Rig::new(1);
+    rig.quiet(
+        "connect p v5
+         connect a v5 rmax=1
+         a subscribe $share/g/t q1
+         p publish t 1 q1 id=1
+         p publish t 2 q1 id=2 expiry=1
+         wait 3000
+         connect b v5
+         b subscribe $share/g/t q1",
+    );
+    check_on(&mut rig, "a drop", "b: publish t 1 q1 id=1");
+    assert_eq!(rig.counters().dropped_total(), 1);
 }

@@ -14,6 +14,8 @@ mod client_id;
 #[cfg(test)]
 mod connect_accepted;
 #[cfg(test)]
+mod connect_not_granted;
+#[cfg(test)]
 mod connect_refused;
 #[cfg(test)]
 mod connection_cycles;
@@ -29,6 +31,8 @@ mod malformed_packets;
 mod maximum_packet_size;
 #[cfg(test)]
 mod message_expiry;
+#[cfg(test)]
+mod no_strings_added;
 #[cfg(test)]
 mod overlapping_subscriptions;
 #[cfg(test)]
@@ -55,6 +59,8 @@ mod session_resume;
 mod shared_subscriptions;
 #[cfg(test)]
 mod slow_subscriber;
+#[cfg(test)]
+mod small_rules;
 #[cfg(test)]
 mod socket_shapes;
 #[cfg(test)]

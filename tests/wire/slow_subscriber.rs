@@ -1,5 +1,8 @@
 //! Clients that do not keep up, and publishers that go faster than the broker.
 
+use std::io::{ErrorKind, Write as _};
+use std::time::Duration;
+
 use crate::harness::{ALL, Client, Event, Version, compose, each_with, pattern};
 
 const LIMITS: &str = "
@@ -39,6 +42,26 @@ fn who_never_reads_slows_nobody() {
         let growth = after.saturating_sub(before);
         assert!(growth < 24_000, "memory grew by {growth} kB");
         test.run("fast < nothing");
+    });
+}
+
+#[test]
+fn who_never_reads_its_answers_is_not_read() {
+    // Answers can't be queued or dropped; what is written here is many times what sockets hold.
+    each_with("", &[Version::V311], |test| {
+        let mut client = Client::open(test.broker.address, test.version);
+        client.write(&compose("connect", test.version, &test.prefix));
+        assert_eq!(client.packet().codes, [0]);
+        let stream = &mut client.stream;
+        stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+        let (_, before) = test.broker.descriptors_and_memory();
+        let pings = [0xc0, 0x00].repeat(32 * 1024);
+        let stalled = (0..1000).find_map(|_| stream.write_all(&pings).err());
+        let kind = stalled.expect("64 MB were read").kind();
+        assert!(matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{kind}");
+        let (_, after) = test.broker.descriptors_and_memory();
+        let growth = after.saturating_sub(before);
+        assert!(growth < 4_000, "memory grew by {growth} kB");
     });
 }
 
@@ -140,6 +163,31 @@ fn reset_in_the_middle_of_a_delivery() {
         match test.client("slow").next() {
             Event::Packet(packet) => assert_eq!(packet.payload, pattern(200_000)),
             other @ (Event::Closed | Event::Trouble(_)) => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn who_never_reads_is_cut_when_its_end_is_decided() {
+    each_with(LIMITS, &[Version::V5], |test| {
+        test.run(
+            "
+            slow connects id=~x
+            slow subscribes ~/t
+            pub connects
+        ",
+        );
+        for _ in 0..600 {
+            test.run("pub publishes ~/t p=*20000");
+        }
+        test.run("new connects id=~x");
+        let (before, _) = test.broker.descriptors_and_memory();
+        // Each look costs a ping; the patience of the broker is five seconds.
+        let mut looks = 0;
+        while test.broker.descriptors_and_memory().0 >= before {
+            looks += 1;
+            assert!(looks < 1_000_000, "its descriptor is still open");
+            test.run("new < nothing");
         }
     });
 }

@@ -2,16 +2,23 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::harness::{ALL, Broker, culex, each_with};
 
 /// Runs `culex serve` that must fail: one line on standard error, which has these words.
 fn fails(arguments: &[&str], words: &[&str]) {
+    assert_eq!(failure(":", arguments, words), 1, "{arguments:?}");
+}
+
+/// The same after a command of the shell that sets a limit. Gives the exit status.
+fn failure(limit: &str, arguments: &[&str], words: &[&str]) -> i32 {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let all = [&["serve", "--data-dir", data.to_str().unwrap()], arguments].concat();
-    let mut command = culex(&all);
+    let mut command = Command::new("sh");
+    let script = format!("{limit}; exec \"$@\"");
+    command.args(["-c", &script, "sh"]).arg(culex(&[]).get_program()).args(&all);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut text = String::new();
@@ -26,11 +33,27 @@ fn fails(arguments: &[&str], words: &[&str]) {
         text.push('\n');
     }
     let status = child.wait().unwrap();
-    assert!(!status.success() && status.code().is_some(), "{arguments:?}: {status}\n{text}");
     assert_eq!(text.lines().count(), 1, "{arguments:?}:\n{text}");
     for word in words {
         assert!(text.contains(word), "{arguments:?}: no {word} in {text}");
     }
+    status.code().expect("it was not ended by a signal")
+}
+
+#[test]
+fn what_the_host_lacks_ends_with_78() {
+    if std::env::var("CULEX_TEST_ADDRESS").is_ok() {
+        return;
+    }
+    let serve: &[&str] = &["-p", "0", "--shards", "2"];
+    assert_eq!(failure("ulimit -n 60", serve, &["open files is 60", "ulimit -n"]), 78);
+    assert_eq!(failure("ulimit -n 66", &["-p", "0", "--shards", "8"], &["open files is 66"]), 78);
+    assert_eq!(failure("ulimit -l 64", serve, &["lockable memory", "ulimit -l"]), 78);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cores.toml");
+    std::fs::write(&path, "affinity = [1023]\n").unwrap();
+    let config = path.to_str().unwrap();
+    assert_eq!(failure(":", &["-p", "0", "-c", config], &["CPU 1023", "available: ["]), 78);
 }
 
 #[test]

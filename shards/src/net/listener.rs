@@ -13,6 +13,8 @@ use crate::time::Millis;
 
 /// Pause after an accept failed for want of a descriptor or memory.
 const PAUSE_MS: u64 = 50;
+/// A failure that lasts is logged this often.
+const COMPLAINT_MS: u64 = 10_000;
 /// Waiting connections turned away per pause while descriptors are short.
 const TURN_AWAY_MAX: usize = 16;
 
@@ -69,6 +71,8 @@ pub(crate) struct Listeners {
     /// Closed for a moment when there are no descriptors, to tell waiting peers so.
     spare: Option<File>,
     stopped: bool,
+    /// Not before this time is a failure logged again.
+    quiet_until: Option<Millis>,
 }
 
 #[derive(Debug)]
@@ -85,7 +89,7 @@ impl Listeners {
             .into_iter()
             .map(|socket| Listener { socket: Some(socket), armed: false, paused_until: None })
             .collect();
-        Listeners { sockets, spare: spare(), stopped: false }
+        Listeners { sockets, spare: spare(), stopped: false, quiet_until: None }
     }
 
     /// Arms every listener that neither is armed nor pauses.
@@ -123,6 +127,15 @@ impl Listeners {
         }
         listener.paused_until = Some(now.after(PAUSE_MS));
         if short.contains(&code) { self.turn_away(index) } else { 0 }
+    }
+
+    /// Whether a failure to accept is due to be logged: the retries come 20 times a second.
+    pub(crate) fn may_complain(&mut self, now: Millis) -> bool {
+        let due = self.quiet_until.is_none_or(|until| now >= until);
+        if due {
+            self.quiet_until = Some(now.after(COMPLAINT_MS));
+        }
+        due
     }
 
     /// Closes some waiting connections with the spare descriptor, so that they need not wait for

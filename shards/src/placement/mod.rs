@@ -54,12 +54,12 @@ pub enum PlacementError {
 }
 
 /// Most shards of one engine: mailboxes grow with its square.
-pub const SHARDS_MAX: usize = 256;
+pub const SHARDS_MAX: usize = 128;
 
 /// Chooses CPUs among those the process may use, or those listed.
 ///
-/// Without a number there is one shard per CPU. With more shards than CPUs they are dealt out in
-/// turn; see [`Placement::is_crowded`].
+/// Without a number there is one shard per CPU, up to [`SHARDS_MAX`]. With more shards than CPUs
+/// they are dealt out in turn; see [`Placement::is_crowded`].
 ///
 /// # Errors
 /// [`PlacementError`]
@@ -76,7 +76,7 @@ fn place(
     if let Some(&cpu) = candidates.iter().find(|cpu| !available.contains(cpu)) {
         return Err(PlacementError::NotAvailable { cpu, available: available.to_vec() });
     }
-    let shards = shards.unwrap_or(candidates.len());
+    let shards = shards.unwrap_or(candidates.len().min(SHARDS_MAX));
     if shards > SHARDS_MAX {
         return Err(PlacementError::TooMany { shards });
     }
@@ -111,5 +111,7 @@ mod tests {
         let many = place(&[2], Some(SHARDS_MAX + 1), None);
         assert!(matches!(many, Err(PlacementError::TooMany { .. })));
         assert!(place(&[2], Some(SHARDS_MAX), None).is_ok());
+        let large: Vec<usize> = (0..200).collect();
+        assert_eq!(place(&large, None, None).expect("some").cpus().len(), SHARDS_MAX);
     }
 }

@@ -22,6 +22,9 @@ const LOCKED_BYTES_MIN: u64 = 512 << 10;
 const DESCRIPTORS_FEW: u64 = 4096;
 /// Below this not even the shards themselves fit.
 const DESCRIPTORS_MIN: u64 = 64;
+/// Descriptors that the shards together need, and one of them.
+const DESCRIPTORS_BASE: u64 = 16;
+const DESCRIPTORS_PER_SHARD: u64 = 10;
 /// How long the self-test waits for a completion that should be there at once.
 const TEST_WAIT: Duration = Duration::from_millis(500);
 
@@ -43,6 +46,20 @@ impl HostReport {
     pub fn has_few_descriptors(&self) -> bool {
         self.descriptors_max.is_some_and(|max| max < DESCRIPTORS_FEW)
     }
+
+    /// Whether that many shards and some connections fit.
+    ///
+    /// # Errors
+    /// [`HostError::Descriptors`]
+    pub fn check_descriptors(&self, shards: usize) -> Result<(), HostError> {
+        let all = DESCRIPTORS_BASE + DESCRIPTORS_PER_SHARD * shards as u64;
+        match self.descriptors_max {
+            Some(limit) if limit < DESCRIPTORS_MIN.max(all) => {
+                Err(HostError::Descriptors { limit })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// Why the engine cannot run here, and what to do about it.
@@ -56,13 +73,24 @@ pub enum HostError {
         /// Release of the running kernel.
         release: String,
     },
-    /// EPERM, EACCES.
+    /// EPERM, EACCES, and `kernel.io_uring_disabled` is not 0.
     #[error(
-        "io_uring is forbidden: allow it in the seccomp profile of the container (the default ones \
-         of Docker and containerd deny it) and set `sysctl kernel.io_uring_disabled=0`"
+        "io_uring is forbidden by the sysctl kernel.io_uring_disabled = {value}: set it to 0 \
+         (if it is 1, a group named in kernel.io_uring_group does as well)"
+    )]
+    Disabled {
+        /// Its value.
+        value: String,
+    },
+    /// EPERM, EACCES for another reason.
+    #[error(
+        "io_uring is forbidden by a seccomp filter or security module: allow the system calls \
+         io_uring_setup, io_uring_enter and io_uring_register (the default profiles of Docker, \
+         Podman and containerd deny them; `--security-opt seccomp=unconfined` shows whether it is \
+         that)"
     )]
     Forbidden,
-    /// ENOSYS.
+    /// ENOSYS without a seccomp filter.
     #[error("this kernel was built without io_uring: use one with CONFIG_IO_URING=y")]
     Missing,
     /// EINVAL.
@@ -133,8 +161,7 @@ pub fn check_host() -> Result<HostReport, HostError> {
     let tested = std::thread::Builder::new().name("probe".into()).spawn(self_test)?.join();
     match tested {
         Ok(Ok(())) => {}
-        Ok(Err((None, error))) => return Err(cause(error, kernel)),
-        Ok(Err((Some(step), source))) => return Err(HostError::SelfTest { step, source }),
+        Ok(Err(failure)) => return Err(cause(failure, Denial::look(), kernel)),
         Err(_) => return Err(HostError::Incomplete { release: kernel }),
     }
     let cpus = sys::allowed_cpus()?;
@@ -153,14 +180,39 @@ fn is_too_old(release: &str) -> bool {
     }
 }
 
-/// What a failure to make a ring means.
-fn cause(error: io::Error, release: String) -> HostError {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => HostError::Forbidden,
-        Some(libc::ENOSYS) => HostError::Missing,
-        Some(libc::EINVAL) => HostError::Incomplete { release },
-        Some(libc::ENOMEM) => HostError::LockedMemory,
-        _ => HostError::Other(error),
+/// Who may have forbidden `io_uring`.
+#[derive(Debug, Default)]
+struct Denial {
+    /// `kernel.io_uring_disabled`; kernels before 6.6 have none.
+    sysctl: String,
+    /// System calls of this process go through a seccomp filter.
+    filtered: bool,
+}
+
+impl Denial {
+    fn look() -> Denial {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        Denial {
+            sysctl: read("/proc/sys/kernel/io_uring_disabled").trim().to_owned(),
+            filtered: read("/proc/self/status").lines().any(|line| line == "Seccomp:\t2"),
+        }
+    }
+}
+
+/// What a failure to make or use a ring means.
+fn cause((step, error): Failure, denial: Denial, release: String) -> HostError {
+    match (error.raw_os_error(), step) {
+        (Some(libc::EPERM | libc::EACCES), _) if !["", "0"].contains(&&*denial.sysctl) => {
+            HostError::Disabled { value: denial.sysctl }
+        }
+        (Some(libc::EPERM | libc::EACCES), _) => HostError::Forbidden,
+        // Some filters deny that the call exists.
+        (Some(libc::ENOSYS), _) if denial.filtered => HostError::Forbidden,
+        (Some(libc::ENOSYS), _) => HostError::Missing,
+        (Some(libc::ENOMEM), _) => HostError::LockedMemory,
+        (_, Some(step)) => HostError::SelfTest { step, source: error },
+        (Some(libc::EINVAL), None) => HostError::Incomplete { release },
+        (_, None) => HostError::Other(error),
     }
 }
 
@@ -213,11 +265,19 @@ mod tests {
 
     #[test]
     fn each_refusal_of_the_kernel_has_its_own_advice() {
-        let text = |code| cause(io::Error::from_raw_os_error(code), "6.2".into()).to_string();
-        assert!(text(libc::EPERM).contains("seccomp"));
-        assert!(text(libc::ENOSYS).contains("CONFIG_IO_URING"));
-        assert!(text(libc::EINVAL).contains("6.2"));
-        assert!(text(libc::ENOMEM).contains("memlock"));
+        let text = |code, sysctl: &str, filtered| {
+            let denial = Denial { sysctl: sysctl.into(), filtered };
+            cause((None, io::Error::from_raw_os_error(code)), denial, "6.2".into()).to_string()
+        };
+        assert!(text(libc::EPERM, "0", true).contains("seccomp"));
+        assert!(text(libc::EPERM, "", false).contains("seccomp"));
+        assert!(text(libc::EPERM, "2", true).contains("kernel.io_uring_disabled = 2"));
+        assert!(text(libc::ENOSYS, "", false).contains("CONFIG_IO_URING"));
+        assert!(text(libc::ENOSYS, "0", true).contains("seccomp"));
+        assert!(text(libc::EINVAL, "", false).contains("6.2"));
+        assert!(text(libc::ENOMEM, "", false).contains("memlock"));
+        let step = (Some("a step"), io::Error::from_raw_os_error(libc::EPERM));
+        assert!(matches!(cause(step, Denial::default(), "6.2".into()), HostError::Forbidden));
     }
 
     #[test]
