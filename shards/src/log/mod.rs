@@ -29,6 +29,7 @@ pub mod ring;
 pub mod scan;
 pub mod segment;
 pub mod settings;
+mod state;
 pub mod survey;
 pub mod verdict;
 pub mod writer;

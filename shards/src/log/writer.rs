@@ -17,6 +17,7 @@ use super::operation::{Action, File, Lane, Operation, Outcome, Write};
 use super::prepare::{Preparation, Progress};
 use super::record;
 use super::settings::{Failure, Refused, Settings};
+use super::state::{Draft, Marks, Out, Phase, Segment, Window};
 use super::{
     AlignedBuffer, BLOCK_BYTES, Lsn, Manifest, Mark, RECORD_BYTES_MAX, Resume, SegmentHeader,
     offset, whole_blocks,
@@ -26,56 +27,6 @@ use super::{
 const STALLS_MAX: u32 = 3;
 /// Buffers kept for later batches.
 const POOL_MAX: usize = 4;
-
-/// A batch that is not sealed yet.
-#[derive(Debug)]
-struct Draft {
-    buffer: AlignedBuffer,
-    kind: Kind,
-    rest_bytes: usize,
-    first_lsn: Lsn,
-    record_count: u32,
-}
-
-/// Batches that one sync makes durable.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    writes_out: usize,
-    pending_bytes: usize,
-    end_lsn: Lsn,
-    batch_no: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// No record is written before the opening is durable.
-    Opening,
-    Open,
-    Closing,
-    Closed,
-    Failed(Failure),
-}
-
-/// What of the commit lane is out besides the writes of a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Out {
-    Nothing,
-    Step,
-    Sync,
-}
-
-/// Commit ring: is there something new to say, and is a mark being written?
-#[derive(Debug, Clone, Copy, Default)]
-struct Marks {
-    due: bool,
-    out: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Segment {
-    number: u64,
-    end: u64,
-}
 
 /// One shard's log, as its writer sees it.
 ///

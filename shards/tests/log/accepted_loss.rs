@@ -9,7 +9,7 @@ use crate::rig::seeds;
 
 fn goes_on_after(mode: Mode) {
     let mut accepted = 0;
-    for seed in seeds(200) {
+    for seed in seeds(100) {
         let mut world = world_at_rest(seed);
         let mut prng = Prng::stream(seed, "accepted");
         let what = mutate(&mut world, &mut prng);

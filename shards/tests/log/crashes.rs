@@ -5,7 +5,7 @@ use crate::rig::{Plant, World, seeds};
 #[test]
 fn durable_records_survive_any_crash() {
     let (mut acknowledged, mut torn, mut crashes, mut failures, mut records) = (0, 0, 0, 0, 0);
-    for seed in seeds(400) {
+    for seed in seeds(300) {
         let mut world = World::new(seed, Plant::Nothing);
         let outcome = world.run(6);
         assert!(outcome.is_ok(), "SEED={seed}: {}", outcome.unwrap_err());

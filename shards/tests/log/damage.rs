@@ -89,7 +89,7 @@ pub(crate) fn world_at_rest(seed: u64) -> World {
 #[test]
 fn acknowledged_records_are_never_missing_silently() {
     let (mut full, mut refused) = (0, 0);
-    for seed in seeds(300) {
+    for seed in seeds(150) {
         let world = world_at_rest(seed);
         for round in 0..4 {
             let mut prng = Prng::stream(seed * 4 + round, "damage");
@@ -120,7 +120,7 @@ fn acknowledged_records_are_never_missing_silently() {
 /// Damage to a log that was being written: the tail may go, nothing may be made up.
 #[test]
 fn damage_after_a_crash_invents_nothing() {
-    for seed in seeds(150) {
+    for seed in seeds(100) {
         let mut world = World::new(seed, Plant::Nothing);
         world.run(seed % 3).unwrap();
         let mut log = world.recover().unwrap();

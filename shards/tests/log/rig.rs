@@ -99,7 +99,8 @@ impl World {
         other
     }
 
-    /// Ring and manifest are made anew if they are gone, foreign files moved away, as the operator's command does.
+    /// What the operator's command does: foreign files are moved away, ring and manifest made
+    /// anew if they are gone.
     pub(crate) fn restore(&mut self, foreign: &[u64]) {
         for number in foreign {
             self.disk.uninstall(File::Segment(*number));
