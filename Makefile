@@ -3,16 +3,17 @@
 SHELL := bash
 CARGO ?= cargo
 ARGS ?=
+FOR ?= 60
+TARGET ?=
 
 # rustup puts cargo on the PATH of login shells only.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help deps run test check conformance mutants perf differential clean
+.PHONY: help deps run test check conformance mutants perf differential fuzz loom asan clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s
-", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the Debian packages that building and testing need (or say which are missing)
 	@scripts/deps.sh
@@ -42,6 +43,22 @@ mutants: ## remove rules one by one and see that their tests fail (ARGS=PATTERN 
 
 perf: ## load generator, release build (ARGS="run pairs ..."; without it lists its options)
 	$(CARGO) run --release --locked -p perf -- $(or $(ARGS),--help)
+
+fuzz: ## run every fuzz target, or TARGET, FOR=60 seconds each
+	@scripts/deps.sh fuzz
+	scripts/fuzz.sh $(FOR) $(TARGET)
+
+loom: ## check the doorbell between shards in all orders of its steps
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test -p shards --lib --locked
+
+# The sanitizer needs an unstable flag; nothing else may use it, so it has a target folder of its
+# own. Its libraries ask for the target to be named. It keeps freed memory, so the tests that measure
+# memory are left out.
+asan: ## run the tests on real sockets with AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg asan" CARGO_TARGET_DIR=target/asan \
+		$(CARGO) test --locked --target x86_64-unknown-linux-gnu --test wire -- \
+		--skip connection_cycles --skip who_never_reads_slows_nobody
+
 
 clean: ## remove everything that was built or downloaded
 	$(CARGO) clean

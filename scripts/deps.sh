@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that Culex needs to be built (`deps.sh build`) or to be built and
-# tested (`deps.sh`): as root through apt-get, otherwise it says which command does it. Nothing is
-# touched when all of them are there.
+# Installs the Debian packages that Culex needs to be built (`deps.sh build`), fuzzed
+# (`deps.sh fuzz`), or built and tested (`deps.sh`): as root through apt-get, otherwise it says
+# which command does it. Nothing is touched when all of them are there.
 set -euo pipefail
 
 purpose=${1:-test}
@@ -18,6 +18,9 @@ need() { # package, command...
 need make make --version
 need gcc cc --version
 need libc6-dev test -e /usr/include/errno.h
+if [ "$purpose" = fuzz ]; then
+  need g++ g++ --version
+fi
 if [ "$purpose" = test ]; then
   need python3 python3 --version
   need python3-venv python3 -c 'import ensurepip, venv'

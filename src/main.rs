@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+// The sanitizer has to see every allocation, so it gets its own allocator.
+#[cfg(not(asan))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -60,12 +60,12 @@ impl Doorbell {
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test -p shards --lib doorbell`
+/// `make loom`
 #[cfg(all(test, loom))]
 mod tests {
     use super::*;
-    use loom::sync::Arc;
     use loom::sync::atomic::AtomicUsize;
+    use loom::sync::{Arc, Condvar, Mutex};
     use loom::thread;
 
     /// One receiver that wants to sleep against some senders. In every order the machine allows:
@@ -129,5 +129,77 @@ mod tests {
             // Rung for the first sleep is enough only if the mail was taken after it.
             assert!(!sleeps || rung || taken == 1);
         });
+    }
+
+    /// The whole protocol: a receiver that takes, parks, sleeps until it is rung, and starts again.
+    /// A lost wake-up is a sleep without end, which loom reports as a deadlock.
+    fn every_letter_is_taken(senders: usize, letters: usize, preemptions: Option<usize>) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = preemptions;
+        model.check(move || {
+            let bell = Arc::new(Doorbell::new());
+            let mail = Arc::new(AtomicUsize::new(0));
+            let ring = Arc::new(Ring::default());
+            let work: Vec<_> = (0..senders)
+                .map(|_| {
+                    let (bell, mail, ring) =
+                        (Arc::clone(&bell), Arc::clone(&mail), Arc::clone(&ring));
+                    thread::spawn(move || {
+                        for _ in 0..letters {
+                            mail.fetch_add(1, Ordering::Relaxed);
+                            if bell.knock() {
+                                ring.sound();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let mut taken = 0;
+            loop {
+                taken += mail.swap(0, Ordering::Relaxed);
+                if taken == senders * letters {
+                    break;
+                }
+                if bell.park(|| mail.load(Ordering::Relaxed) > 0) {
+                    ring.wait();
+                }
+                bell.unpark();
+            }
+            for thread in work {
+                thread.join().expect("a sender does not panic");
+            }
+        });
+    }
+
+    /// Sticky, like an event on a ring: what sounds while nobody waits ends the next wait.
+    #[derive(Default)]
+    struct Ring {
+        sounded: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    impl Ring {
+        fn sound(&self) {
+            *self.sounded.lock().expect("no thread panics") = true;
+            self.changed.notify_one();
+        }
+
+        fn wait(&self) {
+            let mut sounded = self.sounded.lock().expect("no thread panics");
+            while !*sounded {
+                sounded = self.changed.wait(sounded).expect("no thread panics");
+            }
+            *sounded = false;
+        }
+    }
+
+    #[test]
+    fn one_sender_with_two_letters_wakes_a_looping_receiver() {
+        every_letter_is_taken(1, 2, Some(3));
+    }
+
+    #[test]
+    fn two_senders_wake_a_looping_receiver() {
+        every_letter_is_taken(2, 1, Some(2));
     }
 }

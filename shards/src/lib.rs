@@ -43,6 +43,8 @@ mod pulse;
 pub mod settings;
 #[cfg(not(loom))]
 pub mod stats;
+#[cfg(all(test, not(loom)))]
+mod stress;
 #[cfg(not(loom))]
 mod sys;
 #[cfg(not(loom))]

@@ -11,6 +11,8 @@ mod clock;
 mod connection;
 mod failure;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod json;
 mod logging;
 mod property;

@@ -73,3 +73,63 @@ impl AliasesOut {
         self.aliases.insert(Box::from(topic), alias);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn alias(number: u16) -> NonZeroU16 {
+        NonZeroU16::new(number).expect("from 1 on")
+    }
+
+    proptest! {
+        #[test]
+        fn incoming_aliases_are_those_of_a_map(
+            steps in vec((1_u16..20, prop::option::of("[a-c]{1,2}")), 1..60),
+        ) {
+            let mut aliases = AliasesIn::default();
+            let mut map = BTreeMap::new();
+            for (number, topic) in steps {
+                if let Some(topic) = topic {
+                    aliases.define(alias(number), &topic);
+                    map.insert(number, topic);
+                }
+                for number in 1..25 {
+                    let topic = aliases.topic(alias(number));
+                    prop_assert_eq!(topic.as_deref(), map.get(&number).map(String::as_str));
+                }
+            }
+        }
+
+        /// The client's map, learnt from what is written, always gives the topic that was meant.
+        #[test]
+        fn outgoing_aliases_are_understood_by_a_map(
+            maximum in 0_u16..6,
+            steps in vec(("[a-d]{1,2}", any::<bool>()), 1..80),
+        ) {
+            let mut aliases = AliasesOut::new(maximum);
+            let mut client: BTreeMap<u16, String> = BTreeMap::new();
+            for (topic, leaves) in steps {
+                let known = client.values().any(|known| *known == topic);
+                match aliases.look_up(&topic) {
+                    AliasUse::None => {
+                        prop_assert!(!known && client.len() == usize::from(maximum));
+                    }
+                    AliasUse::Known(alias) => prop_assert_eq!(&client[&alias.get()], &topic),
+                    AliasUse::Define(alias) => {
+                        prop_assert!(!known && alias.get() <= maximum);
+                        prop_assert!(!client.contains_key(&alias.get()), "no replacement");
+                        // A packet that does not leave teaches nothing.
+                        if leaves {
+                            aliases.defined(&topic, alias);
+                            client.insert(alias.get(), topic);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

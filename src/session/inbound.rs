@@ -110,7 +110,7 @@ impl Inbound {
 
     /// Puts an acknowledgement in the queue, at [`Inbound::next_key`].
     pub fn push(&mut self, ack: PendingAck) {
-        self.qos1_waiting += usize::from(ack.kind == AckKind::Puback);
+        self.qos1_waiting += usize::from(ack.kind == AckKind::Puback && !ack.silent);
         self.acks.push_back(ack);
     }
 

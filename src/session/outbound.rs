@@ -108,6 +108,10 @@ pub struct Outbound {
     /// Slots at the front that have left (again) on this connection.
     cursor: usize,
     unacknowledged: u16,
+    /// Those of the queued slots that have `QoS` 0.
+    queued_qos0: u32,
+    /// Slots that were never sent.
+    queued: usize,
     queued_bytes: usize,
 }
 
@@ -134,6 +138,10 @@ impl Outbound {
                 // Not a drop: QoS 0 is not kept for sessions that are away. [MQTT-4.5.0-1]
                 return Delivered::Queued;
             };
+            if self.queued_qos0 > 0 {
+                // It may not overtake those that were kept while the client was away.
+                return self.enqueue(message, qos, grant, limits);
+            }
             if !link.has_room() {
                 return Delivered::Dropped(DropCause::OutputFull);
             }
@@ -172,6 +180,8 @@ impl Outbound {
         if !self.has_queue_room(message.weight_bytes(), limits) {
             return Delivered::Dropped(DropCause::QueueFull);
         }
+        self.queued += 1;
+        self.queued_qos0 += u32::from(qos == Qos::AtMostOnce);
         self.queued_bytes += message.weight_bytes();
         self.slots.push_back(Slot::new(message, qos, grant, State::Queued));
         Delivered::Queued
@@ -225,6 +235,8 @@ impl Outbound {
         let Some(message) = slot.message.clone() else { return };
         let repeated = slot.state == State::Sent;
         if !repeated {
+            self.queued -= 1;
+            self.queued_qos0 -= u32::from(slot.qos == Qos::AtMostOnce);
             self.queued_bytes -= message.weight_bytes();
             // [MQTT-3.3.2-5] Once sent, a message is repeated whatever its age. [MQTT-4.3.3-7]
             if message.is_expired(now) {
@@ -299,6 +311,8 @@ impl Outbound {
                 continue;
             }
             if slot.state == State::Queued {
+                self.queued -= 1;
+                self.queued_qos0 -= u32::from(slot.qos == Qos::AtMostOnce);
                 self.queued_bytes -= slot.message.as_ref().map_or(0, |m| m.weight_bytes());
             }
             if let (Some(filter), Some(message)) = (slot.share.take(), slot.message.take()) {
@@ -332,7 +346,7 @@ impl Outbound {
 
     /// Messages that were never sent.
     pub fn queued(&self) -> usize {
-        self.slots.len().saturating_sub(self.cursor)
+        self.queued
     }
 
     /// Topics and payloads of the messages that were never sent.

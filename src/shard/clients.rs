@@ -224,7 +224,7 @@ impl Clients {
         let link = session.connection.and_then(|id| self.connection(id)).map(|c| &c.link);
         link.is_some_and(|link| {
             let open = qos == Qos::AtMostOnce
-                || session.outbound.queued() == 0 && session.outbound.window_open(link.window);
+                || !session.outbound.has_waiting() && session.outbound.window_open(link.window);
             open && link.has_room()
         })
     }
@@ -239,7 +239,7 @@ impl Clients {
         let waiting = link.output.total_bytes() + link.unsent_bytes;
         // The last message of a batch may be of any size, so an empty output always has room.
         let output = waiting == 0 || waiting + bytes < link.output_bytes_max;
-        output && session.outbound.queued() == 0 && session.outbound.window_open(link.window)
+        output && !session.outbound.has_waiting() && session.outbound.window_open(link.window)
     }
 
     /// The connected session can take one more message without dropping it. One that leaves at once

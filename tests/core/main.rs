@@ -17,6 +17,7 @@ mod durable;
 mod endings;
 mod expiry_in_flight;
 mod lifecycle;
+mod quotas;
 mod retained;
 mod rig;
 mod shared;
