@@ -28,6 +28,8 @@ pub mod handler;
 #[cfg(not(loom))]
 mod io;
 #[cfg(not(loom))]
+pub mod log;
+#[cfg(not(loom))]
 mod mesh;
 #[cfg(not(loom))]
 mod net;
@@ -45,6 +47,8 @@ pub mod stats;
 mod stress;
 #[cfg(not(loom))]
 mod sys;
+#[cfg(not(loom))]
+pub mod testing;
 #[cfg(not(loom))]
 pub mod time;
 #[cfg(not(loom))]
