@@ -304,7 +304,10 @@ impl Rig {
         let mut rest = bytes;
         while !rest.is_empty() {
             let Some(peer) = &mut self.peers[at] else { return };
-            let (packet, consumed) = codec::decode(rest, peer.version, u32::MAX)
+            // Whoever names a protocol that the server does not know is told so in 3.x.
+            let unknown = rest == [0x20, 0x02, 0x00, 0x01];
+            let version = if unknown { Version::V311 } else { peer.version };
+            let (packet, consumed) = codec::decode(rest, version, u32::MAX)
                 .expect("a server sends legal packets")
                 .expect("a server sends whole packets");
             rest = &rest[consumed..];
