@@ -419,6 +419,9 @@ impl Client {
     }
 
     pub(crate) fn unsubscribe(&mut self, swarm: &Swarm, r: &mut Rng) -> Vec<u8> {
+        if self.asked.len() > 10 {
+            return Vec::new();
+        }
         let pid = self.pid();
         self.asked.insert(pid);
         let filters = vec![Self::filter(swarm, r)];

@@ -124,7 +124,8 @@ impl World {
             // The older connection stays until the broker ends it.
             return self.connect(number);
         }
-        if !client.connected || !self.conns[at].client_open {
+        let deaf = manner == Manner::NeverReads;
+        if !(client.connected || deaf) || !self.conns[at].client_open {
             return;
         }
         let swarm = &self.swarm;

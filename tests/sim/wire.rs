@@ -25,6 +25,8 @@ pub(crate) struct Conn {
     pub version: Version,
     /// Bytes of the client under way.
     pub up: VecDeque<u8>,
+    /// Bytes of the client that have arrived.
+    pub arrived_bytes: usize,
     /// The beginning of a packet, at the broker.
     pub partial: Vec<u8>,
     /// Bytes of the broker under way.
@@ -48,6 +50,7 @@ impl Conn {
             stage: Stage::Connecting,
             version,
             up: VecDeque::new(),
+            arrived_bytes: 0,
             partial: Vec::new(),
             down: VecDeque::new(),
             client_partial: Vec::new(),

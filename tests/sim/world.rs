@@ -363,6 +363,7 @@ impl World {
         let conn = &mut self.conns[at];
         let count = conn.up.len().min(bytes_max);
         let piece: Vec<u8> = conn.up.drain(..count).collect();
+        conn.arrived_bytes += count;
         conn.partial.extend(piece);
         self.decode(at);
         let shard = self.conns[at].shard;
@@ -572,14 +573,15 @@ impl World {
         true
     }
 
-    /// What a client does not read must not grow without end.
+    /// What a client does not read stays below the mark, plus one message; answers to what it sends
+    /// come on top, because nothing stops a client from asking without reading.
     fn check_output(&mut self, at: usize) {
         let (shard, id) = (self.conns[at].shard, self.conns[at].id);
         let Some(out) = self.shards[shard].take_output(id) else { return };
         let swarm = &self.swarm;
         let bound = swarm.settings.output_bytes_max
             + swarm.payload_bytes_max
-            + 2 * swarm.piece_bytes_max
+            + self.conns[at].arrived_bytes
             + 1000;
         let bytes = out.total_bytes();
         if bytes > bound {
