@@ -375,6 +375,7 @@ impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
             clock,
             shared: Arc::clone(&shared),
             stop_grace_ms: settings.stop_grace_ms,
+            arrivals: Vec::new(),
         };
         driver.run().map_err(|source| {
             tracing::error!(shard, %source, "the ring failed, all shards stop");

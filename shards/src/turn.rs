@@ -48,6 +48,9 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<Shared>,
     pub(crate) stop_grace_ms: u64,
+    /// Connections from other shards that are adopted when all that the kernel had before them has
+    /// been handled: a peer that ends one connection and opens the next is seen in that order.
+    pub(crate) arrivals: Vec<Parcel<H::Luggage>>,
 }
 
 /// How far a stop has come.
@@ -108,7 +111,8 @@ impl<H: Handler> Driver<H> {
                 self.io.net.settle_hungry();
             }
             self.flush_outboxes();
-            let done = self.io.net.len() == 0 && self.io.mesh.waiting() == 0;
+            let done =
+                self.io.net.len() == 0 && self.io.mesh.waiting() == 0 && self.arrivals.is_empty();
             if phase != Phase::Running && done != at_rest {
                 at_rest = done;
                 shared.set_at_rest(done);
@@ -121,6 +125,7 @@ impl<H: Handler> Driver<H> {
             place.pulse.wake();
             self.io.now = self.clock.now();
             self.handle_events();
+            self.adopt_arrivals();
         }
     }
 
@@ -156,10 +161,20 @@ impl<H: Handler> Driver<H> {
                 for letter in batch.drain(..) {
                     match letter {
                         Letter::Mail(mail) => self.handler.on_mail(&mut self.io, from, mail),
-                        Letter::Socket(parcel) => self.adopt(*parcel),
+                        Letter::Socket(parcel) => self.arrivals.push(*parcel),
                     }
                 }
                 self.io.mesh.recycle(from, batch);
+            }
+        }
+    }
+
+    /// The ring was entered after they came; once it has no more events, what their peers did
+    /// before is done.
+    fn adopt_arrivals(&mut self) {
+        if !self.io.net.ring.has_events() {
+            for parcel in std::mem::take(&mut self.arrivals) {
+                self.adopt(parcel);
             }
         }
     }
@@ -235,11 +250,12 @@ impl<H: Handler> Driver<H> {
         let place = self.shared.place(self.io.shard);
         let net = &mut self.io.net;
         let pending = net.is_pending()
+            || !self.arrivals.is_empty()
             || net.ring.has_events()
             || deadline.is_some_and(|deadline| deadline <= self.io.now)
             || (phase == Phase::Running && self.shared.is_stopping());
         if pending || !place.doorbell.park(|| self.io.mesh.has_mail()) {
-            if net.ring.has_work() {
+            if net.ring.has_work() || !self.arrivals.is_empty() {
                 net.stats.enters += 1;
                 return net.ring.enter(None);
             }

@@ -129,3 +129,24 @@ fn a_fight_for_one_id_leaves_one_connection() {
         assert_eq!(alive, 1);
     });
 }
+
+#[test]
+fn a_polite_end_is_seen_before_the_next_connection() {
+    // [MQTT-3.14.4-3]: DISCONNECT and the end of the stream come before the next CONNECT, whichever
+    // shard the kernel gives that to.
+    each(ALL, |test| {
+        test.run("watcher connects\nwatcher subscribes ~/will");
+        let address = test.broker.address;
+        let (id, will) = (format!("{}polite", test.prefix), format!("{}/will", test.prefix));
+        let connect = format!("connect will={will} wp=wrong");
+        let connect = crate::harness::compose(&connect, test.version, &id);
+        let disconnect = crate::harness::compose("disconnect", test.version, "");
+        for _ in 0..100 {
+            let mut client = crate::harness::Client::open(address, test.version);
+            client.write(&connect);
+            assert_eq!(client.packet().name, "connack");
+            client.write(&disconnect);
+        }
+        test.run("watcher < nothing");
+    });
+}

@@ -25,6 +25,8 @@ use crate::sys::Region;
 
 const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
+/// `IORING_RECVSEND_POLL_FIRST` of the kernel's `io_uring.h`.
+const POLL_FIRST: u16 = 1;
 const BUFFER_GROUP: u16 = 0;
 /// Buffers filled in at the start; the rest is added when they run out.
 const BUFFERS_FIRST: u16 = 64;
@@ -226,7 +228,11 @@ impl Ring {
     /// Receives into the shared buffers.
     pub(crate) fn receive(&mut self, fd: RawFd, conn: ConnId, receive: Receive) {
         let operation = match receive {
+            // Polled first even if bytes are there: an attempt at once would overtake receives
+            // that are ready already, and with them what the same peer sent before on another
+            // connection, such as DISCONNECT.
             Receive::Once => opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0)
+                .ioprio(POLL_FIRST)
                 .buf_group(BUFFER_GROUP)
                 .build()
                 .flags(squeue::Flags::BUFFER_SELECT),
