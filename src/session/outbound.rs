@@ -131,9 +131,7 @@ impl Outbound {
         // [MQTT-3.8.4-8] the lower of published and granted QoS
         let qos = message.qos.min(grant.qos);
         if qos == Qos::AtMostOnce {
-            // [MQTT-4.6.0-5] Not past those that were queued while the session was away.
-            let waits = limits.queue_qos0 && self.cursor < self.slots.len();
-            let Some(link) = link.filter(|_| !waits) else {
+            let Some(link) = link else {
                 if limits.queue_qos0 {
                     return self.enqueue(message, qos, grant, limits);
                 }
@@ -141,7 +139,7 @@ impl Outbound {
                 return Delivered::Queued;
             };
             if self.queued_qos0 > 0 {
-                // It may not overtake those that were kept while the client was away.
+                // [MQTT-4.6.0-5] Not past those that were kept while the client was away.
                 return self.enqueue(message, qos, grant, limits);
             }
             if !link.has_room() {
