@@ -157,18 +157,20 @@ impl Shard {
     ) -> u32 {
         let waiter = Waiter::Suback { number };
         let ticket = Ticket { origin: self.place.origin(), waiter };
+        // While answers are outstanding an earlier announcement may not be known everywhere yet, so
+        // it is made again: that is harmless.
+        let outstanding = !self.subacks.pending.is_empty();
         if filter.share().is_some() {
-            if !subscribed.was_new {
+            if !(subscribed.was_new || outstanding) {
                 return 0;
             }
             let (online, total) = self.routes.members(filter, self.place.shard);
-            return self.tell_members(filter, online + 1, total + 1, Some(ticket));
+            let new = u32::from(subscribed.was_new);
+            return self.tell_members(filter, online + new, total + new, Some(ticket));
         }
-        // While answers are outstanding another client's interest may not be known everywhere yet,
-        // so it is announced again: that is harmless. And a retained message may have come here
-        // live, for other clients, while it is still on its way to its owner on a third shard:
-        // only the fence makes sure that the owner has it when it is asked.
-        let outstanding = !self.subacks.pending.is_empty();
+        // A retained message may have come here live, for other clients, while it is still on its
+        // way to its owner on a third shard: only the fence makes sure that the owner has it when
+        // it is asked.
         let fence = hand_out && self.place.shards > 2;
         if !(subscribed.first || outstanding || fence) {
             return 0;

@@ -112,3 +112,23 @@ fn sys_topics_add_up_all_shards() {
     let lines = rig.run(&format!("{b} subscribe #\n{b} subscribe +/broker/version"));
     assert!(!lines.contains("$SYS"), "[MQTT-4.7.2-1] {lines}");
 }
+
+#[test]
+fn a_repeated_shared_subscribe_waits_as_long_as_the_first() {
+    let mut rig = Rig::new(2);
+    let s = rig.name_on("s", 0);
+    rig.quiet(&format!("connect {s} v5"));
+    rig.hold_mail = true;
+    assert_eq!(rig.run(&format!("{s} subscribe $share/g/t\n{s} subscribe $share/g/t q1")), "");
+    rig.hold_mail = false;
+    assert_eq!(
+        rig.run(&format!("{s} ping")),
+        format!("{s}: pingresp\n{s}: suback 0x00\n{s}: suback 0x01")
+    );
+    let p = rig.name_on("p", 1);
+    check_on(
+        &mut rig,
+        &format!("connect {p} v5\n{p} publish t x q1 id=1"),
+        &format!("{p}: connack\n{s}: publish t x q1 id=1\n{p}: puback 1"),
+    );
+}
