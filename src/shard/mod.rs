@@ -18,6 +18,7 @@ mod effects;
 mod end;
 mod fanout;
 mod home;
+mod journal;
 mod mail;
 mod publish;
 mod retained;
@@ -38,10 +39,12 @@ pub use sys::{Network, Report};
 
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
 use crate::session::Counters;
+use crate::store::Source;
 use crate::topic::Subscriptions;
 use clients::{Clients, Phase};
 use effects::Effects;
 use home::ClientIds;
+use journal::{Held, Journal};
 use retained::Retained;
 use routes::Routes;
 use shards::{ConnId, Millis, Outgoing, Wheel};
@@ -103,16 +106,6 @@ enum Timer {
     Sys,
 }
 
-/// What waits for a log position.
-#[derive(Debug)]
-enum Held {
-    Ack(Key),
-    Settle(usize, Ticket, bool),
-    RetainStored(usize, Ticket),
-    Pubrel(Key, u32, crate::codec::PacketId),
-    Output(ConnId),
-}
-
 /// One core's share of the broker.
 #[derive(Debug)]
 pub struct Shard {
@@ -131,7 +124,7 @@ pub struct Shard {
     held: VecDeque<(u64, Held)>,
     bodies: bodies::Bodies,
     starved: Vec<Key>,
-    ended: Vec<(Key, u64)>,
+    journal: Journal,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -181,7 +174,7 @@ impl Shard {
             held: VecDeque::new(),
             bodies: bodies::Bodies::default(),
             starved: Vec::new(),
-            ended: Vec::new(),
+            journal: Journal::default(),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -297,6 +290,7 @@ impl Shard {
             Mail::Retain { message, ticket } => {
                 let lsn_before = self.effects.lsn;
                 self.store_retained(&message);
+                self.commit(&message.publication(), Source::Plain, None);
                 self.confirm_retained(from, lsn_before, ticket);
             }
             Mail::RetainStored { ticket } => self.on_retain_stored(from, ticket, now),
@@ -329,26 +323,6 @@ impl Shard {
     fn settle(&mut self, ticket: Option<Ticket>, matched: bool) {
         let Some(ticket) = ticket else { return };
         self.effects.mail(usize::from(ticket.origin), Mail::Settled { ticket, matched });
-    }
-
-    /// Records up to this log position are on stable storage.
-    pub fn on_durable(&mut self, lsn: u64, now: Millis) {
-        self.clients.durable = self.clients.durable.max(lsn);
-        self.settle_bodies(now);
-        while self.held.front().is_some_and(|(lsn, _)| *lsn <= self.clients.durable) {
-            let Some((_, held)) = self.held.pop_front() else { return };
-            match held {
-                Held::Ack(key) => self.release_acks(key),
-                Held::Settle(to, ticket, matched) => {
-                    self.effects.mail(to, Mail::Settled { ticket, matched });
-                }
-                Held::RetainStored(to, ticket) => {
-                    self.effects.mail(to, Mail::RetainStored { ticket: Some(ticket) });
-                }
-                Held::Pubrel(key, epoch, id) => self.send_pubrel(key, epoch, id),
-                Held::Output(conn) => self.clients.mark(conn),
-            }
-        }
     }
 
     /// Fires what is due.

@@ -6,4 +6,6 @@
 
 mod record;
 
-pub use record::Record;
+pub use record::{
+    Entry, Onward, Part, Publish, Record, SessionHead, SessionNumber, Source, StoredWill,
+};
