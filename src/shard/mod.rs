@@ -22,6 +22,7 @@ mod journal;
 mod mail;
 mod publish;
 mod retained;
+mod revive;
 mod routes;
 mod settings;
 mod shares;
@@ -124,6 +125,7 @@ pub struct Shard {
     held: VecDeque<(u64, Held)>,
     bodies: bodies::Bodies,
     starved: Vec<Key>,
+    revived: revive::Revived,
     journal: Journal,
     sys: sys::Sys,
     stopping: bool,
@@ -174,6 +176,7 @@ impl Shard {
             held: VecDeque::new(),
             bodies: bodies::Bodies::default(),
             starved: Vec::new(),
+            revived: revive::Revived::default(),
             journal: Journal::default(),
             sys: sys::Sys::new(now),
             stopping: false,
