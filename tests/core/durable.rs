@@ -24,12 +24,12 @@ fn an_acknowledgement_waits_for_the_subscribers_record() {
 #[test]
 fn suback_of_a_durable_session_waits() {
     let mut rig = recording();
-    check_on(&mut rig, "connect s v311 keep", "s: connack");
+    check_on(&mut rig, "connect s v5 expiry=100", "s: connack");
     check_on(&mut rig, "s subscribe a q1\n s ping", "s: pingresp");
     rig.durable(0);
     check_on(&mut rig, "s unsubscribe a\n s ping", "s: suback 0x01\ns: pingresp");
     rig.durable(0);
-    check_on(&mut rig, "s ping", "s: unsuback \ns: pingresp");
+    check_on(&mut rig, "s ping", "s: unsuback 0x00\ns: pingresp");
 }
 
 #[test]
