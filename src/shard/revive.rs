@@ -128,7 +128,8 @@ impl Shard {
             kept.push((logged.key, Entry { sent, ..entry }));
         }
         let retained = retained && self.is_retained(&message);
-        let onward = None; drop(onward0);
+        let onward = None;
+        drop(onward0);
         if kept.is_empty() && !retained && onward.is_none() {
             return;
         }
