@@ -106,7 +106,7 @@ pub(crate) struct Link {
     pub v5: bool,
     pub window: usize,
     pub packet_bytes_max: Option<u32>,
-    pub connack_due: Option<(bool, u64)>,
+    pub connack_due: Option<bool>,
     /// The session existed before this connection.
     pub present: bool,
     /// CONNACK can't say so: MQTT 3.1.
@@ -213,7 +213,7 @@ impl Shadow {
         let receive_maximum = connect.properties.receive_maximum().unwrap_or(u16::MAX);
         entry.window = usize::from(receive_maximum.min(self.inflight_max));
         entry.packet_bytes_max = packet_bytes_max;
-        entry.connack_due = Some((present, 0));
+        entry.connack_due = Some(present);
         entry.present = present;
         entry.speechless = connect.version == Version::V31;
     }

@@ -427,12 +427,9 @@ impl World {
                 self.conns[at].stage = Stage::Live;
                 self.conns[at].version = connect.version;
                 let facts = connect.clone();
-                self.input(at, Input::Connect { conn, connect }, None, |shadow, refused, lsn| {
+                self.input(at, Input::Connect { conn, connect }, None, |shadow, refused, _| {
                     if !refused {
                         shadow.connected(at, &facts, home);
-                        if let Some((_, due)) = &mut shadow.links[at].connack_due {
-                            *due = lsn;
-                        }
                     }
                 });
             }
