@@ -18,6 +18,13 @@ use ahash::AHashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+/// About the bytes of the records of one session: head, will.
+const SESSION_BYTES: u64 = 128;
+/// About the bytes of the record of one subscription.
+const FILTER_BYTES: u64 = 64;
+/// About the bytes of the record of one delivery besides its message.
+const DELIVERY_BYTES: u64 = 32;
+
 /// What was emitted again for this segment.
 #[derive(Debug, Default)]
 pub(super) struct Revived {
@@ -52,6 +59,20 @@ impl Shard {
     pub fn revive_rest(&mut self) -> u64 {
         self.revived = Revived::default();
         self.effects.lsn
+    }
+
+    /// Position of the last record that was emitted.
+    pub fn last_position(&self) -> u64 {
+        self.effects.lsn
+    }
+
+    /// About the bytes that the log would have if it held nothing but what still holds.
+    /// O(sessions).
+    pub fn live_bytes(&self) -> u64 {
+        let report = self.report();
+        let heads = report.sessions * SESSION_BYTES + report.queued * DELIVERY_BYTES;
+        let filters = (report.subscriptions + report.shared_subscriptions) * FILTER_BYTES;
+        report.queued_bytes + report.retained_bytes + heads + filters
     }
 
     fn logged(&self, session: SessionNumber) -> Option<Logged> {
