@@ -16,6 +16,7 @@ mod clients;
 mod connect;
 mod effects;
 mod end;
+mod exchange;
 mod fanout;
 mod home;
 mod journal;
@@ -44,11 +45,13 @@ use crate::store::Source;
 use crate::topic::Subscriptions;
 use clients::{Clients, Phase};
 use effects::Effects;
+use exchange::Exchanges;
 use home::ClientIds;
 use journal::{Held, Journal};
 use retained::Retained;
 use routes::Routes;
 use shards::{ConnId, Millis, Outgoing, Wheel};
+use shares::Hop;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -127,6 +130,7 @@ pub struct Shard {
     starved: Vec<Key>,
     revived: revive::Revived,
     journal: Journal,
+    exchanges: Exchanges,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -178,6 +182,7 @@ impl Shard {
             starved: Vec::new(),
             revived: revive::Revived::default(),
             journal: Journal::default(),
+            exchanges: Exchanges::new(place.shards),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -281,9 +286,14 @@ impl Shard {
     pub fn on_mail(&mut self, from: usize, mail: Mail, now: Millis) {
         match mail {
             Mail::Forward { message, ticket } => self.on_forward(&message, ticket, now),
-            Mail::ForwardShared { filter, message, ticket, last_hop } => {
-                self.on_forward_shared(&filter, &message, ticket, last_hop, now);
+            Mail::ForwardShared { filter, message, ticket, last_hop, tried } => {
+                let hop = Hop { last: last_hop, tried };
+                self.on_forward_shared(&filter, &message, ticket, hop, now);
             }
+            Mail::Exchange { exchange, part, tried, message } => {
+                self.on_exchange(from, exchange, (&part, tried), &message, now);
+            }
+            Mail::Applied { exchange } => self.on_applied(from, exchange, now),
             Mail::Settled { ticket, matched } => self.on_settled(ticket, matched, now),
             Mail::Interest { filter, change } => self.on_interest(from, &filter, change),
             Mail::Members { filter, online, total, ticket } => {
