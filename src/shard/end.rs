@@ -90,7 +90,8 @@ impl Shard {
     pub(super) fn lost(&mut self, conn: ConnId, now: Millis) {
         let Some(key) = self.clients.detach(conn) else { return };
         self.members_online(key, false);
-        let Some(session) = self.clients.sessions.get(key) else { return };
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        session.outbound.put_away();
         let (expiry_s, epoch) = (session.expiry_s, session.epoch);
         let delay_s = session.will.as_ref().map(|will| will.delay_s.min(expiry_s));
         if expiry_s == 0 {
@@ -205,15 +206,33 @@ impl Shard {
     /// Emits a record of a session, if records are wanted and the session outlives its connection.
     /// Gives its log position, 0 if there is none.
     pub(super) fn record(&mut self, key: Key, build: impl FnOnce() -> Record) -> u64 {
-        let durable = self.settings.recording
-            && self.clients.sessions.get(key).is_some_and(|session| session.expiry_s > 0);
+        let durable = self.settings.recording && self.is_durable(key);
         if durable { self.effects.record(build()) } else { 0 }
+    }
+
+    /// The session outlives its connection.
+    pub(super) fn is_durable(&self, key: Key) -> bool {
+        self.clients.sessions.get(key).is_some_and(|session| session.expiry_s > 0)
+    }
+
+    /// Records deliveries that ended without an acknowledgement: expired, too large, dropped.
+    pub(super) fn record_ended(&mut self) {
+        let mut ended = std::mem::take(&mut self.ended);
+        self.clients.take_ended(&mut ended);
+        for (key, sequence) in ended.drain(..) {
+            if let Some(session) = self.clients.sessions.get(key) {
+                let client = session.client_id.clone();
+                let id = crate::session::packet_id(sequence);
+                self.record(key, || Record::Done { client, id });
+            }
+        }
+        self.ended = ended;
     }
 
     /// Holds the output of a connection until all records so far are durable.
     pub(super) fn hold_output(&mut self, conn: ConnId) {
         let lsn = self.effects.lsn;
-        if lsn <= self.durable {
+        if lsn <= self.clients.durable {
             return;
         }
         if let Some(connection) = self.clients.connection_mut(conn) {

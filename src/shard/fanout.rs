@@ -78,7 +78,7 @@ impl Shard {
     pub(super) fn settle_after(&mut self, lsn_before: u64, ticket: Option<Ticket>, matched: bool) {
         let lsn = self.effects.lsn;
         match ticket {
-            Some(ticket) if lsn != lsn_before && lsn > self.durable => {
+            Some(ticket) if lsn != lsn_before && lsn > self.clients.durable => {
                 let held = super::Held::Settle(usize::from(ticket.origin), ticket, matched);
                 self.held.push_back((lsn, held));
             }
@@ -114,6 +114,7 @@ impl Shard {
                         retain: message.retain && one.options.retain_as_published,
                         identifiers: &[],
                         share: None,
+                        logged: false,
                     };
                     self.deliver_to(one.client, message, grant, now);
                     true
@@ -141,7 +142,8 @@ impl Shard {
         }
         let matched = match qos {
             Some(qos) => {
-                let grant = Grant { qos, retain, identifiers: &identifiers, share: None };
+                let grant =
+                    Grant { qos, retain, identifiers: &identifiers, share: None, logged: false };
                 self.deliver_to(client, message, grant, now);
                 true
             }
@@ -164,19 +166,25 @@ impl Shard {
         if message.retain {
             self.note_live(client, message.topic);
         }
+        let qos = message.qos.min(grant.qos);
+        let key = self.clients.sessions.key_at(client);
+        let logged = self.settings.recording
+            && qos != Qos::AtMostOnce
+            && key.is_some_and(|key| self.is_durable(key));
+        let grant = Grant { logged, ..grant };
         let outcome = self.clients.deliver(client, message, grant, now);
-        let kept = message.qos.min(grant.qos) != Qos::AtMostOnce;
-        if self.settings.recording
-            && kept
+        if logged
             && matches!(outcome, Delivered::Sent | Delivered::Queued)
-            && let Some(key) = self.clients.sessions.key_at(client)
+            && let Some(key) = key
             && let Some(session) = self.clients.sessions.get(key)
         {
             let client = session.client_id.clone();
             let sequence = session.outbound.last_sequence();
-            let qos = message.qos.min(grant.qos);
             let owned = Arc::clone(message.owned());
-            self.record(key, || Record::Enqueue { client, sequence, qos, message: owned });
+            let lsn =
+                self.record(key, || Record::Enqueue { client, sequence, qos, message: owned });
+            self.note_delivery(key, sequence, lsn);
         }
+        self.record_ended();
     }
 }

@@ -11,6 +11,7 @@
 //!                                        └─▶ Mail::Forward ─▶ other shards ─▶ Mail::Settled ─▶ ack
 //! ```
 
+mod bodies;
 mod clients;
 mod connect;
 mod effects;
@@ -28,6 +29,7 @@ mod slots;
 mod subscribe;
 mod sys;
 
+pub use bodies::Purpose;
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use mail::{Interest, Mail, Ticket, Waiter};
@@ -137,7 +139,9 @@ pub struct Shard {
     expired: Vec<Timer>,
     effects: Effects,
     held: VecDeque<(u64, Held)>,
-    durable: u64,
+    bodies: bodies::Bodies,
+    starved: Vec<Key>,
+    ended: Vec<(Key, u64)>,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -189,7 +193,9 @@ impl Shard {
             expired: Vec::new(),
             effects: Effects::default(),
             held: VecDeque::new(),
-            durable: 0,
+            bodies: bodies::Bodies::default(),
+            starved: Vec::new(),
+            ended: Vec::new(),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -283,6 +289,8 @@ impl Shard {
     fn progress(&mut self, key: Key, now: Millis) {
         self.revoke_waiting(key);
         self.clients.pump(key, now);
+        self.fetch_wanted();
+        self.record_ended();
         if self.clients.sessions.get(key).is_some_and(|session| !session.queries.is_empty()) {
             self.drive_queries(key, now);
         }
@@ -339,9 +347,10 @@ impl Shard {
     }
 
     /// Records up to this log position are on stable storage.
-    pub fn on_durable(&mut self, lsn: u64) {
-        self.durable = self.durable.max(lsn);
-        while self.held.front().is_some_and(|(lsn, _)| *lsn <= self.durable) {
+    pub fn on_durable(&mut self, lsn: u64, now: Millis) {
+        self.clients.durable = self.clients.durable.max(lsn);
+        self.settle_bodies(now);
+        while self.held.front().is_some_and(|(lsn, _)| *lsn <= self.clients.durable) {
             let Some((_, held)) = self.held.pop_front() else { return };
             match held {
                 Held::Ack(key) => self.release_acks(key),
@@ -419,7 +428,7 @@ impl Shard {
     /// Takes the output of a connection for one send. `None` if there is nothing to send, or
     /// nothing that may be sent yet. When the send is over the driver says [`Input::Drained`].
     pub fn take_output(&mut self, conn: ConnId) -> Option<Outgoing> {
-        let durable = self.durable;
+        let durable = self.clients.durable;
         let connection = self.clients.connection_mut(conn)?;
         if connection.link.output.is_empty() || connection.held_until > durable {
             return None;

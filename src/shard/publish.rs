@@ -130,7 +130,7 @@ impl Shard {
 
     /// Writes an acknowledgement now, or puts it in the queue of those that wait.
     fn acknowledge(&mut self, conn: ConnId, key: Key, ack: PendingAck) {
-        let durable = self.durable;
+        let durable = self.clients.durable;
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
         let Some(inbound) = session.inbound.as_deref_mut() else { return };
         if ack.waits == 0 && ack.lsn <= durable && inbound.is_clear() {
@@ -152,7 +152,7 @@ impl Shard {
 
     /// Writes what waits no longer, and reads on if reading had stopped.
     pub(super) fn release_acks(&mut self, key: Key) {
-        let waiting = self.clients.flush_acks(key, self.durable);
+        let waiting = self.clients.flush_acks(key, self.clients.durable);
         let conn = self.clients.sessions.get(key).and_then(|session| session.connection);
         if waiting <= ACKS_WAITING_MAX / 2
             && let Some(conn) = conn
@@ -254,21 +254,21 @@ impl Shard {
     }
 
     pub(super) fn puback(&mut self, key: Key, ack: &Ack<'_>, now: Millis) {
-        if self.acked(key, AckKind::Puback, ack) == Acked::Done {
+        if let Acked::Done(_) = self.acked(key, AckKind::Puback, ack) {
             self.progress(key, now);
         }
     }
 
     pub(super) fn pubrec(&mut self, conn: ConnId, key: Key, ack: &Ack<'_>, now: Millis) {
         match self.acked(key, AckKind::Pubrec, ack) {
-            Acked::Done => self.progress(key, now),
-            Acked::Release => {
+            Acked::Done(_) => self.progress(key, now),
+            Acked::Release(_) => {
                 let Some(session) = self.clients.sessions.get(key) else { return };
                 let (client, epoch) = (session.client_id.clone(), session.epoch);
                 let id = ack.packet_id;
                 // PUBREL says that PUBLISH will not be repeated, so that has to be durable.
                 let lsn = self.record(key, || Record::Owned { client, id });
-                if lsn > self.durable {
+                if lsn > self.clients.durable {
                     self.held.push_back((lsn, Held::Pubrel(key, epoch, id)));
                 } else {
                     self.clients.ack(conn, AckKind::Pubrel, id, Reason::Success);
@@ -294,7 +294,7 @@ impl Shard {
     }
 
     pub(super) fn pubcomp(&mut self, key: Key, ack: &Ack<'_>, now: Millis) {
-        if self.acked(key, AckKind::Pubcomp, ack) == Acked::Done {
+        if let Acked::Done(_) = self.acked(key, AckKind::Pubcomp, ack) {
             self.progress(key, now);
         }
     }
@@ -302,7 +302,9 @@ impl Shard {
     fn acked(&mut self, key: Key, kind: AckKind, ack: &Ack<'_>) -> Acked {
         let Some(session) = self.clients.sessions.get_mut(key) else { return Acked::Unknown };
         let acked = session.outbound.acknowledge(kind, ack.packet_id, ack.reason);
-        if acked == Acked::Done && self.settings.recording {
+        if let Acked::Done(_) = acked
+            && self.settings.recording
+        {
             let (client, id) = (session.client_id.clone(), ack.packet_id);
             self.record(key, || Record::Done { client, id });
         }

@@ -183,7 +183,7 @@ impl Shard {
     pub(super) fn confirm_retained(&mut self, to: usize, lsn_before: u64, ticket: Option<Ticket>) {
         let lsn = self.effects.lsn;
         match ticket {
-            Some(ticket) if lsn != lsn_before && lsn > self.durable => {
+            Some(ticket) if lsn != lsn_before && lsn > self.clients.durable => {
                 self.held.push_back((lsn, super::Held::RetainStored(to, ticket)));
             }
             Some(_) | None => self.effects.mail(to, Mail::RetainStored { ticket }),
@@ -369,7 +369,7 @@ impl Shard {
             let identifiers = query.wanted.identifier;
             let identifiers = identifiers.as_slice();
             // A retained message handed out to a new subscription has RETAIN set (§3.3.1.3).
-            let grant = Grant { qos, retain: true, identifiers, share: None };
+            let grant = Grant { qos, retain: true, identifiers, share: None, logged: false };
             self.clients.layouts.reset();
             self.clients.deliver(key.index, &message.publication(), grant, now);
         }

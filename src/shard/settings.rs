@@ -1,6 +1,6 @@
 //! What a shard is told at its start; never changed while it runs.
 
-use crate::session::Limits;
+use crate::session::{Limits, Overflow};
 
 /// Most shards of one broker; interest in a topic is one bit for each.
 pub const SHARDS_MAX: usize = 128;
@@ -96,6 +96,7 @@ impl Default for Settings {
                 queue_messages_max: 1000,
                 queue_bytes_max: 16 * 1024 * 1024,
                 queue_qos0: false,
+                overflow: Overflow::default(),
             },
             inflight_max: 100,
             receive_maximum: 100,

@@ -7,6 +7,7 @@
 //! [MQTT-4.8.2-5]
 
 use super::Shard;
+use super::bodies::Purpose;
 use super::clients::Session;
 use super::fanout::NO_TICKET;
 use super::mail::{Mail, Ticket};
@@ -155,6 +156,7 @@ impl Shard {
             retain: message.retain && member.options.retain_as_published,
             identifiers: identifier.as_slice(),
             share: Some(filter),
+            logged: false,
         };
         self.clients.layouts.reset();
         self.deliver_to(member.client, message, grant, now);
@@ -201,18 +203,26 @@ impl Shard {
             // Members that are away too are no better place, unless this one is going for good.
             if ending { routes.share_of(filter).is_some() } else { routes.any_online(filter) }
         });
-        for (filter, message) in taken {
-            // [MQTT-3.3.2-5]
-            if message.is_expired(now) {
-                self.clients.counters.drop(DropCause::Expired);
-                continue;
+        for slot in taken {
+            let Some(filter) = slot.share().cloned() else { continue };
+            match slot.message {
+                Some(message) => self.hand_on(&filter, &message, now),
+                None => self.fetch((slot.lsn, slot.at), Purpose::HandOn { filter }),
             }
-            match self.routes.share_of(&filter) {
-                Some(share) => {
-                    self.give_share(share, &message.publication(), NO_TICKET, now);
-                }
-                None => self.clients.counters.drop(DropCause::NoMember),
+        }
+    }
+
+    /// Gives one message of a shared subscription to another member.
+    pub(super) fn hand_on(&mut self, filter: &Filter, message: &Arc<Message>, now: Millis) {
+        // [MQTT-3.3.2-5]
+        if message.is_expired(now) {
+            return self.clients.counters.drop(DropCause::Expired);
+        }
+        match self.routes.share_of(filter) {
+            Some(share) => {
+                self.give_share(share, &message.publication(), NO_TICKET, now);
             }
+            None => self.clients.counters.drop(DropCause::NoMember),
         }
     }
 }

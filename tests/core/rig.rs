@@ -37,6 +37,8 @@ pub(crate) struct Rig {
     next_conn: u32,
     pub records: Vec<Record>,
     pub positions: Vec<u64>,
+    /// Where the record of a shard's position stands in `records`.
+    record_at: BTreeMap<(usize, u64), usize>,
     pub flows: Vec<Flow>,
     /// Mail stays where it is until [`Rig::deliver_mail`].
     pub hold_mail: bool,
@@ -75,6 +77,7 @@ impl Rig {
             next_conn: 0,
             records: Vec::new(),
             positions: vec![0; count],
+            record_at: BTreeMap::new(),
             flows: Vec::new(),
             hold_mail: false,
             unread: Vec::new(),
@@ -366,7 +369,7 @@ impl Rig {
 
     pub(crate) fn durable(&mut self, shard: usize) {
         let position = self.positions[shard];
-        self.shards[shard].on_durable(position);
+        self.shards[shard].on_durable(position, self.now);
         self.settle();
     }
 
@@ -374,7 +377,7 @@ impl Rig {
         for index in 0..self.shards.len() {
             let mut effects = Vec::new();
             self.shards[index].take_effects(&mut effects);
-            let mut closes = Vec::new();
+            let (mut closes, mut fetches) = (Vec::new(), Vec::new());
             for effect in effects {
                 match effect {
                     Effect::Mail(to, mail) => self.mail.push_back((index, to, mail)),
@@ -382,8 +385,11 @@ impl Rig {
                     Effect::Flow(_, flow) => self.flows.push(flow),
                     Effect::Record(record) => {
                         self.positions[index] += 1;
+                        self.shards[index].note_place(self.positions[index], 0);
+                        self.record_at.insert((index, self.positions[index]), self.records.len());
                         self.records.push(record);
                     }
+                    Effect::Fetch { lsn, purpose, .. } => fetches.push((lsn, purpose)),
                 }
             }
             self.take_output();
@@ -395,6 +401,14 @@ impl Rig {
                     self.lines.push(format!("{name}: closed"));
                 }
                 self.shards[index].handle(Input::Closed { conn }, self.now);
+            }
+            for (lsn, purpose) in fetches {
+                let Record::Enqueue { message, .. } = &self.records[self.record_at[&(index, lsn)]]
+                else {
+                    panic!("what was fetched is no message");
+                };
+                let message = Arc::clone(message);
+                self.shards[index].on_fetched(purpose, message, self.now);
             }
         }
     }

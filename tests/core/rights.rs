@@ -360,8 +360,8 @@ fn every_hand_over_asks() {
         "shard/publish.rs 1",
         // Retained messages, for their reader.
         "shard/retained.rs 1",
-        // Queued and repeated messages; retained messages, for their writer.
-        "shard/rights.rs 2",
+        // Queued and repeated messages, in memory and from the log; retained ones, for their writer.
+        "shard/rights.rs 3",
         // Members of a shared subscription.
         "shard/shares.rs 1",
         // Each filter of SUBSCRIBE.
