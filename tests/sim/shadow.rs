@@ -33,8 +33,10 @@ pub(crate) struct Msg {
     pub arrived: BTreeMap<usize, u64>,
     /// Deliveries counted as dropped while the message was handled, by shard.
     pub drops: BTreeMap<usize, u64>,
-    /// Log positions of its records.
-    pub records: Vec<(usize, u64)>,
+    /// Shard and log position of its records, and whether they make it the retained message.
+    pub records: Vec<((usize, u64), bool)>,
+    /// The record that commits it for all shards.
+    pub onward: Option<(usize, u64)>,
     /// Deliveries at `QoS` 1 whose connection ended before the acknowledgement.
     pub lost_unacked: usize,
 }
