@@ -262,14 +262,21 @@ impl Shard {
         let changed = session.will.is_some() || will.is_some();
         session.will = will.map(Box::new);
         if changed {
-            let stored = |w: &Will| StoredWill {
-                message: Arc::clone(&w.message),
-                expiry_s: w.expiry_s,
-                delay_s: w.delay_s,
-            };
-            let will = session.will.as_deref().map(stored);
-            self.record(key, |session| Record::Will { session, will });
+            self.record_will(key);
         }
+    }
+
+    /// Emits the will of a durable session as it is now.
+    pub(super) fn record_will(&mut self, key: Key) {
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        let stored = |will: &Will| StoredWill {
+            message: Arc::clone(&will.message),
+            expiry_s: will.expiry_s,
+            delay_s: will.delay_s,
+        };
+        let will = session.will.as_deref().map(stored);
+        let will_lsn = self.record(key, |session| Record::Will { session, will });
+        self.note_will(key, will_lsn);
     }
 
     /// The will is void.

@@ -171,6 +171,9 @@ impl Shard {
         let end = self.record(key, |session| Record::SessionEnd { session });
         self.journal.last_end = self.journal.last_end.max(end);
         let Some(session) = self.clients.sessions.remove(key) else { return };
+        if let Some(number) = session.log {
+            self.journal.sessions.remove(&number);
+        }
         let lost = session.outbound.unfinished() as u64;
         self.clients.counters.drop_many(DropCause::SessionEnded, lost);
         self.clients.by_id.remove(&session.client_id);

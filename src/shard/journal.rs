@@ -15,6 +15,7 @@ use super::slots::Key;
 use crate::codec::{AckKind, PacketId, Qos, Reason};
 use crate::session::{Delivered, Grant, Publication};
 use crate::store::{Entry, Onward, Publish, Record, SessionHead, SessionNumber, Source};
+use ahash::AHashMap;
 use shards::{ConnId, Millis};
 use std::sync::Arc;
 
@@ -51,10 +52,23 @@ pub(super) struct Journal {
     pub(super) retained: bool,
     /// Buffer for deliveries that ended without an acknowledgement.
     ended: Vec<(Key, u64)>,
+    /// Durable sessions.
+    pub(super) sessions: AHashMap<SessionNumber, Logged>,
     /// Number of the next durable session.
     pub(super) next_session: u64,
     /// Position of the last `SessionEnd`.
     pub(super) last_end: u64,
+}
+
+/// A durable session, as its log knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Logged {
+    pub(super) key: Key,
+    /// Position of its newest head.
+    pub(super) head_lsn: u64,
+    /// Position of its newest will, if it has one.
+    pub(super) will_lsn: u64,
+    pub(super) offline_since: Option<Millis>,
 }
 
 impl Journal {
@@ -86,7 +100,21 @@ impl Shard {
             offline_since_ms: offline_since.map(|at| at.0.saturating_add(wall_offset_ms)),
             next_sequence: session.outbound.next_sequence(),
         };
-        self.effects.record(Record::Session(head));
+        let head_lsn = self.effects.record(Record::Session(head));
+        let before = self.journal.sessions.get(&number);
+        let will_lsn = before.map_or(0, |before| before.will_lsn);
+        let logged = Logged { key, head_lsn, will_lsn, offline_since };
+        self.journal.sessions.insert(number, logged);
+    }
+
+    /// The newest will of a durable session has this position.
+    pub(super) fn note_will(&mut self, key: Key, will_lsn: u64) {
+        let number = self.clients.sessions.get(key).and_then(|session| session.log);
+        if let Some(number) = number
+            && let Some(logged) = self.journal.sessions.get_mut(&number)
+        {
+            logged.will_lsn = will_lsn;
+        }
     }
 
     /// A session here was given a message: it becomes part of the message's record.

@@ -23,6 +23,7 @@ mod journal;
 mod mail;
 mod publish;
 mod retained;
+mod revive;
 mod routes;
 mod settings;
 mod shares;
@@ -127,6 +128,7 @@ pub struct Shard {
     held: VecDeque<(u64, Held)>,
     bodies: bodies::Bodies,
     starved: Vec<Key>,
+    revived: revive::Revived,
     journal: Journal,
     exchanges: Exchanges,
     sys: sys::Sys,
@@ -178,6 +180,7 @@ impl Shard {
             held: VecDeque::new(),
             bodies: bodies::Bodies::default(),
             starved: Vec::new(),
+            revived: revive::Revived::default(),
             journal: Journal::default(),
             exchanges: Exchanges::new(place.shards),
             sys: sys::Sys::new(now),

@@ -96,6 +96,10 @@ impl Retained {
         self.tree.len()
     }
 
+    pub(super) fn get(&self, topic: TopicName<'_>) -> Option<&Arc<Message>> {
+        self.tree.get(topic)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
