@@ -72,7 +72,7 @@ impl Cleaner {
                 match next {
                     Some(cursor) => self.read(log, segment, cursor),
                     None => {
-                        let lsn = shard.revive_rest();
+                        let lsn = shard.revive_rest(now);
                         self.state = State::Ending { segment, lsn };
                     }
                 }

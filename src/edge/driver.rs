@@ -1,8 +1,12 @@
 //! One shard's connections, as the engine's handler.
 
+use super::journal::Journal;
 use super::reassembly::Reassembly;
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::shard::{Effect, Flow, Input, Mail, Network, Place, Shard};
+use crate::store::{Image, Wall};
+use shards::disk::{Chunk, ReadFault, StoredRecord};
+use shards::log::Lsn;
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
 use tracing::debug;
@@ -14,6 +18,15 @@ pub struct Settings {
     pub shard: crate::shard::Settings,
     /// Time from accept to a complete CONNECT.
     pub connect_timeout_ms: u64,
+}
+
+/// What a shard with a log starts with.
+#[derive(Debug)]
+pub struct Durable {
+    /// What its log held.
+    pub image: Image,
+    /// The time of day at the start of the engine's clock.
+    pub wall: Wall,
 }
 
 /// Packet type of CONNECT in the upper half of the first byte.
@@ -51,6 +64,7 @@ const CLOSE_PATIENCE_MS: u64 = 5_000;
 const PAUSED_BY_SHARD: u8 = 1;
 const PAUSED_BY_MESH: u8 = 2;
 const PAUSED_BY_OUTPUT: u8 = 4;
+const PAUSED_BY_LOG: u8 = 32;
 
 #[derive(Debug)]
 struct Conn {
@@ -81,13 +95,19 @@ pub struct Driver {
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
+    /// Connections that are not read because the disk does not keep up.
+    waiting_for_log: Vec<ConnId>,
     /// Connections whose end is decided, and when they are cut; times ascend.
     closing: VecDeque<(Millis, ConnId)>,
+    /// The log; none if all is in memory.
+    journal: Option<Journal>,
+    /// What the log held, until it was taken over.
+    durable: Option<Durable>,
 }
 
 impl Driver {
     /// The handler of one shard.
-    pub fn new(settings: &Settings, context: ShardContext) -> Self {
+    pub fn new(settings: &Settings, durable: Option<Durable>, context: ShardContext) -> Self {
         let place = Place { shard: context.shard, shards: context.shards };
         Driver {
             shard: Shard::new(settings.shard.clone(), place, context.now),
@@ -98,7 +118,10 @@ impl Driver {
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
+            waiting_for_log: Vec::new(),
             closing: VecDeque::new(),
+            journal: durable.as_ref().map(|durable| Journal::new(durable.wall)),
+            durable,
         }
     }
 
@@ -250,8 +273,16 @@ impl Driver {
                 Effect::Close(conn) => closes.push(conn),
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
-                // Sessions live in memory: settings never ask for records.
-                Effect::Record(_) | Effect::Fetch { .. } => {}
+                Effect::Record(record) => {
+                    if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+                        journal.append(log, &mut self.shard, &record);
+                    }
+                }
+                Effect::Fetch { lsn, at, purpose } => {
+                    if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+                        journal.fetch(log, (lsn, at), purpose);
+                    }
+                }
             }
         }
         self.effects = effects;
@@ -264,6 +295,12 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// The log has more to write than it should, or could not take something.
+    fn is_log_behind(&self, io: &mut Wire) -> bool {
+        let Some(journal) = &self.journal else { return false };
+        journal.is_behind() || io.log().is_some_and(|log| log.is_congested())
     }
 
     fn send_dirty(&mut self, io: &mut Wire) {
@@ -316,7 +353,11 @@ impl Handler for Driver {
     type Mail = Mail;
     type Luggage = Luggage;
 
-    fn on_start(&mut self, _io: &mut Wire) {}
+    fn on_start(&mut self, io: &mut Wire) {
+        if let (Some(durable), Some(log)) = (self.durable.take(), io.log()) {
+            self.shard.restore(durable.image, log.next_lsn().0 - 1, io.now());
+        }
+    }
 
     fn on_accept(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted) {
         let deadline = io.now().after(self.connect_timeout_ms);
@@ -346,6 +387,11 @@ impl Handler for Driver {
                     self.pause(io, conn, PAUSED_BY_MESH);
                     self.waiting.push(conn);
                 }
+                if self.is_log_behind(io) {
+                    // Who writes more than the disk takes is not read until it has caught up.
+                    self.pause(io, conn, PAUSED_BY_LOG);
+                    self.waiting_for_log.push(conn);
+                }
             }
             Some(Stage::Closing | Stage::Vacant) | None => {}
         }
@@ -370,6 +416,11 @@ impl Handler for Driver {
 
     fn finish_turn(&mut self, io: &mut Wire) {
         self.carry_out(io);
+        if !self.waiting_for_log.is_empty() && !self.is_log_behind(io) {
+            for conn in std::mem::take(&mut self.waiting_for_log) {
+                self.resume(io, conn, PAUSED_BY_LOG);
+            }
+        }
         if !self.waiting.is_empty() && io.outboxes_clear() {
             for conn in std::mem::take(&mut self.waiting) {
                 self.resume(io, conn, PAUSED_BY_MESH);
@@ -379,7 +430,8 @@ impl Handler for Driver {
 
     fn next_deadline(&self) -> Option<Millis> {
         let cut = self.closing.front().map(|(due, _)| *due);
-        self.shard.next_deadline().into_iter().chain(cut).min()
+        let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
+        self.shard.next_deadline().into_iter().chain(cut).chain(cleaning).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -392,6 +444,30 @@ impl Handler for Driver {
         self.shard.note_network(network);
         self.shard.tick(io.now());
         self.cut(io);
+        let now = io.now();
+        if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+            journal.cleaner.step(log, &mut self.shard, now);
+        }
+    }
+
+    fn on_durable(&mut self, io: &mut Wire, lsn: Lsn) {
+        self.shard.on_durable(lsn.0, io.now());
+        if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+            journal.retry(log, &mut self.shard);
+        }
+    }
+
+    fn on_record(&mut self, io: &mut Wire, token: u64, read: Result<StoredRecord, ReadFault>) {
+        if let Some(journal) = &mut self.journal {
+            journal.on_record(&mut self.shard, token, read, io.now());
+        }
+    }
+
+    fn on_chunk(&mut self, io: &mut Wire, _token: u64, chunk: Result<Chunk, ReadFault>) {
+        if let Some(journal) = &mut self.journal {
+            let wall = journal.wall();
+            journal.cleaner.on_chunk(&mut self.shard, chunk, wall, io.now());
+        }
     }
 
     fn on_stop(&mut self, _io: &mut Wire) {

@@ -8,10 +8,12 @@
 //!  engine ◀─ send, close, post, pause ─ finish_turn ◀─ output and effects
 //! ```
 
+mod cleaner;
 mod driver;
+mod journal;
 mod reassembly;
 
-pub use driver::{Driver, Luggage, Settings};
+pub use driver::{Driver, Durable, Luggage, Settings};
 
 #[cfg(test)]
 mod tests;

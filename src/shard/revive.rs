@@ -12,9 +12,10 @@ use super::Shard;
 use super::journal::Logged;
 use crate::codec::PacketId;
 use crate::session::{Message, State};
-use crate::store::{Entry, Publish, Record, SessionNumber, Source};
+use crate::store::{Entry, Onward, Publish, Record, SessionNumber, Source};
 use crate::topic::{Filter, TopicName};
 use ahash::AHashSet;
+use shards::Millis;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -56,9 +57,15 @@ impl Shard {
     }
 
     /// The segment has no more records. Gives the position that has to be durable before it goes.
-    pub fn revive_rest(&mut self) -> u64 {
+    pub fn revive_rest(&mut self, now: Millis) -> u64 {
         self.revived = Revived::default();
-        self.effects.lsn
+        for (origin, exchange) in (0u16..).zip(self.exchanges.applied.clone()) {
+            if exchange > 0 {
+                self.effects.record(Record::Applied { origin, exchange });
+            }
+        }
+        let wall_ms = now.0.saturating_add(self.settings.wall_offset_ms);
+        self.effects.record(Record::Clock { wall_ms })
     }
 
     /// Position of the last record that was emitted.
@@ -127,7 +134,7 @@ impl Shard {
     /// A message: what of its deliveries is not over, its place in the retained store, its exchange
     /// with other shards, the identifier of its publisher.
     fn revive_publish(&mut self, lsn: u64, publish: Publish) {
-        let Publish { message, from, retained, entries, onward: onward0 } = publish;
+        let Publish { message, from, retained, entries, onward } = publish;
         if let Source::Received(session, id) = from {
             self.revive_received(session, id);
         }
@@ -149,8 +156,7 @@ impl Shard {
             kept.push((logged.key, Entry { sent, ..entry }));
         }
         let retained = retained && self.is_retained(&message);
-        let onward = None;
-        drop(onward0);
+        let onward = onward.and_then(|onward| self.open_parts(onward.exchange));
         if kept.is_empty() && !retained && onward.is_none() {
             return;
         }
@@ -165,6 +171,12 @@ impl Shard {
         for (session, sequence) in owned {
             self.effects.record(Record::Owned { session, sequence });
         }
+    }
+
+    /// What other shards have not taken yet of an exchange.
+    fn open_parts(&self, exchange: u64) -> Option<Onward> {
+        let parts = self.exchanges.open.get(&exchange)?.parts.clone();
+        (!parts.is_empty()).then_some(Onward { exchange, parts })
     }
 
     /// The message is the retained one of its topic now, and was not emitted for this segment.
