@@ -18,6 +18,7 @@ mod end;
 mod fanout;
 mod home;
 mod mail;
+mod peer;
 mod publish;
 mod retained;
 mod routes;
@@ -30,6 +31,7 @@ mod sys;
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use mail::{Interest, Mail, Ticket, Waiter};
+pub use peer::{Certificate, Peer};
 pub use settings::{Place, SHARDS_MAX, Settings};
 pub use slots::Key;
 pub use sys::{Network, Report};
@@ -60,6 +62,8 @@ pub enum Input<'a> {
     Connect {
         /// The connection.
         conn: ConnId,
+        /// Where it comes from.
+        peer: &'a Peer,
         /// The packet.
         connect: Connect<'a>,
     },
