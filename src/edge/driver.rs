@@ -28,6 +28,10 @@ pub struct Luggage {
     deadline: Millis,
 }
 
+/// What other threads tell a shard's edge.
+#[derive(Debug)]
+pub enum Control {}
+
 /// Letters of this broker.
 type Wire = Io<Mail, Luggage>;
 
@@ -315,6 +319,7 @@ impl Driver {
 impl Handler for Driver {
     type Mail = Mail;
     type Luggage = Luggage;
+    type Control = Control;
 
     fn on_start(&mut self, _io: &mut Wire) {}
 
@@ -366,6 +371,10 @@ impl Handler for Driver {
 
     fn on_mail(&mut self, io: &mut Wire, from: usize, mail: Mail) {
         self.shard.on_mail(from, mail, io.now());
+    }
+
+    fn on_control(&mut self, _io: &mut Wire, control: Control) {
+        match control {}
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
