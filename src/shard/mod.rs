@@ -198,7 +198,7 @@ impl Shard {
                 self.clients.open(conn, now);
                 self.timers.insert(deadline, Timer::ConnectDeadline(conn));
             }
-            Input::Connect { conn, connect } => self.connect(conn, &connect, now),
+            Input::Connect { conn, peer, connect } => self.connect(conn, peer, &connect, now),
             Input::Packet { conn, packet } => self.packet(conn, packet, now),
             Input::Malformed { conn, error } => self.malformed(conn, &error, now),
             Input::Closed { conn } => self.closed(conn, now),

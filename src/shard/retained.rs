@@ -419,7 +419,7 @@ mod tests {
             username: None,
             password: None,
         };
-        shard.handle(Input::Connect { conn, connect }, now);
+        shard.handle(Input::Connect { conn, peer: &Peer::default(), connect }, now);
         let options = SubscribeOptions {
             qos: crate::codec::Qos::AtLeastOnce,
             no_local: false,

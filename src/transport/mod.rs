@@ -11,13 +11,12 @@
 //!
 //! A plain TCP connection has no [`Stack`] at all.
 
-pub mod network;
 pub mod proxy;
 pub mod tls;
 pub mod websocket;
 
+use crate::access::Network;
 use crate::shard::Certificate;
-use network::{Network, trusts};
 use proxy::ProxyError;
 use shards::Outgoing;
 use std::net::{IpAddr, SocketAddr};
@@ -28,8 +27,8 @@ use websocket::{Websocket, WebsocketError};
 /// What a listener speaks below MQTT.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Proxies that have to begin with a PROXY header; nobody else is served. `None` = no header.
-    pub proxies: Option<Arc<[Network]>>,
+    /// Every connection begins with a PROXY header.
+    pub proxy: Option<Arc<proxy::Settings>>,
     /// TLS and its certificates.
     pub tls: Option<Arc<Acceptor>>,
     /// WebSocket.
@@ -66,13 +65,15 @@ pub enum Arrival {
 #[derive(Debug)]
 pub struct Stack {
     /// Beginning of a PROXY header; `None` when none is due (any more).
-    proxy: Option<Vec<u8>>,
+    proxy: Option<(Vec<u8>, proxy::Versions)>,
     tls: Option<(Tls, Arc<Acceptor>)>,
     websocket: Option<(Websocket, Arc<websocket::Settings>)>,
     /// What the layers have to say; it leaves before the next output.
     wire: Vec<u8>,
     /// The client's address, as far as it is known.
     address: Option<SocketAddr>,
+    /// The layers have ended from this side.
+    finished: bool,
 }
 
 impl Stack {
@@ -81,16 +82,14 @@ impl Stack {
     /// # Errors
     /// [`Fault`] if this peer is not served at all.
     pub fn new(settings: &Settings, peer: Option<SocketAddr>) -> Result<Option<Box<Self>>, Fault> {
-        let proxy = match &settings.proxies {
-            None => None,
-            Some(trusted) => {
-                // A Unix socket has rights of its own: who may open it is trusted.
-                if peer.is_some_and(|peer| !trusts(trusted, peer.ip())) {
-                    return Err(Fault::Untrusted);
-                }
-                Some(Vec::new())
-            }
-        };
+        // A Unix socket has rights of its own: who may open it is trusted.
+        if let Some(proxy) = &settings.proxy
+            && let Some(peer) = peer
+            && !trusts(&proxy.trusted, peer.ip())
+        {
+            return Err(Fault::Untrusted);
+        }
+        let proxy = settings.proxy.as_ref().map(|proxy| (Vec::new(), proxy.versions));
         let tls = match &settings.tls {
             None => None,
             Some(acceptor) => Some((Tls::new(acceptor)?, Arc::clone(acceptor))),
@@ -99,7 +98,7 @@ impl Stack {
         if proxy.is_none() && tls.is_none() && websocket.is_none() {
             return Ok(None);
         }
-        Ok(Some(Box::new(Stack { proxy, tls, websocket, wire: Vec::new(), address: peer })))
+        Ok(Some(Box::new(Stack { proxy, tls, websocket, wire: Vec::new(), address: peer, finished: false })))
     }
 
     /// Takes bytes of the peer; those of MQTT are appended to `mqtt`.
@@ -110,7 +109,7 @@ impl Stack {
     pub fn receive(&mut self, bytes: &[u8], mqtt: &mut Vec<u8>) -> Result<Arrival, Fault> {
         let result = match self.proxy.take() {
             None => self.receive_tls(bytes, mqtt),
-            Some(held) => self.receive_proxy(held, bytes, mqtt),
+            Some((held, versions)) => self.receive_proxy(held, versions, bytes, mqtt),
         };
         if result.is_err()
             && let Some((tls, _)) = &mut self.tls
@@ -123,12 +122,13 @@ impl Stack {
     fn receive_proxy(
         &mut self,
         mut held: Vec<u8>,
+        versions: proxy::Versions,
         bytes: &[u8],
         mqtt: &mut Vec<u8>,
     ) -> Result<Arrival, Fault> {
         held.extend_from_slice(bytes);
-        let Some(header) = proxy::parse(&held)? else {
-            self.proxy = Some(held);
+        let Some(header) = proxy::parse(&held, versions)? else {
+            self.proxy = Some((held, versions));
             return Ok(Arrival::Open);
         };
         if let Some(source) = header.source {
@@ -177,6 +177,7 @@ impl Stack {
     /// [`Fault`] if nothing can be sent.
     pub fn seal(&mut self, output: Option<Outgoing>, last: Last) -> Result<Sealed, Fault> {
         let mut output = output.unwrap_or_default();
+        self.finished |= last == Last::Yes;
         if let Some((websocket, _)) = &mut self.websocket {
             let mut before = Vec::new();
             websocket.answer(&mut before);
@@ -213,6 +214,11 @@ impl Stack {
     pub fn has_output(&self) -> bool {
         !self.wire.is_empty()
             || self.websocket.as_ref().is_some_and(|(websocket, _)| websocket.has_output())
+    }
+
+    /// Whether the layers have said goodbye: nothing follows any more.
+    pub fn is_finished(&self) -> bool {
+        self.finished
     }
 
     /// Whether TLS is still being agreed on.
@@ -258,6 +264,11 @@ pub struct Sealed {
     pub outgoing: Option<Outgoing>,
     /// A buffer that is free again.
     pub spare: Option<Vec<u8>>,
+}
+
+/// Is the address in one of the networks?
+fn trusts(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
 }
 
 fn receive_websocket(

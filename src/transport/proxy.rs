@@ -11,6 +11,7 @@
 //!
 //! Source: The PROXY protocol, versions 1 & 2 (HAProxy), sections 2.1 and 2.2.
 
+use crate::access::Network;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Longest header that is taken.
@@ -19,6 +20,26 @@ pub const HEADER_BYTES_MAX: usize = 4096;
 const LINE_BYTES_MAX: usize = 107;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED_BYTES: usize = 16;
+
+/// Whose headers are read, and which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// From where; connections from elsewhere are closed at once.
+    pub trusted: Vec<Network>,
+    /// Which versions.
+    pub versions: Versions,
+}
+
+/// Which headers are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
+    /// Either.
+    Any,
+}
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,17 +77,15 @@ pub enum ProxyError {
 ///
 /// # Errors
 /// [`ProxyError`] as soon as no continuation could make it a header.
-pub fn parse(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
-    let common = bytes.len().min(SIGNATURE.len());
-    if bytes.get(..common) == SIGNATURE.get(..common) {
-        return parse_v2(bytes);
+pub fn parse(bytes: &[u8], versions: Versions) -> Result<Option<Header>, ProxyError> {
+    let begins = |start: &[u8]| bytes.iter().zip(start).all(|(byte, own)| byte == own);
+    if begins(SIGNATURE) && versions != Versions::V1 {
+        parse_v2(bytes)
+    } else if begins(b"PROXY ") && versions != Versions::V2 {
+        parse_v1(bytes)
+    } else {
+        Err(ProxyError::NoHeader)
     }
-    let start = b"PROXY ";
-    let common = bytes.len().min(start.len());
-    if bytes.get(..common) == start.get(..common) {
-        return parse_v1(bytes);
-    }
-    Err(ProxyError::NoHeader)
 }
 
 fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
@@ -167,6 +186,10 @@ fn check_tlvs(mut rest: &[u8]) -> Result<(), ProxyError> {
 mod tests {
     use super::*;
 
+    fn parse(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
+        super::parse(bytes, Versions::Any)
+    }
+
     fn v2(version_command: u8, family: u8, body: &[u8]) -> Vec<u8> {
         let body_bytes = u16::try_from(body.len()).expect("a short body");
         let mut bytes = SIGNATURE.to_vec();
@@ -251,6 +274,15 @@ mod tests {
         ] {
             assert_eq!(parse(bytes), Err(error), "{}", bytes.escape_ascii());
         }
+    }
+
+    #[test]
+    fn only_the_versions_asked_for_are_read() {
+        let (line, binary) = (b"PROXY UNKNOWN\r\n", v2(0x20, 0x00, &[]));
+        assert!(super::parse(line, Versions::V1).is_ok_and(|header| header.is_some()));
+        assert_eq!(super::parse(line, Versions::V2), Err(ProxyError::NoHeader));
+        assert!(super::parse(&binary, Versions::V2).is_ok_and(|header| header.is_some()));
+        assert_eq!(super::parse(&binary, Versions::V1), Err(ProxyError::NoHeader));
     }
 
     #[test]

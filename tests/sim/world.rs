@@ -8,7 +8,7 @@ use crate::shadow::{Link, MsgId, Shadow, message_id};
 use crate::swarm::Swarm;
 use crate::wire::{Conn, Stage};
 use culex::codec::{self, Packet, Version};
-use culex::shard::{Effect, Flow, Input, Mail, Place, Shard};
+use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Shard};
 use culex::store::Record;
 use shards::{ConnId, Millis};
 use std::collections::VecDeque;
@@ -412,7 +412,7 @@ impl World {
                 self.conns[at].stage = Stage::Live;
                 self.conns[at].version = connect.version;
                 let facts = connect.clone();
-                self.input(at, Input::Connect { conn, connect }, None, |shadow, refused, lsn| {
+                self.input(at, Input::Connect { conn, peer: &Peer::default(), connect }, None, |shadow, refused, lsn| {
                     if !refused {
                         shadow.connected(at, &facts, home);
                         if let Some((_, due)) = &mut shadow.links[at].connack_due {

@@ -30,7 +30,7 @@ const LADDER: &[Row] = &[
     row("store", &["codec", "topic", "session"], Engine::Pure, true),
     row("shard", &["codec", "topic", "session", "access", "store"], Engine::Pure, true),
     // Its state is what a connection brings to a shard, so it speaks the shard's `Peer`.
-    row("transport", &["shard"], Engine::Pure, true),
+    row("transport", &["access", "shard"], Engine::Pure, true),
     row("edge", &["codec", "topic", "shard", "transport"], Engine::Whole, false),
     row("peer", &["codec", "topic", "shard"], Engine::Whole, false),
     row("admin", &["codec", "topic", "shard"], Engine::Whole, false),

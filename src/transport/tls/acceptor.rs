@@ -36,10 +36,9 @@ pub enum UserName {
     /// The user name is that of CONNECT.
     #[default]
     None,
-    /// The common name is the user name.
-    CommonName,
-    /// The first DNS name, mail address or URI among the alternative names is.
-    AlternativeName,
+    /// The common name is the user name; without one, the first DNS name, mail address or URI
+    /// among the alternative names.
+    Identity,
     /// The whole subject is.
     Subject,
 }
@@ -49,6 +48,8 @@ pub enum UserName {
 pub enum Versions {
     /// 1.2 and 1.3.
     #[default]
+    Any,
+    /// 1.2 only.
     Tls12,
     /// 1.3 only.
     Tls13,
@@ -197,7 +198,7 @@ impl Acceptor {
         }
         let provider = Arc::new(default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(versions(material.versions))?;
+            .with_protocol_versions(&versions(material.versions))?;
         let builder = if material.client_auth == ClientAuth::None {
             builder.with_no_client_auth()
         } else {
@@ -264,10 +265,11 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
-fn versions(versions: Versions) -> &'static [&'static SupportedProtocolVersion] {
+fn versions(versions: Versions) -> Vec<&'static SupportedProtocolVersion> {
     match versions {
-        Versions::Tls12 => &[&version::TLS13, &version::TLS12],
-        Versions::Tls13 => &[&version::TLS13],
+        Versions::Any => vec![&version::TLS13, &version::TLS12],
+        Versions::Tls12 => vec![&version::TLS12],
+        Versions::Tls13 => vec![&version::TLS13],
     }
 }
 

@@ -14,8 +14,7 @@ pub(super) fn read(der: &[u8], user_name: UserName) -> Option<Certificate> {
     let common_name = common_name(certificate.subject());
     let user = match user_name {
         UserName::None => None,
-        UserName::CommonName => common_name.clone(),
-        UserName::AlternativeName => alternative_name(&certificate),
+        UserName::Identity => common_name.clone().or_else(|| alternative_name(&certificate)),
         UserName::Subject => Some(subject.clone()),
     };
     Some(Certificate { common_name, subject, user: user.map(Into::into) })

@@ -6,7 +6,7 @@
 pub mod frame;
 pub mod upgrade;
 
-use crate::transport::network::Network;
+use crate::access::Network;
 use bytes::Bytes;
 use frame::{CloseCode, Control, Reader};
 use shards::Outgoing;

@@ -4,7 +4,7 @@
 //! at; what is not understood to the letter is refused.
 
 use super::Settings;
-use crate::transport::network::trusts;
+use crate::transport::trusts;
 use std::net::IpAddr;
 
 /// Longest request, with the empty line that ends it.
