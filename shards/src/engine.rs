@@ -6,7 +6,6 @@
 //! made for exactly that.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,10 +21,11 @@ use crate::handler::{Handler, ShardContext};
 use crate::io::Io;
 use crate::mesh::{self, Mesh};
 use crate::net::listener::{self, Listeners};
+use crate::net::unix::Leftover;
 use crate::net::{Net, ring};
 use crate::pulse::Pulse;
 use crate::remote::Remote;
-use crate::settings::Settings;
+use crate::settings::{Address, Settings};
 use crate::sys::EventFd;
 use crate::turn::{AbortOnPanic, Driver};
 use crate::watchdog::{self, Counts, WatchdogStats};
@@ -45,7 +45,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address as it was given.
-        address: SocketAddr,
+        address: Address,
         /// What the system said.
         source: io::Error,
     },
@@ -167,7 +167,7 @@ impl Stopper {
 /// A started engine. Dropping it does not stop it.
 #[derive(Debug)]
 pub struct Running {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     shared: Arc<Shared>,
     shards: Vec<JoinHandle<Result<(), EngineError>>>,
     watchdog: JoinHandle<()>,
@@ -177,7 +177,7 @@ pub struct Running {
 
 impl Running {
     /// Bound addresses in the order of the listeners; port 0 has become a real one.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
@@ -254,6 +254,7 @@ where
     let settings = Arc::new(settings);
     let shards = settings.placement.cpus().len();
     let (addresses, sockets) = open_listeners(&settings, shards)?;
+    let leftovers = Leftover::of(&addresses);
     let shared = Shared::new(shards).map_err(|source| StartError::Shard { shard: 0, source })?;
     let shared = Arc::new(shared);
     assert!(remote.shards() == shards, "one line for each shard");
@@ -299,9 +300,11 @@ where
     let (watchdog_end, end) = bounded(0);
     let watchdog = {
         let (shared, counts) = (Arc::clone(&shared), Arc::clone(&counts));
-        thread::Builder::new()
-            .name("watchdog".into())
-            .spawn(move || watchdog::run(&shared, &gauges, clock, &end, &counts))
+        thread::Builder::new().name("watchdog".into()).spawn(move || {
+            watchdog::run(&shared, &gauges, clock, &end, &counts);
+            // The watchdog is the last to end.
+            drop(leftovers);
+        })
     };
     let watchdog = watchdog.map_err(|source| {
         shared.stop();
@@ -314,12 +317,12 @@ where
 fn open_listeners(
     settings: &Settings,
     shards: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<Socket>>), StartError> {
+) -> Result<(Vec<Address>, Vec<Vec<Socket>>), StartError> {
     let mut addresses = Vec::new();
     let mut sockets: Vec<Vec<Socket>> = (0..shards).map(|_| Vec::new()).collect();
-    for &listener in &settings.listeners {
+    for listener in &settings.listeners {
         let (address, opened) = listener::open(listener, &settings.listeners, shards)
-            .map_err(|source| StartError::Listen { address: listener.address, source })?;
+            .map_err(|source| StartError::Listen { address: listener.address.clone(), source })?;
         addresses.push(address);
         for (of_shard, socket) in sockets.iter_mut().zip(opened) {
             of_shard.push(socket);

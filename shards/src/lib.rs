@@ -75,7 +75,7 @@ pub use placement::{Placement, probe};
 #[cfg(not(loom))]
 pub use remote::{LineFull, Remote};
 #[cfg(not(loom))]
-pub use settings::{ListenerSettings, Settings};
+pub use settings::{Address, ListenerSettings, Settings};
 #[cfg(not(loom))]
 pub use stats::NetStats;
 #[cfg(not(loom))]

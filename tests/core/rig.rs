@@ -18,7 +18,7 @@ use culex::codec::{
     Version, Will,
 };
 use culex::session::Counters;
-use culex::shard::{Effect, Flow, Input, Mail, Place, Settings, Shard};
+use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Settings, Shard};
 use culex::store::Record;
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, VecDeque};
@@ -186,7 +186,8 @@ impl Rig {
         self.by_conn.insert((shard, u32::try_from(conn.index()).unwrap()), name.into());
         let deadline = self.now.after(10_000);
         self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
-        self.shards[shard].handle(Input::Connect { conn, connect }, self.now);
+        self.shards[shard]
+            .handle(Input::Connect { conn, peer: &Peer::default(), connect }, self.now);
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each command of the script")]
