@@ -11,7 +11,9 @@
 mod acceptor;
 mod certificate;
 
-pub use acceptor::{Acceptor, ClientAuth, KeyPair, Material, TlsError, Tickets, UserName, Versions};
+pub use acceptor::{
+    Acceptor, ClientAuth, KeyPair, Material, Tickets, TlsError, UserName, Versions,
+};
 
 use crate::shard::Certificate;
 use rustls::server::UnbufferedServerConnection;
