@@ -2,12 +2,21 @@
 //!
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
-use crate::config::Config;
-use crate::edge::{self, Driver};
+mod data;
+mod listeners;
+
+use crate::config::{self, Acl, Config, Listener};
+use crate::edge::{self, Driver, Durable, FileError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
-use shards::{ListenerSettings, Placement, Running, StartError};
+use crate::store::{DecodeFault, Wall};
+use shards::clock::unix_ms;
+use shards::disk::DirectoryError;
+use shards::log::Mode;
+use shards::{Placement, Remote, Running, ShardContext, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 
 /// Why the broker does not start. One line each.
@@ -19,35 +28,132 @@ pub enum BrokerError {
         /// What the settings ask for.
         wanted: usize,
     },
+    /// The settings ask for something that is not there.
+    #[error("{key}: not supported by this version")]
+    NotSupported {
+        /// The key with its table.
+        key: &'static str,
+    },
+    /// A listener's certificates cannot be used.
+    #[error("listener {address}: {source}")]
+    Tls {
+        /// The listener.
+        address: String,
+        /// What is wrong with which file.
+        source: FileError,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A record of a whole log has no meaning: a newer version, or a fault of this one.
+    #[error("shard {shard}: record {lsn} of the log is not understood: {why}")]
+    Record {
+        /// The shard.
+        shard: u16,
+        /// Log position of the record.
+        lsn: u64,
+        /// What is wrong with it.
+        why: DecodeFault,
+    },
     /// The network engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
 }
 
-/// Starts all shards; the broker serves when this returns.
+/// Starts all shards; the broker serves when this returns. Without a data directory all is kept in
+/// memory.
 ///
 /// # Errors
 /// [`BrokerError`]; nothing keeps running then.
-pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerError> {
+pub fn start(
+    config: &Config,
+    data_dir: Option<&Path>,
+    placement: Placement,
+) -> Result<Running, BrokerError> {
     let wanted = placement.cpus().len();
     if wanted > shard::SHARDS_MAX {
         return Err(BrokerError::TooManyShards { wanted });
     }
-    let edge = edge::Settings {
-        shard: shard_settings(config, wanted),
-        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
-    };
+    if let Some(key) = not_supported(config) {
+        return Err(BrokerError::NotSupported { key });
+    }
     let mut engine = shards::Settings::new(placement);
-    engine.listeners = config
-        .listeners
-        .iter()
-        .map(|listener| ListenerSettings { address: listener.address, backlog: listener.backlog })
-        .collect();
+    let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock.now().0) };
+    let data = match data_dir {
+        Some(path) => Some(data::open(config, path, shards_u16(wanted), Mode::Strict, wall)?),
+        None => None,
+    };
+    let mut shard = shard_settings(config, wanted);
+    let (mut logs, mut durables) = (Vec::new(), Vec::new());
+    if let Some(data) = data {
+        shard.hash_key = data.hash_key;
+        shard.recording = true;
+        shard.wall_offset_ms = wall.start_ms;
+        logs = data.logs;
+        durables = data.images.into_iter().map(|image| Some(Durable { image, wall })).collect();
+    }
+    let edge = edge::Settings {
+        shard,
+        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+        handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
+        transports: listeners::transports(config, &[])?,
+    };
+    engine.listeners = config.listeners.iter().map(listeners::engine).collect();
     if config.limits.connections_max > 0 {
         let all = usize_of(config.limits.connections_max.into());
         engine.connections_max = all.div_ceil(wanted);
     }
-    Ok(shards::start(engine, move |context| Driver::new(&edge, context))?)
+    // The factory runs once on each shard's thread; each takes its own state.
+    let durables = Mutex::new(durables);
+    let factory = move |context: ShardContext| {
+        let mut durables = durables.lock().unwrap_or_else(PoisonError::into_inner);
+        let durable = durables.get_mut(context.shard).and_then(Option::take);
+        Driver::new(&edge, durable, context)
+    };
+    let remote = Remote::new(wanted, 1);
+    Ok(shards::bind(engine)?.start(&remote, logs, factory)?)
+}
+
+fn shards_u16(shards: usize) -> u16 {
+    u16::try_from(shards).expect("SHARDS_MAX is far below")
+}
+
+/// The first setting that asks for something this version does not have. Each line goes with what
+/// makes it untrue.
+fn not_supported(config: &Config) -> Option<&'static str> {
+    let (limits, usual) = (&config.limits, config::Limits::default());
+    let listeners =
+        |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
+    let asked = |asked: bool, key| asked.then_some(key);
+    [
+        listeners(|l| l.max_connections != 0, "listener.max_connections"),
+        asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
+        asked(config.auth.is_on(), "auth"),
+        asked(matches!(config.acl, Acl::Rules(_)), "acl"),
+        asked(
+            limits.connect_packet_bytes_max != usual.connect_packet_bytes_max,
+            "limits.connect_packet_bytes_max",
+        ),
+        asked(limits.connections_per_address_max != 0, "limits.connections_per_address_max"),
+        asked(limits.connecting_max != 0, "limits.connecting_max"),
+        asked(limits.accepts_per_s_max != 0, "limits.accepts_per_s_max"),
+        asked(limits.sessions_per_user_max != 0, "limits.sessions_per_user_max"),
+        asked(limits.packets_per_s_max != 0, "limits.packets_per_s_max"),
+        asked(limits.bytes_per_s_max != 0, "limits.bytes_per_s_max"),
+        asked(
+            limits.user_properties_max != usual.user_properties_max,
+            "limits.user_properties_max",
+        ),
+        asked(
+            limits.user_property_bytes_max != usual.user_property_bytes_max,
+            "limits.user_property_bytes_max",
+        ),
+        asked(limits.will_delay_s_max != u32::MAX, "limits.will_delay_s_max"),
+        asked(limits.memory_bytes_max != 0, "limits.memory_bytes_max"),
+    ]
+    .into_iter()
+    .flatten()
+    .next()
 }
 
 /// The settings of every shard: limits for the whole broker are shared out evenly.
@@ -68,7 +174,7 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
             queue_messages_max: usize_of(limits.queue_messages_max.into()),
             queue_bytes_max: usize_of(limits.queue_bytes_max),
             queue_qos0: config.mqtt.queue_qos0,
-            overflow: Overflow::default(),
+            overflow: overflow(config.queue.overflow),
         },
         inflight_max: limits.inflight_max,
         receive_maximum: limits.receive_maximum,
@@ -85,6 +191,14 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         sys_version_mosquitto: config.mqtt.sys_version_mosquitto,
         recording: false,
         wall_offset_ms: 0,
+    }
+}
+
+/// `Reject` is refused by [`not_supported`].
+fn overflow(overflow: config::Overflow) -> Overflow {
+    match overflow {
+        config::Overflow::DropOldest => Overflow::DropOldest,
+        config::Overflow::DropNewest | config::Overflow::Reject => Overflow::DropNewest,
     }
 }
 

@@ -11,7 +11,8 @@
 use crate::shard::Shard;
 use crate::store::{self, Wall};
 use shards::Millis;
-use shards::disk::{Chunk, Cursor, ReadFault, ShardLog};
+use shards::ShardLog;
+use shards::log::{Chunk, Cursor, ReadFault};
 use tracing::{debug, error};
 
 /// A log with fewer segments is left alone.
@@ -132,10 +133,9 @@ fn oldest_if_too_long(log: &ShardLog, shard: &Shard) -> Option<u64> {
     for segment in log.segments() {
         count += 1;
         bytes += segment.bytes;
-        if oldest.is_none() && !segment.active {
-            oldest = Some(segment.number);
-        }
+        oldest = oldest.or(Some(segment.number));
     }
+    // With so few the oldest could be the one that is written.
     if count <= SEGMENTS_MIN || bytes / 2 <= shard.live_bytes() {
         return None;
     }

@@ -12,9 +12,8 @@
 use super::cleaner::Cleaner;
 use crate::shard::{Purpose, Shard};
 use crate::store::{self, Record, Wall};
-use shards::disk::{ReadFault, ShardLog, StoredRecord};
-use shards::log::{Lsn, Place, Refused};
-use shards::Millis;
+use shards::log::{Lsn, Place, ReadFault, Refused, StoredRecord};
+use shards::{Millis, ShardLog};
 use std::collections::VecDeque;
 use tracing::{error, warn};
 
