@@ -8,13 +8,15 @@
 
 use super::Shard;
 use super::bodies::Purpose;
+use super::clients::Session;
 use super::fanout::NO_TICKET;
 use super::mail::{Mail, Ticket};
 use super::slots::Key;
+use crate::access::{Action, Verdict, authorise};
 use crate::codec::Qos;
 use crate::session::{DropCause, Grant, Message, Publication, UNLOGGED};
 use crate::store::{Record, Source};
-use crate::topic::{Filter, Match};
+use crate::topic::{Filter, Match, TopicName};
 use shards::Millis;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -114,9 +116,12 @@ impl Shard {
         hop: Hop,
         now: Millis,
     ) -> Outcome {
+        let may = |shard: &Shard, member: &Match| {
+            !shard.guarded || shard.member_may(member.client, message.topic)
+        };
         let open = |shard: &Shard, member: &Match| {
             let qos = message.qos.min(member.options.qos);
-            shard.clients.is_ready(member.client, qos)
+            shard.clients.is_ready(member.client, qos) && may(shard, member)
         };
         if let Some(member) = self.next_member(filter, open) {
             self.give_chosen(filter, member, message, now);
@@ -133,6 +138,7 @@ impl Shard {
             move |shard: &Shard, member: &Match| {
                 message.qos.min(member.options.qos) != Qos::AtMostOnce
                     && shard.clients.can_queue(member.client, bytes, online)
+                    && may(shard, member)
             }
         };
         let chosen = self
@@ -150,6 +156,15 @@ impl Shard {
         }
         self.clients.counters.drop(DropCause::NoMember);
         Outcome::Nobody
+    }
+
+    /// A member may have messages of this topic.
+    fn member_may(&self, client: u32, topic: TopicName<'_>) -> bool {
+        let (access, topic) = (&self.access, topic.as_str());
+        let may = |session: &Session| {
+            authorise(access, session.who(), Action::Receive, topic) == Verdict::Allow
+        };
+        self.clients.sessions.at(client).is_some_and(may)
     }
 
     /// The next member in turn that is fit.
