@@ -9,7 +9,7 @@
 //! for a segment, however often it was recorded there.
 
 use super::Shard;
-use super::journal::Logged;
+use super::journal::{Logged, UNKNOWN};
 use crate::codec::PacketId;
 use crate::session::{Message, State};
 use crate::store::{Entry, Onward, Publish, Record, SessionNumber, Source};
@@ -89,15 +89,15 @@ impl Shard {
     fn revive_head(&mut self, lsn: u64, session: SessionNumber) {
         // A newer head stands in a later segment, or was emitted for this one.
         if let Some(logged) = self.logged(session)
-            && logged.head_lsn == lsn
+            && (logged.head_lsn == lsn || logged.head_lsn == UNKNOWN)
         {
-            self.record_head(logged.key, logged.offline_since);
+            self.record_head(logged.key, logged.offline_since_ms);
         }
     }
 
     fn revive_will(&mut self, lsn: u64, session: SessionNumber) {
         if let Some(logged) = self.logged(session)
-            && logged.will_lsn == lsn
+            && (logged.will_lsn == lsn || logged.will_lsn == UNKNOWN)
         {
             self.record_will(logged.key);
         }
