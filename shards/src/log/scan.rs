@@ -13,10 +13,10 @@
 use super::batch::{self, Batch, BatchFault, Kind};
 use super::block::{self, BlockFault};
 use super::operation::File;
+use super::place::{Extent, Index};
 use super::record::{self, Record, Unfinished};
 use super::survey::{Cause, Corruption, Proof, Survey};
 use super::verdict::{Loss, Mode, Recovered, Resume, Verdict};
-use super::place::{Extent, Index};
 use super::{BLOCK_BYTES, Lsn, SegmentHeader, offset};
 
 /// LSNs left out at each opening, so that none is used twice even if other shards saw numbers of
@@ -259,7 +259,11 @@ impl Scan {
 
     fn read(&mut self, bytes: &[u8], sink: &mut impl FnMut(Record<'_>)) {
         loop {
-            if let Some(header) = self.successor() {
+            // The manifest names the first segment: nothing can have taken its place since.
+            let named = self.place.last_segment == 0
+                && self.place.segment == self.survey.manifest.first_segment
+                && self.place.at == BLOCK_BYTES;
+            if !named && let Some(header) = self.successor() {
                 self.jump(&header);
                 return;
             }

@@ -7,9 +7,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use shards::disk::{Directory, DirectoryError, Settings as LogSettings};
-use shards::log::{Chunk, Failure, Lsn, Mode, Place, ReadFault, Refused, StoredRecord};
+use shards::log::{Chunk, Failure, Lsn, Mode, Place, ReadFault, StoredRecord};
 use shards::placement::choose;
-use shards::{Accepted, Cause, ConnId, EngineError, Handler, Io, Millis, Outgoing, Running, Settings};
+use shards::{
+    Accepted, Cause, ConnId, EngineError, Handler, Io, Millis, Outgoing, Running, Settings,
+};
 
 /// Longest a test waits for something that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,10 +20,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) enum Seen {
     Appended(Place),
-    Refused(Refused),
     Durable(usize, Lsn),
     Record(u64, Result<StoredRecord, ReadFault>),
-    Chunk(u64, Result<Chunk, ReadFault>),
+    Chunk(Result<Chunk, ReadFault>),
     Failed(Failure),
 }
 
@@ -72,11 +73,11 @@ impl<A: Act> Handler for Acting<A> {
     fn on_record(&mut self, _: &mut TestIo, token: u64, result: Result<StoredRecord, ReadFault>) {
         let _ = self.seen.send(Seen::Record(token, result));
     }
-    fn on_chunk(&mut self, io: &mut TestIo, token: u64, result: Result<Chunk, ReadFault>) {
+    fn on_chunk(&mut self, io: &mut TestIo, _: u64, result: Result<Chunk, ReadFault>) {
         if let Ok(chunk) = &result {
             self.act.chunk(io, chunk, &self.seen);
         }
-        let _ = self.seen.send(Seen::Chunk(token, result));
+        let _ = self.seen.send(Seen::Chunk(result));
     }
     fn on_log_failed(&mut self, _: &mut TestIo, failure: Failure) {
         let _ = self.seen.send(Seen::Failed(failure));
@@ -102,7 +103,11 @@ pub(crate) fn small() -> LogSettings {
 pub(crate) type Known = (Lsn, u8, Vec<u8>);
 
 /// Reads all logs; gives the records of each shard.
-pub(crate) fn read(path: &Path, shards: u16, mode: Mode) -> Result<Vec<Vec<Known>>, DirectoryError> {
+pub(crate) fn read(
+    path: &Path,
+    shards: u16,
+    mode: Mode,
+) -> Result<Vec<Vec<Known>>, DirectoryError> {
     let directory = Directory::open(path, shards)?;
     (0..shards)
         .map(|shard| {

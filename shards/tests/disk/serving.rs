@@ -28,10 +28,7 @@ impl Act for Pour {
                     self.left -= 1;
                 }
                 Err(Refused::Full) => return,
-                Err(refused) => {
-                    let _ = seen.send(Seen::Refused(refused));
-                    return;
-                }
+                Err(refused) => panic!("{refused}"),
             }
         }
     }
@@ -84,8 +81,7 @@ fn newest(manifest: &[u8], path: &std::path::Path) -> Manifest {
 #[test]
 fn interval_acknowledges_before_the_sync() {
     let directory = tempfile::tempdir().unwrap();
-    let settings =
-        LogSettings { durability: Durability::Interval { ms: 3_600_000 }, ..small() };
+    let settings = LogSettings { durability: Durability::Interval { ms: 3_600_000 }, ..small() };
     let rig = start(directory.path(), 1, &settings, |_| Pour { left: 20, bytes: 100 });
     settle(&rig, 20);
     rig.stop();
@@ -174,7 +170,7 @@ fn segments_are_walked_and_released() {
     let mut records: Vec<Known> = Vec::new();
     while records.len() < 3_000 {
         let chunk = rig.wait(|seen| match seen {
-            Seen::Chunk(_, result) => Some(result.unwrap()),
+            Seen::Chunk(result) => Some(result.unwrap()),
             _ => None,
         });
         let known = chunk.records.into_iter().map(|r| (r.place.lsn, r.kind, r.body));
