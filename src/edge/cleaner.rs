@@ -107,11 +107,11 @@ impl Cleaner {
     ) {
         let State::Reading { segment } = self.state else { return };
         let revived = chunk.map_err(|fault| fault.to_string()).and_then(|chunk| {
-            for record in chunk.records() {
-                let decoded = store::decode(record.kind, record.body, wall);
+            for record in &chunk.records {
+                let decoded = store::decode(record.kind, &record.body, wall);
                 let decoded = decoded.map_err(|fault| fault.to_string())?;
                 if let Some(decoded) = decoded {
-                    shard.revive(record.lsn.0, decoded);
+                    shard.revive(record.place.lsn.0, decoded);
                 }
             }
             Ok(chunk.next)
