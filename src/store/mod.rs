@@ -15,6 +15,7 @@ pub mod codec;
 pub mod image;
 mod old;
 pub mod record;
+pub mod rehome;
 mod wall;
 
 pub use codec::{DecodeFault, decode, decode_message, encode};
