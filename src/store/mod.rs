@@ -13,12 +13,13 @@
 
 pub mod codec;
 pub mod image;
-mod old;
 pub mod record;
 pub mod rehome;
 mod wall;
 
 pub use codec::{DecodeFault, decode, decode_message, encode};
 pub use image::{Image, Place};
-pub use old::Record;
+pub use record::{
+    Entry, Onward, Part, Publish, Record, SessionHead, SessionNumber, Source, StoredWill,
+};
 pub use wall::Wall;
