@@ -8,7 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
@@ -17,16 +17,18 @@ use glommio::{LocalExecutorBuilder, Placement as Pin};
 use socket2::Socket;
 
 use crate::clock::Clock;
+use crate::disk::{Opened, ShardLog};
 use crate::doorbell::Doorbell;
 use crate::handler::{Handler, ShardContext};
 use crate::io::Io;
+use crate::log::Failure;
 use crate::mesh::{self, Mesh};
 use crate::net::listener::{self, Listeners};
 use crate::net::{Net, ring};
 use crate::pulse::Pulse;
 use crate::settings::Settings;
 use crate::sys::EventFd;
-use crate::turn::{AbortOnPanic, Driver};
+use crate::turn::{AbortOnPanic, Broken, Driver};
 use crate::watchdog::{self, Counts, WatchdogStats};
 
 /// Memory glommio registers for background file work; its default is 10 MiB.
@@ -79,6 +81,15 @@ pub enum EngineError {
         /// What the system said.
         source: io::Error,
     },
+    /// The log of a shard failed: what it had not reported durable may be lost, nothing else. All
+    /// shards ended at once. The process should end with status 74.
+    #[error("the log of shard {shard} failed: {failure}")]
+    Log {
+        /// Index of the shard.
+        shard: usize,
+        /// Where and why.
+        failure: Failure,
+    },
 }
 
 /// What the threads of one engine share.
@@ -86,7 +97,11 @@ pub enum EngineError {
 pub(crate) struct Shared {
     places: Vec<Place>,
     stopping: AtomicBool,
+    abandoned: AtomicBool,
     at_rest: AtomicUsize,
+    /// All shards were at rest and no mail was on its way: logs are closed.
+    closing: AtomicBool,
+    closed: AtomicUsize,
 }
 
 /// Where one shard can be woken and watched.
@@ -96,6 +111,9 @@ pub(crate) struct Place {
     pub(crate) event: EventFd,
     pub(crate) ring_fd: OnceLock<RawFd>,
     pub(crate) pulse: Pulse,
+    /// Batches of mail sent and taken, kept up to date while the engine stops.
+    pub(crate) sent: AtomicU64,
+    pub(crate) taken: AtomicU64,
 }
 
 impl Shared {
@@ -106,10 +124,19 @@ impl Shared {
                 event: EventFd::new()?,
                 ring_fd: OnceLock::new(),
                 pulse: Pulse::default(),
+                sent: AtomicU64::new(0),
+                taken: AtomicU64::new(0),
             })
         };
         let places = (0..shards).map(|_| place()).collect::<io::Result<_>>()?;
-        Ok(Shared { places, stopping: AtomicBool::new(false), at_rest: AtomicUsize::new(0) })
+        Ok(Shared {
+            places,
+            stopping: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            at_rest: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            closed: AtomicUsize::new(0),
+        })
     }
 
     pub(crate) fn place(&self, shard: usize) -> &Place {
@@ -124,7 +151,8 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// A stopping shard has no connection and no mail to send (any more, or again).
+    /// A stopping shard has no connection, no mail and nothing that waits for the disk (any more,
+    /// or again).
     pub(crate) fn set_at_rest(&self, at_rest: bool) {
         if at_rest {
             if self.at_rest.fetch_add(1, Ordering::AcqRel) + 1 == self.places.len() {
@@ -135,8 +163,46 @@ impl Shared {
         }
     }
 
-    pub(crate) fn all_at_rest(&self) -> bool {
-        self.at_rest.load(Ordering::Acquire) == self.places.len()
+    /// All shards are at rest and no mail is on its way between them. Stays so: only mail and
+    /// connections make work, and there are none.
+    pub(crate) fn is_closing(&self) -> bool {
+        if self.closing.load(Ordering::Acquire) {
+            return true;
+        }
+        // What was taken is read before what was sent: equal sums then mean that no mail was on
+        // its way in between.
+        let sum = |count: fn(&Place) -> &AtomicU64| -> u64 {
+            self.places.iter().map(|place| count(place).load(Ordering::SeqCst)).sum()
+        };
+        let taken = sum(|place| &place.taken);
+        let at_rest = self.at_rest.load(Ordering::SeqCst) == self.places.len();
+        let closing = at_rest && taken == sum(|place| &place.sent);
+        if closing && !self.closing.swap(true, Ordering::AcqRel) {
+            self.ring_all();
+        }
+        closing
+    }
+
+    /// This shard's log is closed, or it has none.
+    pub(crate) fn set_closed(&self) {
+        if self.closed.fetch_add(1, Ordering::AcqRel) + 1 == self.places.len() {
+            self.ring_all();
+        }
+    }
+
+    pub(crate) fn all_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire) == self.places.len()
+    }
+
+    /// Every shard ends at once, whatever it is doing.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.stop();
+        self.ring_all();
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     fn stop(&self) {
@@ -227,6 +293,38 @@ where
     H: Handler,
     F: Fn(ShardContext) -> H + Send + Sync + 'static,
 {
+    start_all(settings, Vec::new(), factory)
+}
+
+/// The same with a log for each shard, in the order of the shards.
+///
+/// # Errors
+/// [`StartError`]; everything already started has ended then.
+///
+/// # Panics
+/// If there are more or fewer logs than shards.
+pub fn start_with_logs<H, F>(
+    settings: Settings,
+    logs: Vec<Opened>,
+    factory: F,
+) -> Result<Running, StartError>
+where
+    H: Handler,
+    F: Fn(ShardContext) -> H + Send + Sync + 'static,
+{
+    assert!(logs.len() == settings.placement.cpus().len(), "one log per shard");
+    start_all(settings, logs, factory)
+}
+
+fn start_all<H, F>(
+    settings: Settings,
+    logs: Vec<Opened>,
+    factory: F,
+) -> Result<Running, StartError>
+where
+    H: Handler,
+    F: Fn(ShardContext) -> H + Send + Sync + 'static,
+{
     if let Some(fault) = settings.fault() {
         return Err(StartError::Settings(fault));
     }
@@ -242,6 +340,7 @@ where
     let (go_tx, go_rx) = bounded(shards);
     let factory = Arc::new(factory);
     let mut threads = Vec::with_capacity(shards);
+    let mut logs = logs.into_iter();
     for ((shard, &cpu), (mesh, sockets)) in
         settings.placement.cpus().iter().enumerate().zip(meshes.into_iter().zip(sockets))
     {
@@ -250,6 +349,7 @@ where
             cpu,
             mesh,
             sockets,
+            log: logs.next(),
             settings: Arc::clone(&settings),
             shared: Arc::clone(&shared),
             clock,
@@ -310,6 +410,7 @@ struct Seed<M, L> {
     cpu: usize,
     mesh: Mesh<M, L>,
     sockets: Vec<Socket>,
+    log: Option<Opened>,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     clock: Clock,
@@ -346,8 +447,11 @@ impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
         H: Handler<Mail = M, Luggage = L>,
         F: Fn(ShardContext) -> H,
     {
-        let Seed { shard, mesh, sockets, settings, shared, clock, ready, go, .. } = self;
-        let (ring, buffers) = match ring::create(settings.buffers, settings.buffer_bytes) {
+        let Seed { shard, mesh, sockets, log, settings, shared, clock, ready, go, .. } = self;
+        let log = log.map(|opened| ShardLog::new(opened, clock)).transpose();
+        let made = ring::create(settings.buffers, settings.buffer_bytes)
+            .and_then(|made| Ok((made, log?.map(Box::new))));
+        let ((ring, buffers), log) = match made {
             Ok(made) => made,
             Err(source) => {
                 let _ = ready.send(Err(StartError::Shard { shard, source }));
@@ -367,6 +471,7 @@ impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
             io: Io {
                 net: Net::new(ring, settings.connections_max, settings.linger_ms, now),
                 mesh,
+                log,
                 now,
                 shard,
             },
@@ -377,10 +482,17 @@ impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
             stop_grace_ms: settings.stop_grace_ms,
             arrivals: Vec::new(),
         };
-        driver.run().map_err(|source| {
-            tracing::error!(shard, %source, "the ring failed, all shards stop");
-            shared.stop();
-            EngineError::Ring { shard, source }
+        driver.run().map_err(|broken| match broken {
+            Broken::Ring(source) => {
+                tracing::error!(shard, %source, "the ring failed, all shards stop");
+                shared.stop();
+                EngineError::Ring { shard, source }
+            }
+            Broken::Log(failure) => {
+                tracing::error!(shard, %failure, "the log failed, all shards end");
+                shared.abandon();
+                EngineError::Log { shard, failure }
+            }
         })
     }
 }

@@ -22,6 +22,8 @@ pub mod clock;
 pub mod conn;
 mod doorbell;
 #[cfg(not(loom))]
+pub mod disk;
+#[cfg(not(loom))]
 pub mod engine;
 #[cfg(not(loom))]
 pub mod handler;
@@ -61,7 +63,9 @@ pub mod wheel;
 #[cfg(not(loom))]
 pub use conn::ConnId;
 #[cfg(not(loom))]
-pub use engine::{EngineError, Running, StartError, Stopper, start};
+pub use disk::ShardLog;
+#[cfg(not(loom))]
+pub use engine::{EngineError, Running, StartError, Stopper, start, start_with_logs};
 #[cfg(not(loom))]
 pub use handler::{Accepted, Cause, Handler, ShardContext};
 #[cfg(not(loom))]

@@ -3,7 +3,7 @@
 use shards::log::scan::Checks;
 use shards::log::survey::Found;
 use shards::log::{
-    File, Lane, Log, Lsn, Manifest, Mode, Recovered, Resume, Scan, Settings, manifest, ring, survey,
+    Commit, File, Lane, Log, Lsn, Manifest, Mode, Recovered, Resume, Scan, Settings, Urgency, manifest, ring, survey,
 };
 use shards::log::{Identity, Operation};
 use shards::testing::{Disk, Faults, Prng};
@@ -66,6 +66,7 @@ impl World {
             batch_bytes_max,
             pending_bytes_max: 0x4000 + shape.index(0x10000),
             spares: 1 + shape.index(2),
+            commit: Commit::Sync,
         };
         let mut disk = Disk::new(seed, Faults::default());
         let fresh = Manifest::fresh(2, settings.segment_blocks());
@@ -155,7 +156,8 @@ impl World {
         };
         let kind = u8::try_from(self.load.below(256)).unwrap();
         let body = self.load.bytes(bytes);
-        if let Ok(lsn) = log.append(kind, &body) {
+        if let Ok(place) = log.append(kind, &body, Urgency::Usual) {
+            let lsn = place.lsn;
             self.ever.push((lsn, kind, body.clone()));
             self.known.push((lsn, kind, body));
             self.totals.records += 1;
