@@ -1,6 +1,7 @@
 //! A correct client: its half of the session is in memory and outlives every crash of the broker.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Write as _;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -67,9 +68,15 @@ pub(crate) struct Link {
     clean: bool,
     /// The session's time had run out before.
     expired: bool,
-    pub(crate) will: Option<usize>,
-    /// An acknowledgement on this connection says that the will is stored.
-    pub(crate) will_stored: bool,
+    pub(crate) will: Option<Will>,
+}
+
+/// The will of one connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Will {
+    pub(crate) message: usize,
+    /// A later acknowledgement on this connection says that it is in the log.
+    pub(crate) stored: bool,
 }
 
 /// One client.
@@ -173,26 +180,18 @@ impl Client {
         }
         let mut text = format!("connect clean={}", u8::from(clean));
         if self.plan.version == Version::V5 {
-            text += &format!(" expiry={}", self.plan.expiry_s);
+            let _ = write!(text, " expiry={}", self.plan.expiry_s);
         }
         let will = self.plan.will.map(|(topic, qos)| {
             let at = self.compose_message(topic, qos, Kind::Will, ledger);
             let payload = ledger.messages[at].payload();
-            text += &format!(" will={} wp={payload} wq={qos}", ledger.topics[topic]);
-            at
+            let _ = write!(text, " will={} wp={payload} wq={qos}", ledger.topics[topic]);
+            Will { message: at, stored: false }
         });
         self.outbox.clear();
         let output = compose(&text, self.plan.version, &self.plan.name);
-        self.link = Some(Link {
-            stream,
-            input: Vec::new(),
-            output,
-            live: false,
-            clean,
-            will,
-            will_stored: false,
-            expired,
-        });
+        self.link =
+            Some(Link { stream, input: Vec::new(), output, live: false, clean, will, expired });
         true
     }
 
@@ -447,7 +446,7 @@ impl Client {
         }
     }
 
-    /// [MQTT-4.4.0-1] [MQTT-4.6.0-1] Everything unacknowledged again, in the order of its first time.
+    /// Everything unacknowledged is sent again, in the order of its first time.
     fn resume(&mut self, ledger: &mut Ledger) {
         for pending in self.pending.clone() {
             if pending.released {
@@ -515,7 +514,7 @@ impl Client {
             ledger.sessions[session].stored = ledger.sessions[session].durable;
         }
         if let Some(link) = &mut self.link {
-            link.will_stored = true;
+            link.will = link.will.map(|will| Will { stored: true, ..will });
         }
     }
 
@@ -567,7 +566,7 @@ impl Client {
         if packet.qos == 2
             && let Some(known) = self.received.insert(packet.id, message)
         {
-            // [MQTT-4.3.3-10] Until PUBREL the same identifier is the same message.
+            // Until PUBREL the same identifier is the same message.
             if known != message {
                 let text = format!("identifier {} before its PUBREL", packet.id);
                 ledger.found(Wrong::Identifier, self.index, message, text);
@@ -586,7 +585,7 @@ impl Client {
     /// Reads what there is. False if the connection is gone.
     pub(crate) fn read(&mut self) -> bool {
         let Some(link) = &mut self.link else { return true };
-        let mut bytes = [0; 65536];
+        let mut bytes = [0; 16384];
         match link.stream.read(&mut bytes) {
             Ok(0) => false,
             Ok(count) => {

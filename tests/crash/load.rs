@@ -6,7 +6,7 @@ use crate::packet::Version;
 use crate::rng::Rng;
 
 /// Session Expiry Interval that no run outlives.
-const LONG_S: u32 = 3_600;
+pub(crate) const LONG_S: u32 = 3_600;
 
 /// Messages that everybody's filters match, retained messages, messages for groups.
 const COMMON: usize = 6;
@@ -21,7 +21,8 @@ pub(crate) struct Load {
     pub(crate) plans: Vec<Plan>,
 }
 
-fn plan(name: &str, version: Version, expiry_s: u32) -> Plan {
+/// A client that does nothing yet.
+pub(crate) fn plan(name: &str, version: Version, expiry_s: u32) -> Plan {
     Plan {
         name: name.into(),
         version,
@@ -35,7 +36,7 @@ fn plan(name: &str, version: Version, expiry_s: u32) -> Plan {
     }
 }
 
-fn want(filter: &str, qos: u8, churn: bool) -> Want {
+pub(crate) fn want(filter: &str, qos: u8, churn: bool) -> Want {
     Want { filter: filter.into(), qos, churn, phase: Phase::Off }
 }
 

@@ -2,25 +2,44 @@
 //!
 //! What an acknowledgement promises is known to the clients alone; nothing here looks into the
 //! broker or its files. How it works: docs/testing.md.
-#![expect(clippy::indexing_slicing, reason = "in a test a panic is a failure like any other")]
 
+#[cfg(test)]
 mod broker;
+#[cfg(test)]
+mod campaign;
+#[cfg(test)]
 mod client;
+#[cfg(test)]
 #[path = "../wire/harness/compose.rs"]
 mod compose;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod full;
+#[cfg(test)]
 mod judge;
+#[cfg(test)]
 mod kill;
+#[cfg(test)]
 mod ledger;
+#[cfg(test)]
 mod load;
+#[cfg(test)]
 #[path = "../wire/harness/packet.rs"]
 mod packet;
+#[cfg(test)]
 mod planted;
+#[cfg(test)]
+mod power;
+#[cfg(test)]
 mod rng;
+#[cfg(test)]
 mod tamper;
+#[cfg(test)]
 mod world;
 
-/// Does the broker keep its promises over a crash? Until it does, the tests that need it do not run,
-/// and the negative control is the broker as it is.
+/// Does the broker keep its promises over a crash? Until it does, the tests that need it do not
+/// run, and the negative control is the broker as it is.
 pub(crate) const DURABILITY_BUILT: bool = false;
 
 /// The value of an environment variable, or `usual`.

@@ -178,7 +178,17 @@ impl Tamper {
                 let ack = compose(&format!("puback {}", packet.id), version, "");
                 (vec![packet], ack)
             }
-            _ => (vec![packet], Vec::new()),
+            Bug::None
+            | Bug::AckAndDrop1
+            | Bug::AckAndDrop2
+            | Bug::Duplicate
+            | Bug::Swap
+            | Bug::ForgetSubscription
+            | Bug::KeepSubscription
+            | Bug::ForgetRetained
+            | Bug::Damage
+            | Bug::DenySession
+            | Bug::RaiseQos => (vec![packet], Vec::new()),
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct World {
     clock: Clock,
     rng: Rng,
     patience: Patience,
+    /// The broker may end by itself now.
+    pub(crate) may_end: bool,
     retry_ms: Vec<u64>,
     last_packet_ms: u64,
     acted_ms: u64,
@@ -64,6 +66,7 @@ impl World {
         Self {
             broker,
             patience: Patience { still_ms: 5_000, wills_ms: 25_000 },
+            may_end: false,
             retry_ms: vec![0; clients.len()],
             clients,
             ledger: Ledger { topics: plan.topics, ..Ledger::default() },
@@ -110,9 +113,8 @@ impl World {
                 && client.read()
                 && Self::parse(client, &mut self.tamper, &mut self.ledger, 0)
             {}
-            if let Some(link) = client.link.as_ref().filter(|link| link.will_stored) {
-                self.due_wills.extend(link.will);
-            }
+            let will = client.link.as_ref().and_then(|link| link.will).filter(|will| will.stored);
+            self.due_wills.extend(will.map(|will| will.message));
             client.closed(&mut self.ledger);
             client.left.clear();
         }
@@ -136,7 +138,7 @@ impl World {
     /// One turn of the loop, at most a millisecond of waiting.
     pub(crate) fn tick(&mut self, mood: Mood) -> Result<(), String> {
         self.ledger.ms = self.now();
-        if let Some(text) = self.broker.ended() {
+        if let Some(text) = self.broker.ended().filter(|_| !self.may_end) {
             return Err(text);
         }
         self.connect_all();
@@ -268,7 +270,7 @@ impl World {
                     }
                 };
                 if closed && let Some(will) = link.will {
-                    settled.push((will, now));
+                    settled.push((will.message, now));
                 }
                 !closed && now < *since + LEFT_MS
             });
