@@ -2,12 +2,17 @@
 //!
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
-use crate::config::Config;
+mod rules;
+
+pub use rules::RulesError;
+
+use crate::config::{self, Address, Config, Listener, Protocol, ProxyProtocol};
 use crate::edge::{self, Driver};
 use crate::session::{Limits, Overflow};
 use crate::shard;
 use shards::{ListenerSettings, Placement, Running, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why the broker does not start. One line each.
@@ -19,6 +24,15 @@ pub enum BrokerError {
         /// What the settings ask for.
         wanted: usize,
     },
+    /// The settings ask for something that is not there.
+    #[error("{key}: not supported by this version")]
+    NotSupported {
+        /// The key with its table.
+        key: &'static str,
+    },
+    /// The access rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// The network engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -33,21 +47,61 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
     if wanted > shard::SHARDS_MAX {
         return Err(BrokerError::TooManyShards { wanted });
     }
+    if let Some(key) = not_supported(config) {
+        return Err(BrokerError::NotSupported { key });
+    }
     let edge = edge::Settings {
         shard: shard_settings(config, wanted),
+        access: Arc::new(rules::access(config)?),
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
     };
     let mut engine = shards::Settings::new(placement);
-    engine.listeners = config
-        .listeners
-        .iter()
-        .map(|listener| ListenerSettings { address: listener.address, backlog: listener.backlog })
-        .collect();
+    engine.listeners = config.listeners.iter().filter_map(listener_settings).collect();
     if config.limits.connections_max > 0 {
         let all = usize_of(config.limits.connections_max.into());
         engine.connections_max = all.div_ceil(wanted);
     }
     Ok(shards::start(engine, move |context| Driver::new(&edge, context))?)
+}
+
+/// The first setting that asks for something this version does not have. Each line goes with what
+/// makes it untrue.
+fn not_supported(config: &Config) -> Option<&'static str> {
+    let limits = &config.limits;
+    let listeners =
+        |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
+    let asked = |asked: bool, key| asked.then_some(key);
+    [
+        listeners(|l| matches!(l.address, Address::Unix(_)), "listener.address = \"unix:...\""),
+        listeners(|l| l.protocol != Protocol::Mqtt, "listener.protocol"),
+        listeners(|l| l.proxy_protocol != ProxyProtocol::Off, "listener.proxy_protocol"),
+        listeners(|l| l.tls.is_some(), "listener.tls"),
+        listeners(|l| l.max_connections != 0, "listener.max_connections"),
+        listeners(|l| l.bind_interface.is_some(), "listener.bind_interface"),
+        listeners(|l| !l.tcp_nodelay, "listener.tcp_nodelay"),
+        listeners(|l| l.tcp_keepalive_s != 0, "listener.tcp_keepalive_s"),
+        listeners(|l| l.tcp_user_timeout_ms != 0, "listener.tcp_user_timeout_ms"),
+        asked(config.auth.is_on(), "auth"),
+        asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
+        asked(limits.connections_per_address_max != 0, "limits.connections_per_address_max"),
+        asked(limits.connecting_max != 0, "limits.connecting_max"),
+        asked(limits.accepts_per_s_max != 0, "limits.accepts_per_s_max"),
+        asked(limits.packets_per_s_max != 0, "limits.packets_per_s_max"),
+        asked(limits.bytes_per_s_max != 0, "limits.bytes_per_s_max"),
+        asked(limits.memory_bytes_max != 0, "limits.memory_bytes_max"),
+    ]
+    .into_iter()
+    .flatten()
+    .next()
+}
+
+/// What the engine has to know of a listener; nothing of those that [`not_supported`] refuses.
+fn listener_settings(listener: &Listener) -> Option<ListenerSettings> {
+    match listener.address {
+        Address::Tcp(address) => Some(ListenerSettings { address, backlog: listener.backlog }),
+        Address::Unix(_) => None,
+    }
 }
 
 /// The settings of every shard: limits for the whole broker are shared out evenly.
@@ -64,11 +118,18 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         topic_bytes_max: limits.topic_bytes_max.into(),
         subscriptions_per_session_max: usize_of(limits.subscriptions_per_session_max.into()),
         sessions_max: share(limits.sessions_max.into()),
+        sessions_per_user_max: usize_of(limits.sessions_per_user_max.into()),
+        user_properties_max: limits.user_properties_max.into(),
+        user_property_bytes_max: usize_of(limits.user_property_bytes_max.into()),
+        will_delay_s_max: limits.will_delay_s_max,
         queue: Limits {
             queue_messages_max: usize_of(limits.queue_messages_max.into()),
             queue_bytes_max: usize_of(limits.queue_bytes_max),
             queue_qos0: config.mqtt.queue_qos0,
-            overflow: Overflow::default(),
+            overflow: match config.queue.overflow {
+                config::Overflow::DropOldest => Overflow::DropOldest,
+                config::Overflow::DropNewest | config::Overflow::Reject => Overflow::DropNewest,
+            },
         },
         inflight_max: limits.inflight_max,
         receive_maximum: limits.receive_maximum,

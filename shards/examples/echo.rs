@@ -19,6 +19,7 @@ type EchoIo = Io<(), ()>;
 impl Handler for Echo {
     type Mail = ();
     type Luggage = ();
+    type Control = ();
 
     fn on_start(&mut self, _: &mut EchoIo) {}
 
@@ -59,6 +60,8 @@ impl Handler for Echo {
     }
 
     fn on_mail(&mut self, _: &mut EchoIo, _: usize, (): ()) {}
+
+    fn on_control(&mut self, _: &mut EchoIo, (): ()) {}
 
     fn finish_turn(&mut self, io: &mut EchoIo) {
         for conn in self.grown.drain(..) {

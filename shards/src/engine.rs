@@ -24,6 +24,7 @@ use crate::mesh::{self, Mesh};
 use crate::net::listener::{self, Listeners};
 use crate::net::{Net, ring};
 use crate::pulse::Pulse;
+use crate::remote::Remote;
 use crate::settings::Settings;
 use crate::sys::EventFd;
 use crate::turn::{AbortOnPanic, Driver};
@@ -227,6 +228,26 @@ where
     H: Handler,
     F: Fn(ShardContext) -> H + Send + Sync + 'static,
 {
+    let remote = Remote::new(settings.placement.cpus().len(), 1);
+    start_with(settings, &remote, factory)
+}
+
+/// The same, with a [`Remote`] by which other threads reach the handlers.
+///
+/// # Errors
+/// [`StartError`]; everything already started has ended then.
+///
+/// # Panics
+/// If `remote` was not made for as many shards as there are CPUs.
+pub fn start_with<H, F>(
+    settings: Settings,
+    remote: &Remote<H::Control>,
+    factory: F,
+) -> Result<Running, StartError>
+where
+    H: Handler,
+    F: Fn(ShardContext) -> H + Send + Sync + 'static,
+{
     if let Some(fault) = settings.fault() {
         return Err(StartError::Settings(fault));
     }
@@ -235,6 +256,8 @@ where
     let (addresses, sockets) = open_listeners(&settings, shards)?;
     let shared = Shared::new(shards).map_err(|source| StartError::Shard { shard: 0, source })?;
     let shared = Arc::new(shared);
+    assert!(remote.shards() == shards, "one line for each shard");
+    remote.connect(Arc::clone(&shared));
     let clock = Clock::start();
     let meshes = mesh::build::<H::Mail, H::Luggage>(shards, settings.mailbox_batches);
     let gauges: Vec<_> = meshes.iter().map(Mesh::gauge).collect();
@@ -249,6 +272,7 @@ where
             shard,
             cpu,
             mesh,
+            controls: remote.line(shard),
             sockets,
             settings: Arc::clone(&settings),
             shared: Arc::clone(&shared),
@@ -305,10 +329,11 @@ fn open_listeners(
 }
 
 /// What a shard's thread needs to become a shard.
-struct Seed<M, L> {
+struct Seed<M, L, C> {
     shard: usize,
     cpu: usize,
     mesh: Mesh<M, L>,
+    controls: Receiver<C>,
     sockets: Vec<Socket>,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
@@ -317,10 +342,10 @@ struct Seed<M, L> {
     go: Receiver<()>,
 }
 
-impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
+impl<M: Send + 'static, L: Send + 'static, C: Send + 'static> Seed<M, L, C> {
     fn grow<H, F>(self, factory: &F) -> Result<(), EngineError>
     where
-        H: Handler<Mail = M, Luggage = L>,
+        H: Handler<Mail = M, Luggage = L, Control = C>,
         F: Fn(ShardContext) -> H,
     {
         let (shard, cpu) = (self.shard, self.cpu);
@@ -343,10 +368,10 @@ impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
     /// On the pinned thread: ring and handler, then the loop.
     fn run<H, F>(self, factory: &F) -> Result<(), EngineError>
     where
-        H: Handler<Mail = M, Luggage = L>,
+        H: Handler<Mail = M, Luggage = L, Control = C>,
         F: Fn(ShardContext) -> H,
     {
-        let Seed { shard, mesh, sockets, settings, shared, clock, ready, go, .. } = self;
+        let Seed { shard, mesh, controls, sockets, settings, shared, clock, ready, go, .. } = self;
         let (ring, buffers) = match ring::create(settings.buffers, settings.buffer_bytes) {
             Ok(made) => made,
             Err(source) => {
@@ -376,6 +401,7 @@ impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
             shared: Arc::clone(&shared),
             stop_grace_ms: settings.stop_grace_ms,
             arrivals: Vec::new(),
+            controls,
         };
         driver.run().map_err(|source| {
             tracing::error!(shard, %source, "the ring failed, all shards stop");

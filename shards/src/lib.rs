@@ -40,6 +40,8 @@ pub mod placement;
 #[cfg(not(loom))]
 mod pulse;
 #[cfg(not(loom))]
+mod remote;
+#[cfg(not(loom))]
 pub mod settings;
 #[cfg(not(loom))]
 pub mod stats;
@@ -61,7 +63,7 @@ pub mod wheel;
 #[cfg(not(loom))]
 pub use conn::ConnId;
 #[cfg(not(loom))]
-pub use engine::{EngineError, Running, StartError, Stopper, start};
+pub use engine::{EngineError, Running, StartError, Stopper, start, start_with};
 #[cfg(not(loom))]
 pub use handler::{Accepted, Cause, Handler, ShardContext};
 #[cfg(not(loom))]
@@ -70,6 +72,8 @@ pub use io::Io;
 pub use outgoing::Outgoing;
 #[cfg(not(loom))]
 pub use placement::{Placement, probe};
+#[cfg(not(loom))]
+pub use remote::{LineFull, Remote};
 #[cfg(not(loom))]
 pub use settings::{ListenerSettings, Settings};
 #[cfg(not(loom))]

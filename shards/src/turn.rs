@@ -1,7 +1,7 @@
 //! The loop of one shard.
 //!
 //! ```text
-//!   stop? ─▶ mail ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, doorbells
+//!   stop? ─▶ mail, controls ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, bells
 //!                                                                        │
 //!     completions ◀── enter: submit; sleep if nothing is pending ◀───────┘
 //! ```
@@ -18,6 +18,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use socket2::SockRef;
 
 use crate::clock::Clock;
@@ -34,6 +35,8 @@ use crate::time::Millis;
 const COMPLETIONS_PER_TURN: usize = 1024;
 /// Batches taken from one mailbox per turn.
 const BATCHES_PER_TURN: usize = 4;
+/// Controls taken per turn.
+const CONTROLS_PER_TURN: usize = 64;
 /// A full mailbox is tried again after this time even if nothing else happens.
 const BLOCKED_RETRY_MS: u64 = 1;
 /// After the grace period: time for the kernel to give back what was cut.
@@ -51,6 +54,8 @@ pub(crate) struct Driver<H: Handler> {
     /// Connections from other shards that are adopted when all that the kernel had before them has
     /// been handled: a peer that ends one connection and opens the next is seen in that order.
     pub(crate) arrivals: Vec<Parcel<H::Luggage>>,
+    /// What other threads tell this shard.
+    pub(crate) controls: Receiver<H::Control>,
 }
 
 /// How far a stop has come.
@@ -101,6 +106,7 @@ impl<H: Handler> Driver<H> {
             phase = self.advance(phase);
             self.listeners.arm(&mut self.io.net.ring, self.io.now);
             self.drain_mail();
+            self.drain_controls();
             self.deliver_kept();
             self.tick();
             self.tell_closed();
@@ -166,6 +172,13 @@ impl<H: Handler> Driver<H> {
                 }
                 self.io.mesh.recycle(from, batch);
             }
+        }
+    }
+
+    fn drain_controls(&mut self) {
+        for _ in 0..CONTROLS_PER_TURN {
+            let Ok(control) = self.controls.try_recv() else { return };
+            self.handler.on_control(&mut self.io, control);
         }
     }
 
@@ -254,7 +267,8 @@ impl<H: Handler> Driver<H> {
             || net.ring.has_events()
             || deadline.is_some_and(|deadline| deadline <= self.io.now)
             || (phase == Phase::Running && self.shared.is_stopping());
-        if pending || !place.doorbell.park(|| self.io.mesh.has_mail()) {
+        if pending || !place.doorbell.park(|| self.io.mesh.has_mail() || !self.controls.is_empty())
+        {
             if net.ring.has_work() || !self.arrivals.is_empty() {
                 net.stats.enters += 1;
                 return net.ring.enter(None);

@@ -1,10 +1,12 @@
 //! One shard's connections, as the engine's handler.
 
 use super::reassembly::Reassembly;
+use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::shard::{Effect, Flow, Input, Mail, Network, Place, Shard};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use tracing::debug;
 
 /// What the edge is told at its start.
@@ -14,6 +16,10 @@ pub struct Settings {
     pub shard: crate::shard::Settings,
     /// Time from accept to a complete CONNECT.
     pub connect_timeout_ms: u64,
+    /// Largest packet of a connection whose CONNECT was not accepted.
+    pub connect_packet_bytes_max: u32,
+    /// Who may do what.
+    pub access: Arc<Access>,
 }
 
 /// Packet type of CONNECT in the upper half of the first byte.
@@ -27,6 +33,10 @@ pub struct Luggage {
     /// End of patience, counted from accept.
     deadline: Millis,
 }
+
+/// What other threads tell a shard's edge.
+#[derive(Debug)]
+pub enum Control {}
 
 /// Letters of this broker.
 type Wire = Io<Mail, Luggage>;
@@ -51,6 +61,9 @@ const CLOSE_PATIENCE_MS: u64 = 5_000;
 const PAUSED_BY_SHARD: u8 = 1;
 const PAUSED_BY_MESH: u8 = 2;
 const PAUSED_BY_OUTPUT: u8 = 4;
+/// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
+/// when it asked for a pause; who does not read its answers is not forgiven.)
+const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH;
 
 #[derive(Debug)]
 struct Conn {
@@ -75,6 +88,7 @@ pub struct Driver {
     shard: Shard,
     place: Place,
     packet_bytes_max: u32,
+    connect_packet_bytes_max: u32,
     connect_timeout_ms: u64,
     conns: Vec<Conn>,
     effects: Vec<Effect>,
@@ -89,10 +103,15 @@ impl Driver {
     /// The handler of one shard.
     pub fn new(settings: &Settings, context: ShardContext) -> Self {
         let place = Place { shard: context.shard, shards: context.shards };
+        let mut shard = Shard::new(settings.shard.clone(), place, context.now);
+        shard.set_access(Arc::clone(&settings.access));
         Driver {
-            shard: Shard::new(settings.shard.clone(), place, context.now),
+            shard,
             place,
             packet_bytes_max: settings.shard.packet_bytes_max,
+            connect_packet_bytes_max: settings
+                .connect_packet_bytes_max
+                .min(settings.shard.packet_bytes_max),
             connect_timeout_ms: settings.connect_timeout_ms,
             conns: Vec::new(),
             effects: Vec::new(),
@@ -117,7 +136,7 @@ impl Driver {
 
     /// Bytes of a connection that has not sent a complete CONNECT yet.
     fn connecting(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
-        let (max, here, now) = (self.packet_bytes_max, self.place.shard, io.now());
+        let (max, here, now) = (self.connect_packet_bytes_max, self.place.shard, io.now());
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
         let Stage::Connecting { deadline, adopted } = entry.stage else { return };
         entry.reassembly.keep(bytes);
@@ -226,6 +245,9 @@ impl Driver {
                 io.pause(conn);
             }
             entry.paused |= why;
+            if why & PAUSED_WITHOUT_FAULT != 0 {
+                self.shard.set_read(conn, false, io.now());
+            }
         }
     }
 
@@ -233,6 +255,12 @@ impl Driver {
         if let Some(entry) = self.conn(conn) {
             let before = entry.paused;
             entry.paused &= !why;
+            let forgiven = before & PAUSED_WITHOUT_FAULT;
+            let forgives_still = entry.paused & PAUSED_WITHOUT_FAULT;
+            if forgiven != 0 && forgives_still == 0 {
+                self.shard.set_read(conn, true, io.now());
+            }
+            let Some(entry) = self.conn(conn) else { return };
             if before != 0 && entry.paused == 0 {
                 io.resume(conn);
             }
@@ -315,6 +343,7 @@ impl Driver {
 impl Handler for Driver {
     type Mail = Mail;
     type Luggage = Luggage;
+    type Control = Control;
 
     fn on_start(&mut self, _io: &mut Wire) {}
 
@@ -366,6 +395,10 @@ impl Handler for Driver {
 
     fn on_mail(&mut self, io: &mut Wire, from: usize, mail: Mail) {
         self.shard.on_mail(from, mail, io.now());
+    }
+
+    fn on_control(&mut self, _io: &mut Wire, control: Control) {
+        match control {}
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {

@@ -11,7 +11,7 @@
 mod driver;
 mod reassembly;
 
-pub use driver::{Driver, Luggage, Settings};
+pub use driver::{Control, Driver, Luggage, Settings};
 
 #[cfg(test)]
 mod tests;

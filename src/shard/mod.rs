@@ -18,6 +18,7 @@ mod effects;
 mod end;
 mod fanout;
 mod home;
+mod limits;
 mod mail;
 mod publish;
 mod retained;
@@ -233,6 +234,9 @@ impl Shard {
             // [MQTT-3.1.4-6] Nothing is processed after the end was decided.
             Phase::Closing => return,
         };
+        if !self.within_user_properties(packet.properties()) {
+            return self.end_connection(conn, Reason::QuotaExceeded, now);
+        }
         match packet {
             Packet::Publish(publish) => self.publish(conn, key, &publish, now),
             Packet::Puback(ack) => self.puback(key, &ack, now),

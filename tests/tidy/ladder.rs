@@ -29,7 +29,7 @@ const LADDER: &[Row] = &[
     row("access", &["codec", "topic"], Engine::None, true),
     row("store", &["codec", "topic", "session"], Engine::Pure, true),
     row("shard", &["codec", "topic", "session", "access", "store"], Engine::Pure, true),
-    row("edge", &["codec", "topic", "shard"], Engine::Whole, false),
+    row("edge", &["codec", "topic", "access", "shard"], Engine::Whole, false),
     row("peer", &["codec", "topic", "shard"], Engine::Whole, false),
     row("admin", &["codec", "topic", "shard"], Engine::Whole, false),
     row(
@@ -40,7 +40,7 @@ const LADDER: &[Row] = &[
     ),
     row(
         "broker",
-        &["codec", "session", "shard", "edge", "peer", "admin", "config"],
+        &["codec", "session", "access", "shard", "edge", "peer", "admin", "config"],
         Engine::Whole,
         false,
     ),

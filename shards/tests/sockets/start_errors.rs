@@ -14,6 +14,7 @@ struct Idle;
 impl Handler for Idle {
     type Mail = ();
     type Luggage = ();
+    type Control = ();
     fn on_start(&mut self, _: &mut Io<(), ()>) {}
     fn on_accept(&mut self, _: &mut Io<(), ()>, _: ConnId, _: Accepted) {}
     fn on_adopt(&mut self, _: &mut Io<(), ()>, _: ConnId, _: Accepted, (): ()) {}
@@ -21,6 +22,7 @@ impl Handler for Idle {
     fn on_sent(&mut self, _: &mut Io<(), ()>, _: ConnId, _: Outgoing) {}
     fn on_closed(&mut self, _: &mut Io<(), ()>, _: ConnId, _: Cause) {}
     fn on_mail(&mut self, _: &mut Io<(), ()>, _: usize, (): ()) {}
+    fn on_control(&mut self, _: &mut Io<(), ()>, (): ()) {}
     fn finish_turn(&mut self, _: &mut Io<(), ()>) {}
     fn next_deadline(&self) -> Option<Millis> {
         None
