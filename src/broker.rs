@@ -145,6 +145,7 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         sys_interval_s: config.sys_interval_s,
         sys_version_mosquitto: config.mqtt.sys_version_mosquitto,
         recording: false,
+        wall_offset_ms: 0,
     }
 }
 

@@ -488,6 +488,18 @@ impl Outbound {
         }
     }
 
+    /// The record of a delivery is about to be written again: until that is durable its message is
+    /// in memory.
+    pub fn take_back(&mut self, sequence: u64, message: &Arc<Message>) {
+        if let Some(slot) = self.slot_mut(sequence) {
+            slot.settled = false;
+            slot.asked = false;
+            if matches!(slot.state, State::Queued | State::Sent) {
+                slot.message = Some(Arc::clone(message));
+            }
+        }
+    }
+
     /// Takes the delivery at the cursor, whose message cannot be read, out of the way: the client
     /// gets it no more. True if it was there.
     pub fn give_up(&mut self, sequence: u64) -> bool {

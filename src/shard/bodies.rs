@@ -28,6 +28,8 @@ pub enum Purpose {
     HandOn {
         /// Full text of the shared filter.
         filter: Filter,
+        /// Whose delivery it was, and its sequence number.
+        done: Option<(Key, u64)>,
     },
 }
 
@@ -115,7 +117,7 @@ impl Shard {
                 session.outbound.fetched(sequence, message);
                 self.progress(key, now);
             }
-            Purpose::HandOn { filter } => self.hand_on(&filter, &message, now),
+            Purpose::HandOn { filter, done } => self.hand_on(&filter, &message, done, now),
         }
     }
 
@@ -131,7 +133,7 @@ impl Shard {
                     self.end_connection(conn, Reason::UnspecifiedError, now);
                 }
             }
-            Purpose::HandOn { filter } => {
+            Purpose::HandOn { filter, .. } => {
                 error!(filter = filter.as_str(), "a queued message cannot be read from the log");
                 self.clients.counters.drop(DropCause::NoMember);
             }

@@ -7,6 +7,7 @@ use crate::session::{
     AliasesIn, Author, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link,
     Message, Outbound, Publication, Tools,
 };
+use crate::store::SessionNumber;
 use crate::topic::Filter;
 use ahash::AHashMap;
 use shards::{ConnId, Millis};
@@ -21,6 +22,9 @@ const SPARE_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client_id: ClientId,
+    /// Its number in the log, for life; `None` if it ends with its connection or nothing is
+    /// recorded.
+    pub(super) log: Option<SessionNumber>,
     pub(super) connection: Option<ConnId>,
     pub(super) expiry_s: u32,
     /// Changes whenever a connection comes or goes: timers of an earlier time are void.
@@ -275,6 +279,7 @@ impl Clients {
             ended: &mut self.ended_here,
         };
         let limits = self.limits;
+        let grant = Grant { logged: session.log.is_some(), ..grant };
         let outcome = match connection {
             None => session.outbound.deliver(message, grant, None, limits, &mut tools),
             Some(connection) => {

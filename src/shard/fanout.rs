@@ -5,12 +5,12 @@
 
 use super::Shard;
 use super::clients::Session;
+use super::journal::Held;
 use super::mail::{Mail, Ticket};
 use super::routes::bits;
 use crate::access::{Action, Verdict, authorise};
-use crate::codec::Qos;
-use crate::session::{Delivered, Grant, Message, Publication};
-use crate::store::Record;
+use crate::session::{Grant, Message, Publication};
+use crate::store::Source;
 use crate::topic::Match;
 use shards::Millis;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ impl Shard {
     pub(super) fn fan_out(
         &mut self,
         message: &Publication<'_>,
+        from: Source,
         ticket: Option<Ticket>,
         now: Millis,
     ) -> Fanned {
@@ -56,6 +57,7 @@ impl Shard {
                 fanned.waits += waits;
             }
         }
+        self.commit(message, from, None);
         if self.effects.lsn != lsn_before {
             fanned.lsn = self.effects.lsn;
         }
@@ -70,7 +72,9 @@ impl Shard {
         now: Millis,
     ) {
         let lsn_before = self.effects.lsn;
-        let matched = self.deliver(&message.publication(), now);
+        let publication = message.publication();
+        let matched = self.deliver(&publication, now);
+        self.commit(&publication, Source::Plain, None);
         self.settle_after(lsn_before, ticket, matched);
     }
 
@@ -79,8 +83,8 @@ impl Shard {
         let lsn = self.effects.lsn;
         match ticket {
             Some(ticket) if lsn != lsn_before && lsn > self.clients.durable => {
-                let held = super::Held::Settle(usize::from(ticket.origin), ticket, matched);
-                self.held.push_back((lsn, held));
+                let held = Held::Settle(usize::from(ticket.origin), ticket, matched);
+                self.hold(lsn, held);
             }
             Some(_) | None => self.settle(ticket, matched),
         }
@@ -166,25 +170,9 @@ impl Shard {
         if message.retain {
             self.note_live(client, message.topic);
         }
-        let qos = message.qos.min(grant.qos);
-        let key = self.clients.sessions.key_at(client);
-        let logged = self.settings.recording
-            && qos != Qos::AtMostOnce
-            && key.is_some_and(|key| self.is_durable(key));
-        let grant = Grant { logged, ..grant };
         let outcome = self.clients.deliver(client, message, grant, now);
-        if logged
-            && matches!(outcome, Delivered::Sent | Delivered::Queued)
-            && let Some(key) = key
-            && let Some(session) = self.clients.sessions.get(key)
-        {
-            let client = session.client_id.clone();
-            let sequence = session.outbound.last_sequence();
-            let owned = Arc::clone(message.owned());
-            let lsn =
-                self.record(key, || Record::Enqueue { client, sequence, qos, message: owned });
-            self.note_delivery(key, sequence, lsn);
+        if self.settings.recording {
+            self.draft(client, message, grant, outcome);
         }
-        self.record_ended();
     }
 }

@@ -18,10 +18,12 @@ mod effects;
 mod end;
 mod fanout;
 mod home;
+mod journal;
 mod limits;
 mod mail;
 mod publish;
 mod retained;
+mod revive;
 mod rights;
 mod routes;
 mod settings;
@@ -41,10 +43,12 @@ pub use sys::{Network, Report};
 use crate::access::Access;
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
 use crate::session::Counters;
+use crate::store::Source;
 use crate::topic::Subscriptions;
 use clients::{Clients, Phase};
 use effects::Effects;
 use home::ClientIds;
+use journal::{Held, Journal};
 use retained::Retained;
 use routes::Routes;
 use shards::{ConnId, Millis, Outgoing, Wheel};
@@ -107,16 +111,6 @@ enum Timer {
     Sys,
 }
 
-/// What waits for a log position.
-#[derive(Debug)]
-enum Held {
-    Ack(Key),
-    Settle(usize, Ticket, bool),
-    RetainStored(usize, Ticket),
-    Pubrel(Key, u32, crate::codec::PacketId),
-    Output(ConnId),
-}
-
 /// One core's share of the broker.
 #[derive(Debug)]
 pub struct Shard {
@@ -142,7 +136,8 @@ pub struct Shard {
     held: VecDeque<(u64, Held)>,
     bodies: bodies::Bodies,
     starved: Vec<Key>,
-    ended: Vec<(Key, u64)>,
+    revived: revive::Revived,
+    journal: Journal,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -196,7 +191,8 @@ impl Shard {
             held: VecDeque::new(),
             bodies: bodies::Bodies::default(),
             starved: Vec::new(),
-            ended: Vec::new(),
+            revived: revive::Revived::default(),
+            journal: Journal::default(),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -316,6 +312,7 @@ impl Shard {
             Mail::Retain { message, ticket } => {
                 let lsn_before = self.effects.lsn;
                 self.store_retained(&message);
+                self.commit(&message.publication(), Source::Plain, None);
                 self.confirm_retained(from, lsn_before, ticket);
             }
             Mail::RetainStored { ticket } => self.on_retain_stored(from, ticket, now),
@@ -348,26 +345,6 @@ impl Shard {
     fn settle(&mut self, ticket: Option<Ticket>, matched: bool) {
         let Some(ticket) = ticket else { return };
         self.effects.mail(usize::from(ticket.origin), Mail::Settled { ticket, matched });
-    }
-
-    /// Records up to this log position are on stable storage.
-    pub fn on_durable(&mut self, lsn: u64, now: Millis) {
-        self.clients.durable = self.clients.durable.max(lsn);
-        self.settle_bodies(now);
-        while self.held.front().is_some_and(|(lsn, _)| *lsn <= self.clients.durable) {
-            let Some((_, held)) = self.held.pop_front() else { return };
-            match held {
-                Held::Ack(key) => self.release_acks(key),
-                Held::Settle(to, ticket, matched) => {
-                    self.effects.mail(to, Mail::Settled { ticket, matched });
-                }
-                Held::RetainStored(to, ticket) => {
-                    self.effects.mail(to, Mail::RetainStored { ticket: Some(ticket) });
-                }
-                Held::Pubrel(key, epoch, id) => self.send_pubrel(key, epoch, id),
-                Held::Output(conn) => self.clients.mark(conn),
-            }
-        }
     }
 
     /// Fires what is due.

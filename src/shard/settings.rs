@@ -86,6 +86,8 @@ pub struct Settings {
     pub sys_version_mosquitto: bool,
     /// Emit records and hold acknowledgements until they are durable.
     pub recording: bool,
+    /// Milliseconds since 1970 at time 0 of the shards' clock.
+    pub wall_offset_ms: u64,
 }
 
 impl Default for Settings {
@@ -124,6 +126,7 @@ impl Default for Settings {
             sys_interval_s: 10,
             sys_version_mosquitto: false,
             recording: false,
+            wall_offset_ms: 0,
         }
     }
 }

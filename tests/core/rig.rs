@@ -403,11 +403,10 @@ impl Rig {
                 self.shards[index].handle(Input::Closed { conn }, self.now);
             }
             for (lsn, purpose) in fetches {
-                let Record::Enqueue { message, .. } = &self.records[self.record_at[&(index, lsn)]]
-                else {
+                let Record::Publish(publish) = &self.records[self.record_at[&(index, lsn)]] else {
                     panic!("what was fetched is no message");
                 };
-                let message = Arc::clone(message);
+                let message = Arc::clone(&publish.message);
                 self.shards[index].on_fetched(purpose, message, self.now);
             }
         }

@@ -128,8 +128,9 @@ impl World {
                 Effect::Record(record) => {
                     self.lsn[shard] += 1;
                     outcome.lsn = self.lsn[shard];
-                    if let Record::Enqueue { message, .. } = &record {
-                        self.stored.insert((shard, outcome.lsn), Arc::clone(message));
+                    if let Record::Publish(publish) = &record {
+                        let message = Arc::clone(&publish.message);
+                        self.stored.insert((shard, outcome.lsn), message);
                     }
                     self.shards[shard].note_place(outcome.lsn, 0);
                     if let Some(id) = message_of(&record) {
@@ -615,9 +616,7 @@ fn carried(mail: &Mail) -> Option<MsgId> {
 
 fn message_of(record: &Record) -> Option<MsgId> {
     match record {
-        Record::Received { message, .. }
-        | Record::Enqueue { message, .. }
-        | Record::Retain { message } => message_id(message.payload()),
+        Record::Publish(publish) => message_id(publish.message.payload()),
         _ => None,
     }
 }
