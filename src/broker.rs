@@ -2,15 +2,16 @@
 //!
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
+mod listeners;
 mod rules;
 
 pub use rules::RulesError;
 
-use crate::config::{self, Address, Config, Listener, Protocol, ProxyProtocol};
-use crate::edge::{self, Driver};
+use crate::config::{self, Config, Listener};
+use crate::edge::{self, Driver, FileError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
-use shards::{ListenerSettings, Placement, Running, StartError};
+use shards::{Placement, Running, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use thiserror::Error;
@@ -33,6 +34,14 @@ pub enum BrokerError {
     /// The access rules cannot be used.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// A listener's certificates cannot be used.
+    #[error("listener {address}: {source}")]
+    Tls {
+        /// The listener.
+        address: String,
+        /// What is wrong with which file.
+        source: FileError,
+    },
     /// The network engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -55,9 +64,11 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
         access: Arc::new(rules::access(config)?),
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
         connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
+        handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
+        transports: listeners::transports(config, &[])?,
     };
     let mut engine = shards::Settings::new(placement);
-    engine.listeners = config.listeners.iter().filter_map(listener_settings).collect();
+    engine.listeners = config.listeners.iter().map(listeners::engine).collect();
     if config.limits.connections_max > 0 {
         let all = usize_of(config.limits.connections_max.into());
         engine.connections_max = all.div_ceil(wanted);
@@ -73,17 +84,9 @@ fn not_supported(config: &Config) -> Option<&'static str> {
         |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
     let asked = |asked: bool, key| asked.then_some(key);
     [
-        listeners(|l| matches!(l.address, Address::Unix(_)), "listener.address = \"unix:...\""),
-        listeners(|l| l.protocol != Protocol::Mqtt, "listener.protocol"),
-        listeners(|l| l.proxy_protocol != ProxyProtocol::Off, "listener.proxy_protocol"),
-        listeners(|l| l.tls.is_some(), "listener.tls"),
         listeners(|l| l.max_connections != 0, "listener.max_connections"),
-        listeners(|l| l.bind_interface.is_some(), "listener.bind_interface"),
-        listeners(|l| !l.tcp_nodelay, "listener.tcp_nodelay"),
-        listeners(|l| l.tcp_keepalive_s != 0, "listener.tcp_keepalive_s"),
-        listeners(|l| l.tcp_user_timeout_ms != 0, "listener.tcp_user_timeout_ms"),
-        asked(config.auth.is_on(), "auth"),
         asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
+        asked(config.auth.is_on(), "auth"),
         asked(limits.connections_per_address_max != 0, "limits.connections_per_address_max"),
         asked(limits.connecting_max != 0, "limits.connecting_max"),
         asked(limits.accepts_per_s_max != 0, "limits.accepts_per_s_max"),
@@ -94,14 +97,6 @@ fn not_supported(config: &Config) -> Option<&'static str> {
     .into_iter()
     .flatten()
     .next()
-}
-
-/// What the engine has to know of a listener; nothing of those that [`not_supported`] refuses.
-fn listener_settings(listener: &Listener) -> Option<ListenerSettings> {
-    match listener.address {
-        Address::Tcp(address) => Some(ListenerSettings { address, backlog: listener.backlog }),
-        Address::Unix(_) => None,
-    }
 }
 
 /// The settings of every shard: limits for the whole broker are shared out evenly.
@@ -126,10 +121,7 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
             queue_messages_max: usize_of(limits.queue_messages_max.into()),
             queue_bytes_max: usize_of(limits.queue_bytes_max),
             queue_qos0: config.mqtt.queue_qos0,
-            overflow: match config.queue.overflow {
-                config::Overflow::DropOldest => Overflow::DropOldest,
-                config::Overflow::DropNewest | config::Overflow::Reject => Overflow::DropNewest,
-            },
+            overflow: overflow(config.queue.overflow),
         },
         inflight_max: limits.inflight_max,
         receive_maximum: limits.receive_maximum,
@@ -146,6 +138,14 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         sys_version_mosquitto: config.mqtt.sys_version_mosquitto,
         recording: false,
         wall_offset_ms: 0,
+    }
+}
+
+/// `Reject` is refused by [`not_supported`].
+fn overflow(overflow: config::Overflow) -> Overflow {
+    match overflow {
+        config::Overflow::DropOldest => Overflow::DropOldest,
+        config::Overflow::DropNewest | config::Overflow::Reject => Overflow::DropNewest,
     }
 }
 

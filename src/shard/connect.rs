@@ -1,6 +1,7 @@
 //! CONNECT: admission, take-over, clean start, CONNACK (MQTT 5.0 §3.1.4, §3.2).
 
 use super::clients::{Phase, Session, Will, author_of};
+use super::peer::Peer;
 use super::publish::has_plain_response;
 use super::slots::Key;
 use super::{Shard, Timer};
@@ -20,7 +21,13 @@ use tracing::debug;
 pub(super) const EXPIRY_NEVER: u32 = u32::MAX;
 
 impl Shard {
-    pub(super) fn connect(&mut self, conn: ConnId, connect: &Connect<'_>, now: Millis) {
+    pub(super) fn connect(
+        &mut self,
+        conn: ConnId,
+        peer: &Peer,
+        connect: &Connect<'_>,
+        now: Millis,
+    ) {
         self.clients.counters.packets_received += 1;
         self.clients.counters.connects += 1;
         let Some(connection) = self.clients.connection_mut(conn) else { return };
@@ -46,7 +53,15 @@ impl Shard {
         self.tune_link(conn, connect, &granted, now);
         self.clients.attach(key, conn);
         self.members_online(key, true);
-        debug!(client = client_id.as_str(), conn = conn.index(), session_present, "connected");
+        let user = peer.certificate.as_ref().and_then(|certificate| certificate.user.as_deref());
+        debug!(
+            client = client_id.as_str(),
+            conn = conn.index(),
+            session_present,
+            address = ?peer.address,
+            user,
+            "connected"
+        );
         // [MQTT-3.1.4-5] [MQTT-3.2.0-1] CONNACK is the first packet of the connection.
         let connack = Connack {
             session_present,

@@ -21,6 +21,7 @@ mod home;
 mod journal;
 mod limits;
 mod mail;
+mod peer;
 mod publish;
 mod retained;
 mod revive;
@@ -36,6 +37,7 @@ pub use bodies::Purpose;
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use mail::{Interest, Mail, Ticket, Waiter};
+pub use peer::{Certificate, Peer};
 pub use settings::{Place, SHARDS_MAX, Settings};
 pub use slots::Key;
 pub use sys::{Network, Report};
@@ -70,6 +72,8 @@ pub enum Input<'a> {
     Connect {
         /// The connection.
         conn: ConnId,
+        /// Where it comes from.
+        peer: &'a Peer,
         /// The packet.
         connect: Connect<'a>,
     },
@@ -211,7 +215,7 @@ impl Shard {
                 self.clients.open(conn, now);
                 self.timers.insert(deadline, Timer::ConnectDeadline(conn));
             }
-            Input::Connect { conn, connect } => self.connect(conn, &connect, now),
+            Input::Connect { conn, peer, connect } => self.connect(conn, peer, &connect, now),
             Input::Packet { conn, packet } => self.packet(conn, packet, now),
             Input::Malformed { conn, error } => self.malformed(conn, &error, now),
             Input::Closed { conn } => self.closed(conn, now),
