@@ -523,8 +523,9 @@ impl<M: Send + 'static, L: Send + 'static, C: Send + 'static> Seed<M, L, C> {
         H: Handler<Mail = M, Luggage = L, Control = C>,
         F: Fn(ShardContext) -> H,
     {
-        let Seed { shard, mesh, controls, sockets, log, settings, shared, clock, ready, go, .. } =
-            self;
+        let Seed {
+            shard, mesh, controls, sockets, log, settings, shared, clock, ready, go, ..
+        } = self;
         let log = log.map(|opened| ShardLog::new(opened, clock)).transpose();
         let made = ring::create(settings.buffers, settings.buffer_bytes)
             .and_then(|made| Ok((made, log?.map(Box::new))));

@@ -4,8 +4,11 @@
 
 mod data;
 mod listeners;
+mod rules;
 
-use crate::config::{self, Acl, Config, Listener};
+pub use rules::RulesError;
+
+use crate::config::{self, Config, Listener};
 use crate::edge::{self, Driver, Durable, FileError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
@@ -16,7 +19,7 @@ use shards::log::Mode;
 use shards::{Placement, Remote, Running, ShardContext, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 /// Why the broker does not start. One line each.
@@ -34,6 +37,9 @@ pub enum BrokerError {
         /// The key with its table.
         key: &'static str,
     },
+    /// The access rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// A listener's certificates cannot be used.
     #[error("listener {address}: {source}")]
     Tls {
@@ -94,7 +100,9 @@ pub fn start(
     }
     let edge = edge::Settings {
         shard,
+        access: Arc::new(rules::access(config)?),
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
         handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
         transports: listeners::transports(config, &[])?,
     };
@@ -121,7 +129,7 @@ fn shards_u16(shards: usize) -> u16 {
 /// The first setting that asks for something this version does not have. Each line goes with what
 /// makes it untrue.
 fn not_supported(config: &Config) -> Option<&'static str> {
-    let (limits, usual) = (&config.limits, config::Limits::default());
+    let limits = &config.limits;
     let listeners =
         |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
     let asked = |asked: bool, key| asked.then_some(key);
@@ -129,26 +137,11 @@ fn not_supported(config: &Config) -> Option<&'static str> {
         listeners(|l| l.max_connections != 0, "listener.max_connections"),
         asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
         asked(config.auth.is_on(), "auth"),
-        asked(matches!(config.acl, Acl::Rules(_)), "acl"),
-        asked(
-            limits.connect_packet_bytes_max != usual.connect_packet_bytes_max,
-            "limits.connect_packet_bytes_max",
-        ),
         asked(limits.connections_per_address_max != 0, "limits.connections_per_address_max"),
         asked(limits.connecting_max != 0, "limits.connecting_max"),
         asked(limits.accepts_per_s_max != 0, "limits.accepts_per_s_max"),
-        asked(limits.sessions_per_user_max != 0, "limits.sessions_per_user_max"),
         asked(limits.packets_per_s_max != 0, "limits.packets_per_s_max"),
         asked(limits.bytes_per_s_max != 0, "limits.bytes_per_s_max"),
-        asked(
-            limits.user_properties_max != usual.user_properties_max,
-            "limits.user_properties_max",
-        ),
-        asked(
-            limits.user_property_bytes_max != usual.user_property_bytes_max,
-            "limits.user_property_bytes_max",
-        ),
-        asked(limits.will_delay_s_max != u32::MAX, "limits.will_delay_s_max"),
         asked(limits.memory_bytes_max != 0, "limits.memory_bytes_max"),
     ]
     .into_iter()
@@ -170,6 +163,10 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         topic_bytes_max: limits.topic_bytes_max.into(),
         subscriptions_per_session_max: usize_of(limits.subscriptions_per_session_max.into()),
         sessions_max: share(limits.sessions_max.into()),
+        sessions_per_user_max: usize_of(limits.sessions_per_user_max.into()),
+        user_properties_max: limits.user_properties_max.into(),
+        user_property_bytes_max: usize_of(limits.user_property_bytes_max.into()),
+        will_delay_s_max: limits.will_delay_s_max,
         queue: Limits {
             queue_messages_max: usize_of(limits.queue_messages_max.into()),
             queue_bytes_max: usize_of(limits.queue_bytes_max),

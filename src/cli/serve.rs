@@ -144,6 +144,7 @@ fn not_started(error: &BrokerError) -> Failure {
         BrokerError::Directory(error) => Failure::new(error.exit_status(), message),
         BrokerError::Record { .. } => Failure::new(status::DATA, message),
         BrokerError::TooManyShards { .. }
+        | BrokerError::Rules(_)
         | BrokerError::NotSupported { .. }
         | BrokerError::Tls { .. }
         | BrokerError::Start(StartError::Listen { .. } | StartError::Settings(_)) => {

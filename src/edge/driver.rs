@@ -3,6 +3,7 @@
 use super::journal::Journal;
 use super::layers::Layers;
 use super::reassembly::Reassembly;
+use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::shard::{Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
 use crate::store::{Image, Wall};
@@ -21,6 +22,10 @@ pub struct Settings {
     pub shard: crate::shard::Settings,
     /// Time from accept to a complete CONNECT.
     pub connect_timeout_ms: u64,
+    /// Largest packet of a connection whose CONNECT was not accepted.
+    pub connect_packet_bytes_max: u32,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
     pub handshakes_max: usize,
     /// What each listener speaks below MQTT, in their order.
@@ -79,6 +84,9 @@ const CLOSE_PATIENCE_MS: u64 = 5_000;
 const PAUSED_BY_SHARD: u8 = 1;
 const PAUSED_BY_MESH: u8 = 2;
 const PAUSED_BY_OUTPUT: u8 = 4;
+/// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
+/// when it asked for a pause; who does not read its answers is not forgiven.)
+const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH;
 pub(super) const PAUSED_BY_HANDSHAKES: u8 = 8;
 const PAUSED_BY_MOVE: u8 = 16;
 const PAUSED_BY_LOG: u8 = 32;
@@ -133,6 +141,7 @@ pub struct Driver {
     pub(super) shard: Shard,
     place: Place,
     packet_bytes_max: u32,
+    connect_packet_bytes_max: u32,
     connect_timeout_ms: u64,
     pub(super) conns: Vec<Conn>,
     pub(super) layers: Layers,
@@ -154,10 +163,15 @@ impl Driver {
     /// The handler of one shard.
     pub fn new(settings: &Settings, durable: Option<Durable>, context: ShardContext) -> Self {
         let place = Place { shard: context.shard, shards: context.shards };
+        let mut shard = Shard::new(settings.shard.clone(), place, context.now);
+        shard.set_access(Arc::clone(&settings.access));
         Driver {
-            shard: Shard::new(settings.shard.clone(), place, context.now),
+            shard,
             place,
             packet_bytes_max: settings.shard.packet_bytes_max,
+            connect_packet_bytes_max: settings
+                .connect_packet_bytes_max
+                .min(settings.shard.packet_bytes_max),
             connect_timeout_ms: settings.connect_timeout_ms,
             conns: Vec::new(),
             layers: Layers::new(settings),
@@ -191,7 +205,7 @@ impl Driver {
 
     /// Bytes of a connection that has not sent a complete CONNECT yet.
     pub(super) fn connecting(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
-        let (max, here, now) = (self.packet_bytes_max, self.place.shard, io.now());
+        let (max, here, now) = (self.connect_packet_bytes_max, self.place.shard, io.now());
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
         let Some(arrival) = entry.arrival.as_deref().copied() else { return };
         entry.reassembly.keep(bytes);
@@ -321,6 +335,9 @@ impl Driver {
                 io.pause(conn);
             }
             entry.paused |= why;
+            if why & PAUSED_WITHOUT_FAULT != 0 {
+                self.shard.set_read(conn, false, io.now());
+            }
         }
     }
 
@@ -328,6 +345,12 @@ impl Driver {
         if let Some(entry) = self.conn(conn) {
             let before = entry.paused;
             entry.paused &= !why;
+            let forgiven = before & PAUSED_WITHOUT_FAULT;
+            let forgives_still = entry.paused & PAUSED_WITHOUT_FAULT;
+            if forgiven != 0 && forgives_still == 0 {
+                self.shard.set_read(conn, true, io.now());
+            }
+            let Some(entry) = self.conn(conn) else { return };
             if before != 0 && entry.paused == 0 {
                 io.resume(conn);
             }

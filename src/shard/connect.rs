@@ -48,6 +48,7 @@ impl Shard {
         }
         let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
         self.take_identity(key, identity);
+        self.record_head(key, None);
         self.set_will(key, will);
         self.tune_link(conn, connect, &granted, now);
         self.clients.attach(key, conn);
@@ -93,12 +94,17 @@ impl Shard {
             // [MQTT-4.12.0-1] No method is supported.
             return Err(Reason::BadAuthenticationMethod);
         }
-        let client_id = self.client_id(connect)?;
-        let known = self.clients.by_id.contains_key(&client_id);
-        if !known && self.clients.sessions.len() >= self.settings.sessions_max {
+        let will = connect.will.as_ref();
+        if !self.within_user_properties(connect.properties)
+            || will.is_some_and(|will| !self.within_user_properties(will.properties))
+        {
             return Err(Reason::QuotaExceeded);
         }
-        let will = connect.will.as_ref();
+        let client_id = self.client_id(connect)?;
+        let known = self.clients.by_id.contains_key(&client_id);
+        if !known && !self.has_session_room(identity) {
+            return Err(Reason::QuotaExceeded);
+        }
         let will = will.map(|will| self.will(will, &client_id, identity)).transpose()?;
         Ok((client_id, will))
     }
@@ -173,6 +179,7 @@ impl Shard {
         let message: Arc<Message> = Arc::clone(publication.owned());
         let expiry_s = will.properties.message_expiry_interval();
         let delay_s = will.properties.will_delay_interval().unwrap_or(0);
+        let delay_s = delay_s.min(self.settings.will_delay_s_max);
         Ok(Will { message, expiry_s, delay_s })
     }
 
@@ -236,7 +243,6 @@ impl Shard {
             && let Some(session) = self.clients.sessions.get_mut(key)
         {
             session.expiry_s = granted.expiry_s;
-            self.record_head(key, None);
             return (key, true);
         }
         let durable = self.settings.recording && granted.expiry_s > 0;
@@ -256,7 +262,6 @@ impl Shard {
         };
         let key = self.clients.sessions.insert(session);
         self.clients.by_id.insert(client_id.clone(), key);
-        self.record_head(key, None);
         (key, false)
     }
 

@@ -20,6 +20,7 @@ mod exchange;
 mod fanout;
 mod home;
 mod journal;
+mod limits;
 mod mail;
 mod peer;
 mod publish;
@@ -244,6 +245,9 @@ impl Shard {
             // [MQTT-3.1.4-6] Nothing is processed after the end was decided.
             Phase::Closing => return,
         };
+        if !self.within_user_properties(packet.properties()) {
+            return self.end_connection(conn, Reason::QuotaExceeded, now);
+        }
         match packet {
             Packet::Publish(publish) => self.publish(conn, key, &publish, now),
             Packet::Puback(ack) => self.puback(key, &ack, now),

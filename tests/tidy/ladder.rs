@@ -31,7 +31,7 @@ const LADDER: &[Row] = &[
     row("shard", &["codec", "topic", "session", "access", "store"], Engine::Pure, true),
     // Its state is what a connection brings to a shard, so it speaks the shard's `Peer`.
     row("transport", &["access", "shard"], Engine::Pure, true),
-    row("edge", &["codec", "topic", "shard", "transport"], Engine::Whole, false),
+    row("edge", &["codec", "topic", "access", "shard", "transport"], Engine::Whole, false),
     row("peer", &["codec", "topic", "shard"], Engine::Whole, false),
     row("admin", &["codec", "topic", "shard"], Engine::Whole, false),
     row(
@@ -42,7 +42,7 @@ const LADDER: &[Row] = &[
     ),
     row(
         "broker",
-        &["codec", "session", "shard", "edge", "peer", "admin", "config"],
+        &["codec", "session", "access", "shard", "edge", "peer", "admin", "config"],
         Engine::Whole,
         false,
     ),
