@@ -9,9 +9,9 @@
 //!                                                 on_durable(n) ─▶ acknowledgements, QoS 2, exchanges
 //! ```
 
-use super::{Shard, Timer};
 use super::mail::{Mail, Ticket};
 use super::slots::Key;
+use super::{Shard, Timer};
 use crate::codec::{AckKind, PacketId, Qos, Reason};
 use crate::session::{Delivered, Grant, Publication};
 use crate::store::{Entry, Onward, Publish, Record, SessionHead, SessionNumber, Source};
