@@ -316,11 +316,7 @@ where
     start_all(settings, logs, factory)
 }
 
-fn start_all<H, F>(
-    settings: Settings,
-    logs: Vec<Opened>,
-    factory: F,
-) -> Result<Running, StartError>
+fn start_all<H, F>(settings: Settings, logs: Vec<Opened>, factory: F) -> Result<Running, StartError>
 where
     H: Handler,
     F: Fn(ShardContext) -> H + Send + Sync + 'static,

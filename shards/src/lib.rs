@@ -20,9 +20,9 @@
 pub mod clock;
 #[cfg(not(loom))]
 pub mod conn;
-mod doorbell;
 #[cfg(not(loom))]
 pub mod disk;
+mod doorbell;
 #[cfg(not(loom))]
 pub mod engine;
 #[cfg(not(loom))]

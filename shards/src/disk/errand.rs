@@ -27,13 +27,34 @@ pub(crate) enum Duty {
 #[derive(Debug)]
 pub(crate) enum Call {
     /// Writes what the log's operation holds, at most so many bytes.
-    Write { file: Rc<OwnedFd>, bytes_max: usize },
+    Write {
+        file: Rc<OwnedFd>,
+        bytes_max: usize,
+    },
     /// fdatasync, or fsync of a directory.
-    Sync { file: Rc<OwnedFd>, directory: bool },
-    Open { directory: Rc<OwnedFd>, path: CString, flags: i32 },
-    Rename { directory: Rc<OwnedFd>, source: CString, target: CString },
-    Unlink { directory: Rc<OwnedFd>, path: CString },
-    Read { file: Rc<OwnedFd>, offset: u64, buffer: AlignedBuffer },
+    Sync {
+        file: Rc<OwnedFd>,
+        directory: bool,
+    },
+    Open {
+        directory: Rc<OwnedFd>,
+        path: CString,
+        flags: i32,
+    },
+    Rename {
+        directory: Rc<OwnedFd>,
+        source: CString,
+        target: CString,
+    },
+    Unlink {
+        directory: Rc<OwnedFd>,
+        path: CString,
+    },
+    Read {
+        file: Rc<OwnedFd>,
+        offset: u64,
+        buffer: AlignedBuffer,
+    },
 }
 
 /// One operation, from its submission to its completion. Boxed: what the kernel knows stays.
@@ -75,8 +96,7 @@ impl Errand {
                 opcode::Write::new(fd, bytes.as_ptr(), count).offset(write.offset()).build()
             }
             Call::Sync { file, directory } => {
-                let flags =
-                    if *directory { FsyncFlags::empty() } else { FsyncFlags::DATASYNC };
+                let flags = if *directory { FsyncFlags::empty() } else { FsyncFlags::DATASYNC };
                 opcode::Fsync::new(Fd(file.as_raw_fd())).flags(flags).build()
             }
             Call::Open { directory, path, flags } => {

@@ -25,12 +25,8 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
 /// Writes a new file that is there in full or not at all, on stable storage when this returns.
 pub(super) fn put_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let (draft, whole) = (directory.join(format!("{name}.tmp")), directory.join(name));
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(FILE_MODE)
-        .open(&draft)?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&draft)?;
     file.write_all_at(bytes, 0)?;
     file.sync_all()?;
     fs::rename(&draft, &whole)?;

@@ -11,12 +11,12 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Durability;
 use super::errand::{Call, Duty, Errand};
 use super::faults::{self, Fault};
 use super::reads::{Answer, Next, Reads};
 use super::recovery::Opened;
 use super::stats::{LogStats, SLOW_SYNC_US};
-use super::Durability;
 use crate::clock::Clock;
 use crate::log::{
     Action, Cursor, Failure, File, Index, Lane, Log, Lsn, Operation, Outcome, Place, Refused,
@@ -216,7 +216,8 @@ impl ShardLog {
                 Some(Next::Errand(errand)) => ring.run(errand),
                 Some(Next::Open(read, segment)) => {
                     let flags = libc::O_RDONLY | libc::O_CLOEXEC | self.direct_flag();
-                    let (directory, path) = (Rc::clone(&self.directory), name(File::Segment(segment)));
+                    let (directory, path) =
+                        (Rc::clone(&self.directory), name(File::Segment(segment)));
                     let call = Call::Open { directory, path, flags };
                     ring.run(Errand::new(Duty::Open { read, segment }, call));
                 }
@@ -362,12 +363,8 @@ impl ShardLog {
         let directory = || Rc::clone(&self.directory);
         let file = |file: &File| self.files.get(file).map(Rc::clone);
         let call = match &operation.action {
-            Action::Write(write) => {
-                file(&write.file).map(|file| Call::Write { file, bytes_max })
-            }
-            Action::Sync(synced) => {
-                file(synced).map(|file| Call::Sync { file, directory: false })
-            }
+            Action::Write(write) => file(&write.file).map(|file| Call::Write { file, bytes_max }),
+            Action::Sync(synced) => file(synced).map(|file| Call::Sync { file, directory: false }),
             Action::Create(created) => {
                 let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
                 let (path, flags) = (name(*created), flags | self.direct_flag());
@@ -398,7 +395,13 @@ impl ShardLog {
         }
     }
 
-    fn ended(&mut self, ring: &mut Ring, operation: Operation, result: i32, opened: Option<OwnedFd>) {
+    fn ended(
+        &mut self,
+        ring: &mut Ring,
+        operation: Operation,
+        result: i32,
+        opened: Option<OwnedFd>,
+    ) {
         let interrupted = matches!(-result, libc::EINTR | libc::EAGAIN);
         if interrupted && matches!(operation.action, Action::Write(_)) {
             self.interrupts += 1;

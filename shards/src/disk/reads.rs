@@ -11,8 +11,7 @@ use std::rc::Rc;
 use super::errand::{Call, Duty, Errand};
 use super::faults::{self, Fault};
 use crate::log::{
-    AlignedBuffer, Chunk, Cursor, Extent, Fetch, Log, Place, ReadFault, Refused,
-    StoredRecord, Walk,
+    AlignedBuffer, Chunk, Cursor, Extent, Fetch, Log, Place, ReadFault, Refused, StoredRecord, Walk,
 };
 
 /// Requests that are worked on at a time.
@@ -100,7 +99,9 @@ impl Reads {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.answers.is_empty() && self.active.iter().all(Option::is_none)
+        self.waiting.is_empty()
+            && self.answers.is_empty()
+            && self.active.iter().all(Option::is_none)
     }
 
     pub(super) fn has_answers(&self) -> bool {

@@ -72,9 +72,7 @@ impl Fetch {
         let start = self.at / BLOCK_BYTES * BLOCK_BYTES;
         let bytes = match self.frame_bytes {
             Some(_) if self.at == 0 => self.extent.bytes,
-            Some(frame_bytes) => {
-                whole_blocks(self.at - start + frame_bytes - self.frame.len())
-            }
+            Some(frame_bytes) => whole_blocks(self.at - start + frame_bytes - self.frame.len()),
             None => FIRST_READ_BYTES,
         };
         Extent {
@@ -95,7 +93,8 @@ impl Fetch {
         if self.at == 0 {
             // The record's own checksum covers what is taken from here.
             let rest_bytes = batch::rest_bytes(bytes, self.place.lsn);
-            limit = HEADER_BYTES + rest_bytes.ok_or(ReadFault::Damaged(FrameFault::Continuation))?;
+            limit =
+                HEADER_BYTES + rest_bytes.ok_or(ReadFault::Damaged(FrameFault::Continuation))?;
             (self.at, skipped) = (HEADER_BYTES, HEADER_BYTES);
         }
         let part = bytes.get(skipped..).filter(|part| !part.is_empty()).ok_or(short)?;

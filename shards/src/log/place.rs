@@ -207,8 +207,9 @@ mod tests {
         assert_eq!(index.first_from(2), Some(3));
         assert_eq!(index.forget_before(3), [1]);
         assert_eq!(index.find(Lsn(1)), None);
-        assert_eq!(index.segments().map(|info| (info.number, info.bytes)).collect::<Vec<_>>(), [
-            (3, 0x3000)
-        ]);
+        assert_eq!(
+            index.segments().map(|info| (info.number, info.bytes)).collect::<Vec<_>>(),
+            [(3, 0x3000)]
+        );
     }
 }

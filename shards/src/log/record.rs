@@ -12,8 +12,8 @@
 use thiserror::Error;
 
 use super::batch::Batch;
-use super::block::Fields;
 use super::batch::HEADER_BYTES;
+use super::block::Fields;
 use super::{Lsn, Place, RECORD_BYTES_MAX};
 
 /// Most bytes before the body of a record.

@@ -13,10 +13,10 @@
 use super::batch::{self, Batch, BatchFault, Kind};
 use super::block::{self, BlockFault};
 use super::operation::File;
+use super::place::{Extent, Index};
 use super::record::{self, Record, Unfinished};
 use super::survey::{Cause, Corruption, Proof, Survey};
 use super::verdict::{Loss, Mode, Recovered, Resume, Verdict};
-use super::place::{Extent, Index};
 use super::{BLOCK_BYTES, Lsn, SegmentHeader, offset};
 
 /// LSNs left out at each opening, so that none is used twice even if other shards saw numbers of

@@ -25,8 +25,8 @@ use super::record;
 use super::settings::{Commit, Failure, Refused, Settings, Urgency};
 use super::state::{Draft, Marks, Out, Phase, Release, Segment, Window};
 use super::{
-    AlignedBuffer, BLOCK_BYTES, Extent, Index, Lsn, Manifest, Place, RECORD_BYTES_MAX, Resume, offset,
-    whole_blocks,
+    AlignedBuffer, BLOCK_BYTES, Extent, Index, Lsn, Manifest, Place, RECORD_BYTES_MAX, Resume,
+    offset, whole_blocks,
 };
 
 /// Attempts of one write that may end without a whole block more.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use shards::disk::{Directory, DirectoryError, Settings as LogSettings};
 use shards::log::{Chunk, Failure, Lsn, Mode, Place, ReadFault, Refused, StoredRecord};
 use shards::placement::choose;
-use shards::{Accepted, Cause, ConnId, EngineError, Handler, Io, Millis, Outgoing, Running, Settings};
+use shards::{
+    Accepted, Cause, ConnId, EngineError, Handler, Io, Millis, Outgoing, Running, Settings,
+};
 
 /// Longest a test waits for something that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -102,7 +104,11 @@ pub(crate) fn small() -> LogSettings {
 pub(crate) type Known = (Lsn, u8, Vec<u8>);
 
 /// Reads all logs; gives the records of each shard.
-pub(crate) fn read(path: &Path, shards: u16, mode: Mode) -> Result<Vec<Vec<Known>>, DirectoryError> {
+pub(crate) fn read(
+    path: &Path,
+    shards: u16,
+    mode: Mode,
+) -> Result<Vec<Vec<Known>>, DirectoryError> {
     let directory = Directory::open(path, shards)?;
     (0..shards)
         .map(|shard| {

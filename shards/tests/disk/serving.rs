@@ -84,8 +84,7 @@ fn newest(manifest: &[u8], path: &std::path::Path) -> Manifest {
 #[test]
 fn interval_acknowledges_before_the_sync() {
     let directory = tempfile::tempdir().unwrap();
-    let settings =
-        LogSettings { durability: Durability::Interval { ms: 3_600_000 }, ..small() };
+    let settings = LogSettings { durability: Durability::Interval { ms: 3_600_000 }, ..small() };
     let rig = start(directory.path(), 1, &settings, |_| Pour { left: 20, bytes: 100 });
     settle(&rig, 20);
     rig.stop();

@@ -3,7 +3,8 @@
 use shards::log::scan::Checks;
 use shards::log::survey::Found;
 use shards::log::{
-    Commit, File, Lane, Log, Lsn, Manifest, Mode, Recovered, Resume, Scan, Settings, Urgency, manifest, ring, survey,
+    Commit, File, Lane, Log, Lsn, Manifest, Mode, Recovered, Resume, Scan, Settings, Urgency,
+    manifest, ring, survey,
 };
 use shards::log::{Identity, Operation};
 use shards::testing::{Disk, Faults, Prng};
