@@ -176,9 +176,9 @@ impl ShardLog {
         self.reads.walk(from, bytes_max, token)
     }
 
-    /// Segments from the oldest on; the last one is being written.
+    /// Segments that were not released, the oldest first; the last one is being written.
     pub fn segments(&self) -> impl Iterator<Item = SegmentInfo> + '_ {
-        self.log.index().segments()
+        self.log.segments()
     }
 
     /// Where the batches lie.

@@ -259,7 +259,11 @@ impl Scan {
 
     fn read(&mut self, bytes: &[u8], sink: &mut impl FnMut(Record<'_>)) {
         loop {
-            if let Some(header) = self.successor() {
+            // The manifest names the first segment: nothing can have taken its place since.
+            let named = self.place.last_segment == 0
+                && self.place.segment == self.survey.manifest.first_segment
+                && self.place.at == BLOCK_BYTES;
+            if !named && let Some(header) = self.successor() {
                 self.jump(&header);
                 return;
             }

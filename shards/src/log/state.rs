@@ -55,8 +55,10 @@ pub(super) struct Marks {
 /// Segments that nobody needs any more.
 #[derive(Debug, Default)]
 pub(super) struct Release {
-    /// Everything before this one; 0 if nothing is wanted.
-    pub(super) wanted: u64,
+    /// Everything before this one.
+    pub(super) before: u64,
+    /// The manifest does not say so yet.
+    pub(super) wanted: bool,
     /// The manifest that says so is on its way.
     pub(super) manifest_out: bool,
     /// To be removed.

@@ -26,7 +26,7 @@ use super::settings::{Commit, Failure, Refused, Settings, Urgency};
 use super::state::{Draft, Marks, Out, Phase, Release, Segment, Window};
 use super::{
     AlignedBuffer, BLOCK_BYTES, Extent, Index, Lsn, Manifest, Place, RECORD_BYTES_MAX, Resume,
-    offset, whole_blocks,
+    SegmentInfo, offset, whole_blocks,
 };
 
 /// Attempts of one write that may end without a whole block more.
@@ -263,7 +263,15 @@ impl Log {
     /// next start. When the manifest says so on stable storage, the files are removed. Numbers
     /// beyond the segment that is being written are taken for that one.
     pub fn release_before(&mut self, segment: u64) {
-        self.release.wanted = self.release.wanted.max(segment);
+        self.release.before = self.release.before.max(segment);
+        self.release.wanted = true;
+    }
+
+    /// Segments that were not released, the oldest first; the last one is being written.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentInfo> + '_ {
+        let active = self.active.map_or(0, |segment| segment.number);
+        let first = self.release.before.min(active);
+        self.index.segments().filter(move |segment| segment.number >= first)
     }
 
     /// Number the next record will have.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use shards::disk::{Directory, DirectoryError, Settings as LogSettings};
-use shards::log::{Chunk, Failure, Lsn, Mode, Place, ReadFault, Refused, StoredRecord};
+use shards::log::{Chunk, Failure, Lsn, Mode, Place, ReadFault, StoredRecord};
 use shards::placement::choose;
 use shards::{
     Accepted, Cause, ConnId, EngineError, Handler, Io, Millis, Outgoing, Running, Settings,
@@ -20,10 +20,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) enum Seen {
     Appended(Place),
-    Refused(Refused),
     Durable(usize, Lsn),
     Record(u64, Result<StoredRecord, ReadFault>),
-    Chunk(u64, Result<Chunk, ReadFault>),
+    Chunk(Result<Chunk, ReadFault>),
     Failed(Failure),
 }
 
@@ -74,11 +73,11 @@ impl<A: Act> Handler for Acting<A> {
     fn on_record(&mut self, _: &mut TestIo, token: u64, result: Result<StoredRecord, ReadFault>) {
         let _ = self.seen.send(Seen::Record(token, result));
     }
-    fn on_chunk(&mut self, io: &mut TestIo, token: u64, result: Result<Chunk, ReadFault>) {
+    fn on_chunk(&mut self, io: &mut TestIo, _: u64, result: Result<Chunk, ReadFault>) {
         if let Ok(chunk) = &result {
             self.act.chunk(io, chunk, &self.seen);
         }
-        let _ = self.seen.send(Seen::Chunk(token, result));
+        let _ = self.seen.send(Seen::Chunk(result));
     }
     fn on_log_failed(&mut self, _: &mut TestIo, failure: Failure) {
         let _ = self.seen.send(Seen::Failed(failure));

@@ -28,10 +28,7 @@ impl Act for Pour {
                     self.left -= 1;
                 }
                 Err(Refused::Full) => return,
-                Err(refused) => {
-                    let _ = seen.send(Seen::Refused(refused));
-                    return;
-                }
+                Err(refused) => panic!("{refused}"),
             }
         }
     }
@@ -173,7 +170,7 @@ fn segments_are_walked_and_released() {
     let mut records: Vec<Known> = Vec::new();
     while records.len() < 3_000 {
         let chunk = rig.wait(|seen| match seen {
-            Seen::Chunk(_, result) => Some(result.unwrap()),
+            Seen::Chunk(result) => Some(result.unwrap()),
             _ => None,
         });
         let known = chunk.records.into_iter().map(|r| (r.place.lsn, r.kind, r.body));

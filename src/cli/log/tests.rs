@@ -98,7 +98,10 @@ fn records_are_printed_line_by_line() {
     assert_eq!(
         lines,
         [
-            r#"shard=0 lsn=1 session session=0 client="c" user="u" expiry_s="never" next_sequence=0"#,
+            concat!(
+                r#"shard=0 lsn=1 session session=0 client="c" user="u" expiry_s="never" "#,
+                "next_sequence=0",
+            ),
             concat!(
                 r#"shard=0 lsn=2 publish topic="a b" publisher="p" qos=1 payload_bytes=5 "#,
                 r#"retained=true to=[{session=0 sequence=0 qos=1 identifiers=[7]}]"#,

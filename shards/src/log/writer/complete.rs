@@ -167,10 +167,12 @@ impl Log {
 
     /// The manifest moves on; the files go when it is on stable storage.
     fn begin_release(&mut self) -> bool {
-        let wanted = std::mem::take(&mut self.release.wanted);
+        if !std::mem::take(&mut self.release.wanted) || self.phase != Phase::Open {
+            return false;
+        }
         let active = self.active.map_or(0, |segment| segment.number);
-        let first = self.index.first_from(wanted.min(active)).unwrap_or_default();
-        if self.phase != Phase::Open || first <= self.manifest.first_segment {
+        let first = self.index.first_from(self.release.before.min(active)).unwrap_or_default();
+        if self.index.segments().next().is_none_or(|oldest| oldest.number >= first) {
             return false;
         }
         let manifest = &mut self.manifest;
