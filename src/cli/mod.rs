@@ -1,4 +1,4 @@
-//! Command line: `culex serve`, `culex pub`, `culex sub`.
+//! Command line: `culex serve`, `culex pub`, `culex sub`, `culex log`.
 //!
 //! Promise: what went wrong is said in one line on stderr, and the exit status tells it to scripts
 //! (`failure::status`). `pub` and `sub` take the everyday options of `mosquitto_pub` and
@@ -14,9 +14,11 @@ mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod json;
+mod log;
 mod logging;
 mod property;
 mod publish;
+mod records;
 mod serve;
 mod subscribe;
 
@@ -40,6 +42,7 @@ enum Command {
     Serve(serve::Args),
     Pub(Box<publish::Args>),
     Sub(Box<subscribe::Args>),
+    Log(log::Args),
 }
 
 /// Runs the command named by the arguments, the program's name first.
@@ -51,6 +54,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (name, quiet, result) = match cli.command {
         Command::Serve(args) => ("serve", false, serve::run(args)),
         Command::Pub(args) => ("pub", args.is_quiet(), publish::run(&args)),
+        Command::Log(args) => ("log", false, log::run(&args)),
         Command::Sub(args) => ("sub", args.is_quiet(), subscribe::run(&args)),
     };
     match result {
