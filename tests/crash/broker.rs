@@ -82,6 +82,7 @@ impl Broker {
     /// Starts a process. It ends with the thread that called this, whatever happens.
     pub(crate) fn start(&mut self) {
         assert!(self.process.is_none(), "one at a time");
+        self.wait_for_port();
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
@@ -101,6 +102,16 @@ impl Broker {
         let pid = Pid::from_child(&child);
         let handle = pidfd_open(pid, PidfdFlags::empty()).expect("the child is there");
         self.process = Some((child, handle));
+    }
+
+    /// The kernel takes a ring apart after its process is gone, and the listening sockets with it.
+    fn wait_for_port(&self) {
+        let mut waited_ms = 0;
+        while TcpListener::bind(self.address).is_err() {
+            assert!(waited_ms < END_MS, "{} stays taken", self.address);
+            pause(1);
+            waited_ms += 1;
+        }
     }
 
     fn log_path(&self) -> PathBuf {

@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) lazy_ms: u64,
     /// How often it leaves, in 10,000 ticks.
     pub(crate) restless: usize,
+    /// Longest time it stays away.
+    pub(crate) rest_ms: usize,
     /// Topic and `QoS` of its will.
     pub(crate) will: Option<(usize, u8)>,
     pub(crate) wants: Vec<Want>,

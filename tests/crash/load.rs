@@ -31,6 +31,7 @@ pub(crate) fn plan(name: &str, version: Version, expiry_s: u32) -> Plan {
         window: 20,
         lazy_ms: 0,
         restless: 0,
+        rest_ms: 400,
         will: None,
         wants: Vec::new(),
     }
@@ -70,6 +71,7 @@ pub(crate) fn draw(seed: u64) -> Load {
             plan(&format!("short{at}"), Version::V5, rng.between(2, 3).try_into().unwrap());
         own.wants.push(want("t/+", 1, false));
         own.restless = 5;
+        own.rest_ms = 6_000;
         plans.push(own);
     }
     for at in 0..3 {
@@ -80,6 +82,12 @@ pub(crate) fn draw(seed: u64) -> Load {
         topics.push(format!("w/{at}"));
         plans.push(own);
     }
+    // Somebody is away most of the time, so that every crash finds something queued.
+    let mut sleeper = plan("sleeper", *rng.pick(VERSIONS), LONG_S);
+    sleeper.wants.push(want("t/+", 1, false));
+    sleeper.restless = 300;
+    sleeper.rest_ms = 1_500;
+    plans.push(sleeper);
     let mut watcher = plan("watcher", Version::V5, LONG_S);
     watcher.wants = vec![want("w/+", 2, false), want("t/0", 2, false)];
     plans.push(watcher);
@@ -112,7 +120,8 @@ fn subscriber(at: usize, rng: &mut Rng) -> Plan {
         own.wants.push(want("+/1", qos(rng).max(1), rng.chance(500)));
     }
     own.lazy_ms = *rng.pick(&[0, 0, 5, 50]);
-    own.restless = *rng.pick(&[0, 5, 10]);
+    // One is never away by its own wish, and nothing it was owed ends with a session.
+    own.restless = if at == 0 { 0 } else { *rng.pick(&[0, 5, 10]) };
     own
 }
 
@@ -149,13 +158,14 @@ fn leave(client: &mut Client, ledger: &mut Ledger, rng: &mut Rng) {
         0..4 => client.disconnect(ledger),
         4..7 => client.closed(ledger),
         7..9 => client.abandon(ledger),
-        // A session that its client wants no more must not come back.
-        _ => {
+        // A session that its client wants no more must not come back. Of long absences nothing would
+        // be left to judge.
+        _ if client.plan.rest_ms <= 400 => {
             client.disconnect(ledger);
             client.fresh = true;
         }
+        _ => client.disconnect(ledger),
     }
-    let longest = if client.plan.expiry_s < LONG_S { 6_000 } else { 400 };
-    let rest = if rng.chance(500) { 0 } else { rng.spread(1, longest) as u64 };
+    let rest = if rng.chance(500) { 0 } else { rng.spread(1, client.plan.rest_ms) as u64 };
     client.rest_until = ledger.ms + rest;
 }

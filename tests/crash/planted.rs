@@ -14,7 +14,7 @@ fn run(bug: Bug, shards: usize, seed: u64) -> Report {
     let mut rng = Rng::new(seed, "faults");
     let setup = Setup::new("none", shards);
     let broker = Broker::new(setup, folder.path(), &folder.path().join("data"), &mut rng);
-    let tamper = Tamper::new(bug, rng.below(30));
+    let tamper = Tamper::new(bug, rng.between(30, 100));
     let mut world = World::new(broker, load::draw(seed), tamper, seed);
     if bug != Bug::None {
         world.hasten();
