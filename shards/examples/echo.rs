@@ -2,7 +2,9 @@
 //!
 //! Serves as the null relay of measurements.
 
-use shards::{Accepted, Address, Cause, ConnId, Handler, Io, ListenerSettings, Millis, Outgoing, Settings};
+use shards::{
+    Accepted, Address, Cause, ConnId, Handler, Io, ListenerSettings, Millis, Outgoing, Settings,
+};
 
 /// Spare outputs kept for reuse.
 const SPARE_MAX: usize = 256;

@@ -300,13 +300,11 @@ where
     let (watchdog_end, end) = bounded(0);
     let watchdog = {
         let (shared, counts) = (Arc::clone(&shared), Arc::clone(&counts));
-        thread::Builder::new()
-            .name("watchdog".into())
-            .spawn(move || {
-                watchdog::run(&shared, &gauges, clock, &end, &counts);
-                // The watchdog is the last to end.
-                drop(leftovers);
-            })
+        thread::Builder::new().name("watchdog".into()).spawn(move || {
+            watchdog::run(&shared, &gauges, clock, &end, &counts);
+            // The watchdog is the last to end.
+            drop(leftovers);
+        })
     };
     let watchdog = watchdog.map_err(|source| {
         shared.stop();
@@ -323,10 +321,8 @@ fn open_listeners(
     let mut addresses = Vec::new();
     let mut sockets: Vec<Vec<Socket>> = (0..shards).map(|_| Vec::new()).collect();
     for listener in &settings.listeners {
-        let (address, opened) =
-            listener::open(listener, &settings.listeners, shards).map_err(|source| {
-                StartError::Listen { address: listener.address.clone(), source }
-            })?;
+        let (address, opened) = listener::open(listener, &settings.listeners, shards)
+            .map_err(|source| StartError::Listen { address: listener.address.clone(), source })?;
         addresses.push(address);
         for (of_shard, socket) in sockets.iter_mut().zip(opened) {
             of_shard.push(socket);

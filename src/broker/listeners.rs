@@ -92,9 +92,8 @@ fn files(config: &Config, tls: &Tls) -> TlsFiles {
         (false, true) => UserName::Subject,
         (false, false) => UserName::None,
     };
-    let names = tls.sni.iter().map(|sni| {
-        (sni.host.clone(), sni.cert_file.clone(), sni.key_file.clone())
-    });
+    let names =
+        tls.sni.iter().map(|sni| (sni.host.clone(), sni.cert_file.clone(), sni.key_file.clone()));
     TlsFiles {
         certificate: tls.cert_file.clone(),
         key: tls.key_file.clone(),

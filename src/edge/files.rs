@@ -3,7 +3,9 @@
 //! Promise: a key that others could have read or changed is refused; nothing is used before
 //! everything was read and checked.
 
-use crate::transport::tls::{Acceptor, ClientAuth, KeyPair, Material, TlsError, UserName, Versions};
+use crate::transport::tls::{
+    Acceptor, ClientAuth, KeyPair, Material, TlsError, UserName, Versions,
+};
 use rustix::process::geteuid;
 use std::fs::{self, File};
 use std::io::{self, Read};

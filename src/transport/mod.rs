@@ -98,7 +98,14 @@ impl Stack {
         if proxy.is_none() && tls.is_none() && websocket.is_none() {
             return Ok(None);
         }
-        Ok(Some(Box::new(Stack { proxy, tls, websocket, wire: Vec::new(), address: peer, finished: false })))
+        Ok(Some(Box::new(Stack {
+            proxy,
+            tls,
+            websocket,
+            wire: Vec::new(),
+            address: peer,
+            finished: false,
+        })))
     }
 
     /// Takes bytes of the peer; those of MQTT are appended to `mqtt`.
@@ -154,13 +161,8 @@ impl Stack {
         }
         let (mut frames, mut answers) = (Vec::new(), Vec::new());
         tls.receive(bytes, &mut frames, &mut self.wire)?;
-        let received = receive_websocket(
-            &mut self.websocket,
-            &mut self.address,
-            &frames,
-            mqtt,
-            &mut answers,
-        );
+        let received =
+            receive_websocket(&mut self.websocket, &mut self.address, &frames, mqtt, &mut answers);
         // What the WebSocket answers travels inside TLS.
         let answers = Outgoing { bytes: answers, shared: Vec::new() };
         tls.seal(&answers, &mut self.wire)?;

@@ -182,7 +182,8 @@ impl Rig {
         self.by_conn.insert((shard, u32::try_from(conn.index()).unwrap()), name.into());
         let deadline = self.now.after(10_000);
         self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
-        self.shards[shard].handle(Input::Connect { conn, peer: &Peer::default(), connect }, self.now);
+        self.shards[shard]
+            .handle(Input::Connect { conn, peer: &Peer::default(), connect }, self.now);
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each command of the script")]

@@ -412,14 +412,19 @@ impl World {
                 self.conns[at].stage = Stage::Live;
                 self.conns[at].version = connect.version;
                 let facts = connect.clone();
-                self.input(at, Input::Connect { conn, peer: &Peer::default(), connect }, None, |shadow, refused, lsn| {
-                    if !refused {
-                        shadow.connected(at, &facts, home);
-                        if let Some((_, due)) = &mut shadow.links[at].connack_due {
-                            *due = lsn;
+                self.input(
+                    at,
+                    Input::Connect { conn, peer: &Peer::default(), connect },
+                    None,
+                    |shadow, refused, lsn| {
+                        if !refused {
+                            shadow.connected(at, &facts, home);
+                            if let Some((_, due)) = &mut shadow.links[at].connack_due {
+                                *due = lsn;
+                            }
                         }
-                    }
-                });
+                    },
+                );
             }
             packet => {
                 if connecting {

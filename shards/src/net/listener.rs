@@ -88,7 +88,8 @@ fn tcp_socket(
     socket.set_tcp_nodelay(settings.nodelay)?;
     if settings.keepalive_s > 0 {
         let silence = Duration::from_secs(settings.keepalive_s.into());
-        let probe = Duration::from_secs((u64::from(settings.keepalive_s) / KEEPALIVE_PROBES).max(1));
+        let probe =
+            Duration::from_secs((u64::from(settings.keepalive_s) / KEEPALIVE_PROBES).max(1));
         let keepalive = TcpKeepalive::new().with_time(silence).with_interval(probe);
         socket.set_tcp_keepalive(&keepalive)?;
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use shards::placement::choose;
 use shards::{
-    Accepted, Address, Cause, ConnId, Handler, Io, ListenerSettings, Millis, NetStats, Outgoing, Remote,
-    Running, Settings,
+    Accepted, Address, Cause, ConnId, Handler, Io, ListenerSettings, Millis, NetStats, Outgoing,
+    Remote, Running, Settings,
 };
 
 /// Longest a test waits for something that must come.

@@ -3,7 +3,7 @@
 //! Promise: what [`Acceptor::new`] accepts can serve: keys fit, nothing has expired; everything is
 //! checked before anything is replaced.
 
-use rustls::crypto::ring::{default_provider, sign, Ticketer};
+use rustls::crypto::ring::{Ticketer, default_provider, sign};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::{
@@ -278,7 +278,8 @@ fn server_name(name: &str) -> Result<String, TlsError> {
     let legal = !host.is_empty()
         && host.split('.').all(|label| {
             let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-            !label.is_empty() && label.bytes().all(|byte| plain(byte) || byte == b'-' || byte == b'_')
+            !label.is_empty()
+                && label.bytes().all(|byte| plain(byte) || byte == b'-' || byte == b'_')
         });
     legal.then(|| name.to_owned()).ok_or_else(|| TlsError::ServerName(name.to_owned()))
 }
@@ -315,7 +316,10 @@ fn valid_until(name: &str, der: &[u8], now_s: i64) -> Result<i64, TlsError> {
         X509Certificate::from_der(der).map_err(|error| malformed(name, &error))?;
     let validity = certificate.validity();
     if validity.not_after.timestamp() < now_s {
-        return Err(TlsError::Expired { name: name.to_owned(), on: validity.not_after.to_string() });
+        return Err(TlsError::Expired {
+            name: name.to_owned(),
+            on: validity.not_after.to_string(),
+        });
     }
     if validity.not_before.timestamp() > now_s {
         let from = validity.not_before.to_string();
@@ -355,7 +359,8 @@ fn revocations(
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let mut lists = Vec::new();
     for (name, pem) in files {
-        let found = CertificateRevocationListDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        let found =
+            CertificateRevocationListDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
         let found = found.map_err(|error| malformed(name, &error))?;
         if found.is_empty() {
             return Err(TlsError::NoPem { name: name.clone(), kind: "revocation list" });

@@ -84,8 +84,7 @@ impl Reader {
                 }
                 continue;
             };
-            let taken =
-                usize::try_from(payload.left_bytes).unwrap_or(usize::MAX).min(rest.len());
+            let taken = usize::try_from(payload.left_bytes).unwrap_or(usize::MAX).min(rest.len());
             let piece = rest.get(..taken).unwrap_or_default();
             let into = if payload.kind == Kind::Data { &mut *data } else { &mut self.control };
             let mask = unmask(piece, payload.mask, into);

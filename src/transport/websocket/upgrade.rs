@@ -166,7 +166,9 @@ impl<'a> Headers<'a> {
         match name.to_ascii_lowercase().as_str() {
             "host" => self.hosts += 1,
             "upgrade" => self.upgrade |= list(value).any(|v| v.eq_ignore_ascii_case("websocket")),
-            "connection" => self.connection |= list(value).any(|v| v.eq_ignore_ascii_case("upgrade")),
+            "connection" => {
+                self.connection |= list(value).any(|v| v.eq_ignore_ascii_case("upgrade"))
+            }
             "sec-websocket-key" => once(&mut self.key)?,
             "sec-websocket-version" => once(&mut self.version)?,
             "sec-websocket-protocol" => self.protocols.extend(list(value)),
