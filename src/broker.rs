@@ -4,9 +4,9 @@
 
 mod listeners;
 
-use crate::config::{Acl, Config, Listener, Overflow};
+use crate::config::{self, Acl, Config, Listener};
 use crate::edge::{self, Driver, FileError};
-use crate::session::Limits;
+use crate::session::{Limits, Overflow};
 use crate::shard;
 use shards::{Placement, Running, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -70,15 +70,15 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
 /// The first setting that asks for something this version does not have. Each line goes with what
 /// makes it untrue.
 fn not_supported(config: &Config) -> Option<&'static str> {
-    let (limits, usual) = (&config.limits, crate::config::Limits::default());
+    let (limits, usual) = (&config.limits, config::Limits::default());
     let listeners =
         |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
     let asked = |asked: bool, key| asked.then_some(key);
     [
         listeners(|l| l.max_connections != 0, "listener.max_connections"),
+        asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
         asked(config.auth.is_on(), "auth"),
         asked(matches!(config.acl, Acl::Rules(_)), "acl"),
-        asked(config.queue.overflow != Overflow::DropNewest, "queue.overflow"),
         asked(
             limits.connect_packet_bytes_max != usual.connect_packet_bytes_max,
             "limits.connect_packet_bytes_max",
@@ -123,6 +123,7 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
             queue_messages_max: usize_of(limits.queue_messages_max.into()),
             queue_bytes_max: usize_of(limits.queue_bytes_max),
             queue_qos0: config.mqtt.queue_qos0,
+            overflow: overflow(config.queue.overflow),
         },
         inflight_max: limits.inflight_max,
         receive_maximum: limits.receive_maximum,
@@ -138,6 +139,15 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         sys_interval_s: config.sys_interval_s,
         sys_version_mosquitto: config.mqtt.sys_version_mosquitto,
         recording: false,
+        wall_offset_ms: 0,
+    }
+}
+
+/// `Reject` is refused by [`not_supported`].
+fn overflow(overflow: config::Overflow) -> Overflow {
+    match overflow {
+        config::Overflow::DropOldest => Overflow::DropOldest,
+        config::Overflow::DropNewest | config::Overflow::Reject => Overflow::DropNewest,
     }
 }
 

@@ -28,7 +28,7 @@ use crate::remote::Remote;
 use crate::settings::{Address, Settings};
 use crate::sys::EventFd;
 use crate::turn::{AbortOnPanic, Driver};
-use crate::watchdog::{self, Counts, WatchdogStats};
+use crate::watchdog::{self, Counts, Progress, WatchdogStats};
 
 /// Memory glommio registers for background file work; its default is 10 MiB.
 const GLOMMIO_IO_BYTES: usize = 64 << 10;
@@ -198,6 +198,11 @@ impl Running {
         self.counts.read()
     }
 
+    /// Tells whether all shards go on, from any thread.
+    pub fn progress(&self) -> Progress {
+        Progress::new(Arc::clone(&self.shared))
+    }
+
     /// Waits until all shards have ended.
     ///
     /// # Errors
@@ -248,12 +253,58 @@ where
     H: Handler,
     F: Fn(ShardContext) -> H + Send + Sync + 'static,
 {
+    bind(settings)?.start(remote, factory)
+}
+
+/// An engine whose listeners are bound, before it has any thread: the moment to give up rights.
+#[derive(Debug)]
+pub struct Bound {
+    settings: Settings,
+    addresses: Vec<Address>,
+    sockets: Vec<Vec<Socket>>,
+}
+
+/// Binds all listeners. Who connects waits until [`Bound::start`].
+///
+/// # Errors
+/// [`StartError`]; nothing is bound then.
+pub fn bind(settings: Settings) -> Result<Bound, StartError> {
     if let Some(fault) = settings.fault() {
         return Err(StartError::Settings(fault));
     }
+    let (addresses, sockets) = open_listeners(&settings, settings.placement.cpus().len())?;
+    Ok(Bound { settings, addresses, sockets })
+}
+
+impl Bound {
+    /// Starts one pinned thread per shard.
+    ///
+    /// # Errors
+    /// [`StartError`]; everything already started has ended then.
+    ///
+    /// # Panics
+    /// If `remote` was not made for as many shards as there are CPUs.
+    pub fn start<H, F>(self, remote: &Remote<H::Control>, factory: F) -> Result<Running, StartError>
+    where
+        H: Handler,
+        F: Fn(ShardContext) -> H + Send + Sync + 'static,
+    {
+        run_shards(self, remote, factory)
+    }
+}
+
+fn run_shards<H, F>(
+    bound: Bound,
+    remote: &Remote<H::Control>,
+    factory: F,
+) -> Result<Running, StartError>
+where
+    H: Handler,
+    F: Fn(ShardContext) -> H + Send + Sync + 'static,
+{
+    let Bound { settings, addresses, sockets } = bound;
     let settings = Arc::new(settings);
     let shards = settings.placement.cpus().len();
-    let (addresses, sockets) = open_listeners(&settings, shards)?;
     let leftovers = Leftover::of(&addresses);
     let shared = Shared::new(shards).map_err(|source| StartError::Shard { shard: 0, source })?;
     let shared = Arc::new(shared);

@@ -4,8 +4,9 @@ use super::slots::{Key, Slots};
 use crate::codec::{AckKind, Packet, PacketId, Qos, Reason};
 use crate::session::{
     AliasesIn, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link, Message,
-    Outbound, Publication,
+    Outbound, Publication, Tools,
 };
+use crate::store::SessionNumber;
 use crate::topic::Filter;
 use ahash::AHashMap;
 use shards::{ConnId, Millis};
@@ -20,6 +21,9 @@ const SPARE_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client_id: ClientId,
+    /// Its number in the log, for life; `None` if it ends with its connection or nothing is
+    /// recorded.
+    pub(super) log: Option<SessionNumber>,
     pub(super) connection: Option<ConnId>,
     pub(super) expiry_s: u32,
     /// Changes whenever a connection comes or goes: timers of an earlier time are void.
@@ -78,6 +82,14 @@ pub(super) struct Clients {
     pub(super) by_id: AHashMap<ClientId, Key>,
     pub(super) counters: Counters,
     pub(super) layouts: Layouts,
+    /// Records up to this log position are on stable storage.
+    pub(super) durable: u64,
+    /// Recorded deliveries that ended without an acknowledgement.
+    ended: Vec<(Key, u64)>,
+    /// Buffer for those of one session.
+    ended_here: Vec<u64>,
+    /// Sessions whose next message has to be fetched from the log.
+    starved: Vec<Key>,
     connections: Vec<Option<Box<Connection>>>,
     connected: usize,
     dirty: Vec<ConnId>,
@@ -94,6 +106,10 @@ impl Clients {
             by_id: AHashMap::new(),
             counters: Counters::default(),
             layouts: Layouts::default(),
+            durable: 0,
+            ended: Vec::new(),
+            ended_here: Vec::new(),
+            starved: Vec::new(),
             connections: Vec::new(),
             connected: 0,
             dirty: Vec::new(),
@@ -194,24 +210,31 @@ impl Clients {
         grant: Grant<'_>,
         now: Millis,
     ) -> Delivered {
-        let Some(session) = self.sessions.at_mut(session) else { return Delivered::Queued };
+        let Some(key) = self.sessions.key_at(session) else { return Delivered::Queued };
+        let Some(session) = self.sessions.get_mut(key) else { return Delivered::Queued };
         let connection = connection_of(&mut self.connections, session.connection);
+        let mut tools = Tools {
+            layouts: &mut self.layouts,
+            now,
+            counters: &mut self.counters,
+            durable: self.durable,
+            ended: &mut self.ended_here,
+        };
+        let limits = self.limits;
+        let grant = Grant { logged: session.log.is_some(), ..grant };
         let outcome = match connection {
-            None => {
-                let tools = (&mut self.layouts, now, &mut self.counters);
-                session.outbound.deliver(message, grant, None, self.limits, tools)
-            }
+            None => session.outbound.deliver(message, grant, None, limits, &mut tools),
             Some(connection) => {
-                let tools = (&mut self.layouts, now, &mut self.counters);
                 connection.link.output.prepare(&mut self.spares);
                 let link = Some(&mut connection.link);
-                let outcome = session.outbound.deliver(message, grant, link, self.limits, tools);
+                let outcome = session.outbound.deliver(message, grant, link, limits, &mut tools);
                 if outcome == Delivered::Sent {
                     connection.mark(&mut self.dirty);
                 }
                 outcome
             }
         };
+        self.note_ended(key);
         if let Delivered::Dropped(cause) = outcome {
             self.counters.drop(cause);
         }
@@ -266,10 +289,37 @@ impl Clients {
             return;
         }
         connection.link.output.prepare(&mut self.spares);
-        session.outbound.pump(&mut connection.link, &mut self.layouts, now, &mut self.counters);
+        let mut tools = Tools {
+            layouts: &mut self.layouts,
+            now,
+            counters: &mut self.counters,
+            durable: self.durable,
+            ended: &mut self.ended_here,
+        };
+        let starved = session.outbound.pump(&mut connection.link, &mut tools);
         if !connection.link.output.is_empty() {
             connection.mark(&mut self.dirty);
         }
+        if starved {
+            self.starved.push(key);
+        }
+        self.note_ended(key);
+    }
+
+    fn note_ended(&mut self, key: Key) {
+        if !self.ended_here.is_empty() {
+            self.ended.extend(self.ended_here.drain(..).map(|sequence| (key, sequence)));
+        }
+    }
+
+    /// Moves the recorded deliveries that ended without an acknowledgement to `into`.
+    pub(super) fn take_ended(&mut self, into: &mut Vec<(Key, u64)>) {
+        into.append(&mut self.ended);
+    }
+
+    /// Moves the sessions whose next message has to be fetched from the log to `into`.
+    pub(super) fn take_starved(&mut self, into: &mut Vec<Key>) {
+        into.append(&mut self.starved);
     }
 
     /// Writes the acknowledgements of this session that wait for nothing more.

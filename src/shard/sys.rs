@@ -8,6 +8,7 @@ use super::mail::Mail;
 use super::{Shard, Timer};
 use crate::codec::Qos;
 use crate::session::{ClientId, Counters, Publication};
+use crate::store::Source;
 use crate::topic::TopicName;
 use ahash::AHashMap;
 use shards::Millis;
@@ -279,7 +280,7 @@ impl Shard {
             publisher: &publisher,
             owned: OnceCell::new(),
         };
-        self.fan_out(&publication, NO_TICKET, now);
+        self.fan_out(&publication, Source::Plain, NO_TICKET, now);
     }
 }
 

@@ -22,6 +22,7 @@ use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Settings, Shard};
 use culex::store::Record;
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Both kinds of protocol that differ in rules.
 pub(crate) const VERSIONS: [&str; 3] = ["v31", "v311", "v5"];
@@ -35,6 +36,8 @@ pub(crate) struct Rig {
     next_conn: u32,
     pub records: Vec<Record>,
     pub positions: Vec<u64>,
+    /// Where the record of a shard's position stands in `records`.
+    record_at: BTreeMap<(usize, u64), usize>,
     pub flows: Vec<Flow>,
     /// Mail stays where it is until [`Rig::deliver_mail`].
     pub hold_mail: bool,
@@ -73,6 +76,7 @@ impl Rig {
             next_conn: 0,
             records: Vec::new(),
             positions: vec![0; count],
+            record_at: BTreeMap::new(),
             flows: Vec::new(),
             hold_mail: false,
             unread: Vec::new(),
@@ -352,7 +356,7 @@ impl Rig {
 
     pub(crate) fn durable(&mut self, shard: usize) {
         let position = self.positions[shard];
-        self.shards[shard].on_durable(position);
+        self.shards[shard].on_durable(position, self.now);
         self.settle();
     }
 
@@ -360,7 +364,7 @@ impl Rig {
         for index in 0..self.shards.len() {
             let mut effects = Vec::new();
             self.shards[index].take_effects(&mut effects);
-            let mut closes = Vec::new();
+            let (mut closes, mut fetches) = (Vec::new(), Vec::new());
             for effect in effects {
                 match effect {
                     Effect::Mail(to, mail) => self.mail.push_back((index, to, mail)),
@@ -368,8 +372,11 @@ impl Rig {
                     Effect::Flow(_, flow) => self.flows.push(flow),
                     Effect::Record(record) => {
                         self.positions[index] += 1;
+                        self.shards[index].note_place(self.positions[index], 0);
+                        self.record_at.insert((index, self.positions[index]), self.records.len());
                         self.records.push(record);
                     }
+                    Effect::Fetch { lsn, purpose, .. } => fetches.push((lsn, purpose)),
                 }
             }
             self.take_output();
@@ -381,6 +388,13 @@ impl Rig {
                     self.lines.push(format!("{name}: closed"));
                 }
                 self.shards[index].handle(Input::Closed { conn }, self.now);
+            }
+            for (lsn, purpose) in fetches {
+                let Record::Publish(publish) = &self.records[self.record_at[&(index, lsn)]] else {
+                    panic!("what was fetched is no message");
+                };
+                let message = Arc::clone(&publish.message);
+                self.shards[index].on_fetched(purpose, message, self.now);
             }
         }
     }
