@@ -42,7 +42,7 @@ const LADDER: &[Row] = &[
     ),
     row(
         "broker",
-        &["codec", "session", "shard", "edge", "peer", "admin", "config"],
+        &["codec", "session", "shard", "transport", "edge", "peer", "admin", "config"],
         Engine::Whole,
         false,
     ),
