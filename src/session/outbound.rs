@@ -368,6 +368,58 @@ impl Outbound {
         taken
     }
 
+    /// Ends the deliveries that have not left on this connection, unless `may` allows their message;
+    /// those in the log alone are asked about when they come ([`Outbound::withdraw`]). Gives their
+    /// number, and in `ended` those that were recorded. What was sent on an earlier connection is
+    /// not repeated then.
+    ///
+    /// O(messages held).
+    pub fn revoke(&mut self, mut may: impl FnMut(&Message) -> bool, ended: &mut Vec<u64>) -> u64 {
+        let mut revoked = 0;
+        let mut kept = VecDeque::with_capacity(self.slots.len());
+        for (index, mut slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
+            let stays = index < self.cursor || slot.message.as_deref().is_none_or(&mut may);
+            if stays {
+                kept.push_back(slot);
+                continue;
+            }
+            revoked += 1;
+            if slot.lsn != UNLOGGED {
+                ended.push(slot.sequence);
+            }
+            if slot.state == State::Queued {
+                self.unqueue(&slot);
+            } else {
+                // Its place in the window stays until it is at the front.
+                slot.finish();
+                kept.push_back(slot);
+            }
+        }
+        self.slots = kept;
+        self.pop_done();
+        revoked
+    }
+
+    /// Ends one delivery that has not left on this connection. False if there is none.
+    pub fn withdraw(&mut self, sequence: u64) -> bool {
+        let Some(index) = self.position(sequence).filter(|index| *index >= self.cursor) else {
+            return false;
+        };
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        match slot.state {
+            State::Queued => {
+                let Some(slot) = self.slots.remove(index) else { return false };
+                self.unqueue(&slot);
+            }
+            State::Sent => {
+                slot.finish();
+                self.pop_done();
+            }
+            State::Released | State::Done => return false,
+        }
+        true
+    }
+
     /// The record of a delivery has this log position; [`UNLOGGED`]: there is none after all.
     pub fn note_position(&mut self, sequence: u64, lsn: u64) {
         if let Some(slot) = self.slot_mut(sequence) {

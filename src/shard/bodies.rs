@@ -113,7 +113,8 @@ impl Shard {
         match purpose {
             Purpose::Deliver(key, sequence) => {
                 let Some(session) = self.clients.sessions.get_mut(key) else { return };
-                session.outbound.fetched(sequence, message);
+                session.outbound.fetched(sequence, Arc::clone(&message));
+                self.revoke_fetched(key, sequence, &message);
                 self.progress(key, now);
             }
             Purpose::HandOn { filter, done } => self.hand_on(&filter, &message, done, now),

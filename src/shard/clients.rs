@@ -1,10 +1,11 @@
 //! Sessions and connections of one shard, and the delivery of one message to one session.
 
 use super::slots::{Key, Slots};
+use crate::access::{Identity, Who};
 use crate::codec::{AckKind, Packet, PacketId, Qos, Reason};
 use crate::session::{
-    AliasesIn, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link, Message,
-    Outbound, Publication, Tools,
+    AliasesIn, Author, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link,
+    Message, Outbound, Publication, Tools,
 };
 use crate::store::SessionNumber;
 use crate::topic::Filter;
@@ -35,6 +36,31 @@ pub(super) struct Session {
     /// Made by the first PUBLISH with `QoS` > 0.
     pub(super) inbound: Option<Box<Inbound>>,
     pub(super) will: Option<Box<Will>>,
+    /// Who it acts for: the identity of its last connection.
+    pub(super) identity: Identity,
+    /// What waits for the client was allowed by the rules of this epoch.
+    pub(super) access_epoch: u32,
+}
+
+impl Session {
+    /// Whom decisions about this session are about.
+    pub(super) fn who(&self) -> Who<'_> {
+        self.identity.who(self.client_id.as_str())
+    }
+
+    /// Whose right is asked again for what it published.
+    pub(super) fn author(&self) -> Author {
+        author_of(&self.identity)
+    }
+}
+
+/// Whose right is asked again for what somebody published.
+pub(super) fn author_of(identity: &Identity) -> Author {
+    match (&identity.claims, &identity.user) {
+        (Some(_), _) => Author::Vouched,
+        (None, Some(user)) => Author::User(Arc::clone(user)),
+        (None, None) => Author::Anonymous,
+    }
 }
 
 /// A will that waits for the end of its connection.
@@ -73,6 +99,8 @@ pub(super) struct Connection {
     /// Output is held until this log position is durable.
     pub(super) held_until: u64,
     pub(super) aliases: Option<Box<AliasesIn>>,
+    /// Who is at the other end, as far as that is known before CONNECT is accepted.
+    pub(super) identity: Identity,
 }
 
 /// See the module.
@@ -139,6 +167,7 @@ impl Clients {
             last_packet: now,
             held_until: 0,
             aliases: None,
+            identity: Identity::default(),
         });
         if let Some(entry) = self.connections.get_mut(id.index()) {
             *entry = Some(connection);
@@ -316,6 +345,11 @@ impl Clients {
         if !self.ended_here.is_empty() {
             self.ended.extend(self.ended_here.drain(..).map(|sequence| (key, sequence)));
         }
+    }
+
+    /// Recorded deliveries of a session have ended without an acknowledgement.
+    pub(super) fn ended_unsent(&mut self, key: Key, sequences: Vec<u64>) {
+        self.ended.extend(sequences.into_iter().map(|sequence| (key, sequence)));
     }
 
     /// Moves the recorded deliveries that ended without an acknowledgement to `into`.

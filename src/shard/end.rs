@@ -6,6 +6,7 @@ use super::effects::Effect;
 use super::fanout::NO_TICKET;
 use super::slots::Key;
 use super::{Shard, Timer};
+use crate::access::{Action, Verdict, authorise};
 use crate::codec::{Disconnect, Packet, Properties, Qos, Reason, Version};
 use crate::session::{DropCause, Publication};
 use crate::store::{Record, Source};
@@ -133,6 +134,13 @@ impl Shard {
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
         let Some(will) = session.will.take() else { return };
         let message = &will.message;
+        // The right may have been withdrawn since CONNECT.
+        let topic = message.topic();
+        if authorise(&self.access, session.who(), Action::Publish, topic) == Verdict::Deny {
+            self.clients.counters.drop(DropCause::Denied);
+            self.record(key, |session| Record::Will { session, will: None });
+            return;
+        }
         let survives = message.qos() != Qos::AtMostOnce || message.retain();
         let from = match session.log {
             Some(number) if survives => Source::Will(number),
@@ -147,6 +155,7 @@ impl Shard {
             retain: message.retain(),
             expires_at: will.expiry_s.map(|expiry_s| after(now, expiry_s)),
             publisher: message.publisher(),
+            author: message.author(),
             owned: OnceCell::new(),
         };
         self.fan_out(&publication, from, NO_TICKET, now);

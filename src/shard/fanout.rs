@@ -4,6 +4,7 @@
 //! identifiers of all of them [MQTT-3.3.4-2] [MQTT-3.3.4-4]; shared subscriptions are on their own.
 
 use super::Shard;
+use super::clients::Session;
 use super::journal::Held;
 use super::mail::{Mail, Ticket};
 use super::routes::bits;
@@ -37,6 +38,9 @@ impl Shard {
         ticket: Option<Ticket>,
         now: Millis,
     ) -> Fanned {
+        if from != Source::Plain {
+            return self.fan_out_logged(message, from, ticket, now);
+        }
         let mut fanned = Fanned::default();
         let lsn_before = self.effects.lsn;
         if message.retain {
@@ -56,7 +60,7 @@ impl Shard {
                 fanned.waits += waits;
             }
         }
-        self.commit(message, from, None);
+        self.commit(message, Source::Plain, None);
         if self.effects.lsn != lsn_before {
             fanned.lsn = self.effects.lsn;
         }
@@ -90,9 +94,20 @@ impl Shard {
     }
 
     /// Hands a message to the sessions of this shard. True if one of them has subscribed to it.
-    fn deliver(&mut self, message: &Publication<'_>, now: Millis) -> bool {
-        let found = self.subscriptions.matches(message.topic);
-        if found.direct.is_empty() || authorise(Action::Receive, message.topic) == Verdict::Deny {
+    pub(super) fn deliver(&mut self, message: &Publication<'_>, now: Millis) -> bool {
+        let found = if self.guarded {
+            let (sessions, access) = (&self.clients.sessions, &self.access);
+            let topic = message.topic.as_str();
+            self.subscriptions.matches_allowed(message.topic, |client| {
+                let may = |session: &Session| {
+                    authorise(access, session.who(), Action::Receive, topic) == Verdict::Allow
+                };
+                sessions.at(client).is_some_and(may)
+            })
+        } else {
+            self.subscriptions.matches(message.topic)
+        };
+        if found.direct.is_empty() {
             return false;
         }
         self.clients.layouts.reset();

@@ -16,6 +16,7 @@ mod clients;
 mod connect;
 mod effects;
 mod end;
+mod exchange;
 mod fanout;
 mod home;
 mod journal;
@@ -24,6 +25,7 @@ mod peer;
 mod publish;
 mod retained;
 mod revive;
+mod rights;
 mod routes;
 mod settings;
 mod shares;
@@ -40,19 +42,23 @@ pub use settings::{Place, SHARDS_MAX, Settings};
 pub use slots::Key;
 pub use sys::{Network, Report};
 
+use crate::access::Access;
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
 use crate::session::Counters;
 use crate::store::Source;
 use crate::topic::Subscriptions;
 use clients::{Clients, Phase};
 use effects::Effects;
+use exchange::Exchanges;
 use home::ClientIds;
 use journal::{Held, Journal};
 use retained::Retained;
 use routes::Routes;
 use shards::{ConnId, Millis, Outgoing, Wheel};
+use shares::Hop;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Everything that a connection can bring.
 #[derive(Debug)]
@@ -118,6 +124,13 @@ pub struct Shard {
     place: Place,
     home: Home,
     client_ids: ClientIds,
+    access: Arc<Access>,
+    /// Rules of the broker or of a token say who may have what: deliveries are decided on.
+    guarded: bool,
+    /// A client came with rules of its own.
+    claimed: bool,
+    /// Rises whenever rights may have changed.
+    access_epoch: u32,
     clients: Clients,
     subscriptions: Subscriptions,
     routes: Routes,
@@ -131,6 +144,7 @@ pub struct Shard {
     starved: Vec<Key>,
     revived: revive::Revived,
     journal: Journal,
+    exchanges: Exchanges,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -191,6 +205,10 @@ impl Shard {
         let mut shard = Shard {
             home: Home::new(settings.hash_key, place.shards),
             client_ids: ClientIds::new(settings.id_seed, place.shard),
+            access: Arc::default(),
+            guarded: false,
+            claimed: false,
+            access_epoch: 0,
             clients: Clients::new(settings.queue, settings.output_bytes_max),
             subscriptions: Subscriptions::default(),
             routes: Routes::default(),
@@ -204,6 +222,7 @@ impl Shard {
             starved: Vec::new(),
             revived: revive::Revived::default(),
             journal: Journal::default(),
+            exchanges: Exchanges::new(place.shards),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -295,6 +314,7 @@ impl Shard {
 
     /// A session got room in its window or output: more may leave.
     fn progress(&mut self, key: Key, now: Millis) {
+        self.revoke_waiting(key);
         self.clients.pump(key, now);
         self.fetch_wanted();
         self.record_ended();
@@ -307,9 +327,14 @@ impl Shard {
     pub fn on_mail(&mut self, from: usize, mail: Mail, now: Millis) {
         match mail {
             Mail::Forward { message, ticket } => self.on_forward(&message, ticket, now),
-            Mail::ForwardShared { filter, message, ticket, last_hop } => {
-                self.on_forward_shared(&filter, &message, ticket, last_hop, now);
+            Mail::ForwardShared { filter, message, ticket, last_hop, tried } => {
+                let hop = Hop { last: last_hop, tried };
+                self.on_forward_shared(&filter, &message, ticket, hop, now);
             }
+            Mail::Exchange { exchange, part, tried, message } => {
+                self.on_exchange(from, exchange, (&part, tried), &message, now);
+            }
+            Mail::Applied { exchange } => self.on_applied(from, exchange, now),
             Mail::Settled { ticket, matched } => self.on_settled(ticket, matched, now),
             Mail::Interest { filter, change } => self.on_interest(from, &filter, change),
             Mail::Members { filter, online, total, ticket } => {

@@ -54,7 +54,7 @@ impl Shard {
             return self.end_connection(conn, Reason::RetainNotSupported, now);
         }
         match publish.packet_id {
-            None => match self.verdict(publish, topic) {
+            None => match self.verdict(key, publish, topic) {
                 Ok(()) => {
                     self.forward(key, publish, topic, NO_TICKET, now);
                 }
@@ -101,10 +101,11 @@ impl Shard {
             id,
             waits: 0,
             lsn: 0,
-            reason: self.verdict(publish, topic).err().unwrap_or(Reason::Success),
+            reason: Reason::Success,
             matched: false,
             silent: false,
         };
+        ack.reason = self.verdict(key, publish, topic).err().unwrap_or(Reason::Success);
         if ack.reason == Reason::Success {
             let waiter = Waiter::Ack { session: key, key: next };
             let ticket = Ticket { origin: self.place.origin(), waiter };
@@ -165,8 +166,10 @@ impl Shard {
     }
 
     /// May this message go on?
-    fn verdict(&self, publish: &Publish<'_>, topic: TopicName<'_>) -> Result<(), Reason> {
-        if authorise(Action::Publish, topic) == Verdict::Deny {
+    fn verdict(&self, key: Key, publish: &Publish<'_>, topic: TopicName<'_>) -> Result<(), Reason> {
+        let session = self.clients.sessions.get(key).ok_or(Reason::UnspecifiedError)?;
+        let topic = topic.as_str();
+        if authorise(&self.access, session.who(), Action::Publish, topic) == Verdict::Deny {
             return Err(Reason::NotAuthorized);
         }
         let unchecked = !self.settings.payload_format_check || publish.properties.is_empty();
@@ -189,7 +192,7 @@ impl Shard {
         now: Millis,
     ) -> Fanned {
         let Some(session) = self.clients.sessions.get(key) else { return Fanned::default() };
-        let publisher = session.client_id.clone();
+        let (publisher, author) = (session.client_id.clone(), session.author());
         let from = match (publish.qos, publish.packet_id, session.log) {
             // Message and identifier in one record: neither may survive without the other.
             (Qos::ExactlyOnce, Some(id), Some(session)) => Source::Received(session, id),
@@ -206,6 +209,7 @@ impl Shard {
             retain: publish.retain,
             expires_at,
             publisher: &publisher,
+            author: &author,
             owned: OnceCell::new(),
         };
         let fanned = self.fan_out(&publication, from, ticket, now);

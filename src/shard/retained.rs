@@ -8,6 +8,7 @@
 //! a session has one at a time, and at most one for each filter it holds.
 
 use super::Shard;
+use super::journal::Held;
 use super::mail::{Mail, Ticket};
 use super::settings::Settings;
 use super::slots::Key;
@@ -109,6 +110,13 @@ impl Retained {
         self.bytes
     }
 
+    /// A retained message is sent to its owner, or will be.
+    pub(super) fn note_sent(&mut self, owner: usize) {
+        if let Some(sent) = self.sent.get_mut(owner) {
+            *sent += 1;
+        }
+    }
+
     /// True if nothing is on its way to an owner; else the ticket is kept until it has arrived.
     pub(super) fn fence(&mut self, ticket: Ticket) -> bool {
         let clear = self.sent == self.stored;
@@ -181,11 +189,15 @@ impl Shard {
             self.store_retained(message.owned());
             return 0;
         }
-        if let Some(sent) = self.retained.sent.get_mut(owner) {
-            *sent += 1;
-        }
+        self.retained.note_sent(owner);
         let message = Arc::clone(message.owned());
-        self.effects.mail(owner, Mail::Retain { message, ticket });
+        let mail = Mail::Retain { message, ticket };
+        if self.exchanges.has_unsent_retains(owner) {
+            // [MQTT-3.3.1-5] Not past an older one that waits for the log.
+            self.hold(self.effects.lsn, Held::Mail(owner, Box::new(mail)));
+        } else {
+            self.effects.mail(owner, mail);
+        }
         1
     }
 
@@ -213,7 +225,7 @@ impl Shard {
         let lsn = self.effects.lsn;
         match ticket {
             Some(ticket) if lsn != lsn_before && lsn > self.clients.durable => {
-                self.hold(lsn, super::journal::Held::RetainStored(to, ticket));
+                self.hold(lsn, Held::RetainStored(to, ticket));
             }
             Some(_) | None => self.effects.mail(to, Mail::RetainStored { ticket }),
         }
@@ -387,8 +399,11 @@ impl Shard {
             let Some(session) = self.clients.sessions.get(key) else { return };
             // [MQTT-3.8.3-3] No Local holds for retained messages of the client's own too.
             let own = query.wanted.no_local && session.client_id == *message.publisher();
-            let topic = TopicName::trusted(message.topic());
-            let denied = authorise(Action::Receive, topic) == Verdict::Deny;
+            let (who, topic) = (session.who(), message.topic());
+            // The reader must have the right, and the writer must still have it.
+            let denied = authorise(&self.access, who, Action::Receive, topic) == Verdict::Deny
+                || !self.author_may(message);
+            let Some(query) = self.retained.queries.get(&number) else { return };
             if own || denied || query.live.contains(message.topic()) {
                 continue;
             }

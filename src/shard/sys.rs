@@ -7,7 +7,7 @@ use super::fanout::NO_TICKET;
 use super::mail::Mail;
 use super::{Shard, Timer};
 use crate::codec::Qos;
-use crate::session::{ClientId, Counters, Publication};
+use crate::session::{Author, ClientId, Counters, Publication};
 use crate::store::Source;
 use crate::topic::TopicName;
 use ahash::AHashMap;
@@ -278,6 +278,7 @@ impl Shard {
             retain: true,
             expires_at: None,
             publisher: &publisher,
+            author: &Author::Vouched,
             owned: OnceCell::new(),
         };
         self.fan_out(&publication, Source::Plain, NO_TICKET, now);

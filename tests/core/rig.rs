@@ -3,7 +3,7 @@
 //! A script is one command per line:
 //!
 //! ```text
-//! connect NAME v5 [clean|keep] [expiry=S] [rmax=N] [will=TOPIC:PAYLOAD] [delay=S] …
+//! connect NAME v5 [user=NAME] [clean|keep] [expiry=S] [rmax=N] [will=TOPIC:PAYLOAD] [delay=S] …
 //! NAME publish TOPIC PAYLOAD [q1|q2] [id=N] [retain] [dup] [expiry=S]
 //! NAME subscribe FILTER [q1|q2] [nl] [rap] [rh=N] [sid=N]
 //! NAME unsubscribe FILTER | puback N | pubrec N | pubrel N | pubcomp N | ping | bye | drop
@@ -12,6 +12,7 @@
 //!
 //! [`Rig::run`] answers with every packet that clients were sent, one line each, `NAME: packet`.
 
+use culex::access::{Builder, Identity, Rules};
 use culex::codec::{
     self, Ack, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyList, Publish,
     Qos, Reason, RetainHandling, Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
@@ -108,6 +109,15 @@ impl Rig {
         self.name_on("topic", shard)
     }
 
+    /// New rules for all shards, in Mosquitto's format.
+    pub(crate) fn rules(&mut self, file: &str) {
+        let lines: Vec<&str> = file.lines().map(str::trim).collect();
+        let mut builder = Builder::new();
+        builder.file(&lines.join("\n")).unwrap();
+        let access = Arc::new(builder.build());
+        self.shards.iter_mut().for_each(|shard| shard.set_access(Arc::clone(&access)));
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         let mut all = Counters::default();
         self.shards.iter().for_each(|shard| all.merge(shard.counters()));
@@ -186,6 +196,10 @@ impl Rig {
         self.by_conn.insert((shard, u32::try_from(conn.index()).unwrap()), name.into());
         let deadline = self.now.after(10_000);
         self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
+        let user = value(options, "user=").map(Arc::from);
+        let claims = value(options, "claims=")
+            .map(|topic| Arc::new(Rules::new([topic], [topic], []).unwrap()));
+        self.shards[shard].identify(conn, Identity { user, claims });
         self.shards[shard]
             .handle(Input::Connect { conn, peer: &Peer::default(), connect }, self.now);
     }

@@ -2,8 +2,8 @@
 
 use culex::codec::{self, AckKind, Packet, PacketId, Qos, Reason, Version};
 use culex::session::{
-    Acked, ClientId, Counters, Delivered, DropCause, Grant, Layouts, Limits, Link, Outbound,
-    Overflow, Publication, Tools,
+    Acked, Author, ClientId, Counters, Delivered, DropCause, Grant, Layouts, Limits, Link,
+    Outbound, Overflow, Publication, Tools,
 };
 use culex::topic::TopicName;
 use proptest::collection::vec;
@@ -203,6 +203,7 @@ impl Rig {
             retain: false,
             expires_at,
             publisher: &sender,
+            author: &Author::Vouched,
             owned: OnceCell::new(),
         };
         let bytes = message.weight_bytes();
@@ -459,6 +460,7 @@ fn an_identifier_that_is_held_is_not_given_again() {
         retain: false,
         expires_at: None,
         publisher: &publisher,
+        author: &Author::Vouched,
         owned: OnceCell::new(),
     };
     let grant = Grant {

@@ -3,7 +3,7 @@
 use super::input::{DecodeFault, Fault, Input};
 use super::{entry, head, kind, message, options, part, publish};
 use crate::codec::{PacketId, Qos, RetainHandling, SubscribeOptions};
-use crate::session::{ClientId, Message};
+use crate::session::{Author, ClientId, Message};
 use crate::store::record::{
     Entry, Onward, Part, Publish, Record, SessionHead, SessionNumber, Source, StoredWill,
 };
@@ -134,22 +134,27 @@ fn subscribe_options(input: &mut Input<'_>) -> Result<SubscribeOptions, DecodeFa
 
 fn message(input: &mut Input<'_>, wall: Wall) -> Result<Arc<Message>, DecodeFault> {
     let offset = input.offset();
-    let bits = input.bits(message::QOS | message::RETAIN | message::EXPIRES)?;
+    let known = message::QOS | message::RETAIN | message::EXPIRES;
+    let bits = input.bits(known | message::ANONYMOUS | message::USER)?;
     let Some(qos) = Qos::from_u8(bits & message::QOS) else {
         return Input::fault_at(offset, Fault::Qos);
     };
     let topic = input.topic()?;
     let publisher = ClientId::new(input.text()?);
+    let author = match bits & (message::ANONYMOUS | message::USER) {
+        0 => Author::Vouched,
+        message::ANONYMOUS => Author::Anonymous,
+        message::USER => Author::User(Arc::from(input.text()?)),
+        _ => return Input::fault_at(offset, Fault::Bits),
+    };
     let expires = bits & message::EXPIRES != 0;
     let expires_at = if expires { Some(wall.at(input.u64()?)) } else { None };
     let forwarded = input.bytes()?;
     let payload = Bytes::copy_from_slice(input.bytes()?);
     let retain = bits & message::RETAIN != 0;
-    Ok(Arc::new(Message::from_parts(
-        (topic, payload, forwarded),
-        (qos, retain, expires_at),
-        publisher,
-    )))
+    let terms = (qos, retain, expires_at);
+    let message = Message::from_parts((topic, payload, forwarded), terms, publisher);
+    Ok(Arc::new(message.with_author(author)))
 }
 
 fn publish(input: &mut Input<'_>, wall: Wall) -> Result<Publish, DecodeFault> {

@@ -2,7 +2,7 @@
 
 use super::{entry, head, kind, message, options, part, publish};
 use crate::codec::{Qos, SubscribeOptions};
-use crate::session::Message;
+use crate::session::{Author, Message};
 use crate::store::record::{Entry, Onward, Publish, Record, SessionHead, Source, StoredWill};
 use crate::store::wall::Wall;
 
@@ -116,9 +116,17 @@ fn options_byte(options: SubscribeOptions) -> u8 {
 fn put_message(message: &Message, wall: Wall, out: &mut Vec<u8>) {
     let retain = if message.retain() { message::RETAIN } else { 0 };
     let expires = if message.expires_at().is_some() { message::EXPIRES } else { 0 };
-    out.push(message.qos() as u8 | retain | expires);
+    let author = match message.author() {
+        Author::Vouched => 0,
+        Author::Anonymous => message::ANONYMOUS,
+        Author::User(_) => message::USER,
+    };
+    out.push(message.qos() as u8 | retain | expires | author);
     put_bytes(message.topic().as_bytes(), out);
     put_bytes(message.publisher().as_str().as_bytes(), out);
+    if let Author::User(user) = message.author() {
+        put_bytes(user.as_bytes(), out);
+    }
     if let Some(at) = message.expires_at() {
         put_number(wall.of(at), out);
     }
