@@ -15,8 +15,8 @@ const SYSLOG: &str = "/dev/log";
 const JOURNAL: &str = "/run/systemd/journal/socket";
 /// Facility daemon.
 const FACILITY: u8 = 3;
-/// The owner's group may read logs.
-const FILE_MODE: u32 = 0o640;
+/// Logs name clients and topics.
+const FILE_MODE: u32 = 0o600;
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
