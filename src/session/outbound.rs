@@ -69,6 +69,9 @@ pub struct Grant<'a> {
     /// The session is durable: the caller records the delivery, if its `QoS` is 1 or 2, and says
     /// where ([`Outbound::note_position`]).
     pub logged: bool,
+    /// After a crash the message may come again, so that at `QoS` 0 it must not leave before its
+    /// record is durable: it is queued, and the caller says where the record is.
+    pub once: bool,
 }
 
 /// How a message was taken.
@@ -157,7 +160,7 @@ impl Outbound {
                 // Not a drop: QoS 0 is not kept for sessions that are away. [MQTT-4.5.0-1]
                 return Delivered::Queued;
             };
-            if self.queued_qos0 > 0 {
+            if self.queued_qos0 > 0 || grant.once {
                 // [MQTT-4.6.0-5] Not past those that were kept while the client was away.
                 return self.enqueue(message, qos, grant, limits, tools);
             }
@@ -227,7 +230,7 @@ impl Outbound {
         let index = self.slots.len() - self.queued;
         let Some(slot) = self.slots.remove(index) else { return false };
         self.unqueue(&slot);
-        if slot.lsn != UNLOGGED {
+        if slot.is_logged() {
             tools.ended.push(slot.sequence);
         }
         tools.counters.drop(DropCause::QueueFull);
@@ -257,7 +260,7 @@ impl Outbound {
                 return false;
             }
             // A crash would give the message another identifier if its record were lost.
-            let unsure = slot.qos == Qos::ExactlyOnce && slot.lsn > tools.durable;
+            let unsure = slot.qos != Qos::AtLeastOnce && slot.lsn > tools.durable;
             if state == State::Queued && unsure {
                 break;
             }
@@ -455,10 +458,29 @@ impl Outbound {
     /// The client is away: leaves to the log what it may. O(window + what is fetched ahead),
     /// because what is further back has been left there.
     pub fn put_away(&mut self) {
+        self.forget_unsure();
         let near = self.slots.len().min(self.cursor + AHEAD_MESSAGES_MAX);
         for slot in self.slots.iter_mut().take(near) {
             slot.put_away();
         }
+    }
+
+    /// `QoS` 0 is not kept for a client that is away, however long it was waited for.
+    /// [MQTT-4.5.0-1]
+    fn forget_unsure(&mut self) {
+        if self.queued_qos0 == 0 {
+            return;
+        }
+        let mut slots = std::mem::take(&mut self.slots);
+        slots.retain(|slot| {
+            let gone = slot.qos == Qos::AtMostOnce && slot.lsn != UNLOGGED;
+            if gone && slot.state == State::Queued {
+                self.unqueue(slot);
+            }
+            !gone
+        });
+        self.slots = slots;
+        self.cursor = self.cursor.min(self.slots.len());
     }
 
     /// Messages to be fetched from the log now: the next ones to be sent that are there and were
@@ -618,7 +640,7 @@ impl Slot {
 
 /// Ends a delivery that the client does not get.
 fn end_unsent(slot: &mut Slot, cause: DropCause, tools: &mut Tools<'_>) {
-    if slot.lsn != UNLOGGED {
+    if slot.is_logged() {
         tools.ended.push(slot.sequence);
     }
     slot.finish();

@@ -67,7 +67,7 @@ impl Slot {
         grant: Grant<'_>,
         state: State,
     ) -> Self {
-        let logged = grant.logged && qos != Qos::AtMostOnce;
+        let logged = if qos == Qos::AtMostOnce { grant.once } else { grant.logged };
         Slot {
             message: Some(Arc::clone(message.owned())),
             extra: Extra::boxed(grant.share.cloned(), grant.identifiers),
@@ -135,6 +135,11 @@ impl Slot {
     /// Subscription identifiers to send.
     pub fn identifiers(&self) -> &[u32] {
         self.extra.as_ref().map_or(&[], |extra| &extra.identifiers)
+    }
+
+    /// The delivery has a record of its own.
+    pub fn is_logged(&self) -> bool {
+        self.lsn != UNLOGGED && self.qos != Qos::AtMostOnce
     }
 
     /// The client still has to get PUBLISH, and the message lies in the log alone.

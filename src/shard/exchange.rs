@@ -127,6 +127,7 @@ impl Shard {
                 plan.add(owner, |part| part.retain = true);
             }
         }
+        self.journal.once = true;
         let mut matched = self.deliver(message, now);
         if !self.routes.is_empty() {
             let targets = self.routes.targets(message.topic);
@@ -139,6 +140,7 @@ impl Shard {
         }
         // Whether the others have subscribers is not waited for.
         matched |= !plan.parts.is_empty();
+        self.journal.once = false;
         let (lsn, waits) = self.commit_onward(message, from, plan, ticket);
         Fanned { matched, waits, lsn }
     }
@@ -224,6 +226,7 @@ impl Shard {
         if part.retain {
             self.store_retained(message);
         }
+        self.journal.once = true;
         if part.direct {
             self.deliver(&publication, now);
         }
@@ -234,6 +237,7 @@ impl Shard {
                 plan.tried |= hop.tried;
             }
         }
+        self.journal.once = false;
         let origin = u16::try_from(from).unwrap_or(u16::MAX);
         let source = Source::Exchange { origin, exchange };
         let (lsn, _) = self.commit_onward(&publication, source, plan, None);

@@ -51,7 +51,7 @@ impl Shard {
             let targets = self.routes.targets(message.topic);
             for shard in bits(targets.shards) {
                 let message = Arc::clone(message.owned());
-                self.effects.mail(shard, Mail::Forward { message, ticket });
+                self.mail_in_order(shard, Mail::Forward { message, ticket });
                 fanned.waits += 1;
             }
             for share in &targets.shares {
@@ -122,6 +122,7 @@ impl Shard {
                         identifiers: &[],
                         share: None,
                         logged: false,
+                        once: false,
                     };
                     self.deliver_to(one.client, message, grant, now);
                     true
@@ -149,8 +150,14 @@ impl Shard {
         }
         let matched = match qos {
             Some(qos) => {
-                let grant =
-                    Grant { qos, retain, identifiers: &identifiers, share: None, logged: false };
+                let grant = Grant {
+                    qos,
+                    retain,
+                    identifiers: &identifiers,
+                    share: None,
+                    logged: false,
+                    once: false,
+                };
                 self.deliver_to(client, message, grant, now);
                 true
             }
@@ -173,6 +180,7 @@ impl Shard {
         if message.retain {
             self.note_live(client, message.topic);
         }
+        let grant = Grant { once: self.journal.once, ..grant };
         let outcome = self.clients.deliver(client, message, grant, now);
         if self.settings.recording {
             self.draft(client, message, grant, outcome);

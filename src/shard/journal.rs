@@ -35,6 +35,8 @@ pub(super) enum Held {
     Exchange(u64),
     /// The answer to an exchange.
     Applied(usize, u64),
+    /// Deliveries with `QoS` 0 of a session.
+    Pump(Key),
     /// SUBACK or UNSUBACK.
     Suback(u64),
     /// Everything for a connection, from CONNACK on.
@@ -46,6 +48,12 @@ pub(super) enum Held {
 pub(super) struct Journal {
     /// Deliveries of the message that is being handed out.
     entries: Vec<Entry>,
+    /// Deliveries of it with `QoS` 0 that wait for its record.
+    once_takers: Vec<(Key, u64)>,
+    /// It may come again after a crash.
+    pub(super) once: bool,
+    /// What is handed out to other shards waits for this position: see `mail_in_order`.
+    pub(super) after: u64,
     /// Who takes them.
     takers: Vec<(Key, u64)>,
     /// It has become the retained message of its topic here.
@@ -68,6 +76,8 @@ pub(super) struct Logged {
     pub(super) key: Key,
     /// Position of its newest head.
     pub(super) head_lsn: u64,
+    /// Position of its newest message that waited for the log before it went to other shards.
+    pub(super) exchange_lsn: u64,
     /// Position of its newest will, if it has one.
     pub(super) will_lsn: u64,
     /// When its client went, in milliseconds since 1970.
@@ -111,7 +121,8 @@ impl Shard {
         let head_lsn = self.effects.record(Record::Session(head));
         let before = self.journal.sessions.get(&number);
         let will_lsn = before.map_or(0, |before| before.will_lsn);
-        let logged = Logged { key, head_lsn, will_lsn, offline_since_ms };
+        let exchange_lsn = before.map_or(0, |before| before.exchange_lsn);
+        let logged = Logged { key, head_lsn, exchange_lsn, will_lsn, offline_since_ms };
         self.journal.sessions.insert(number, logged);
     }
 
@@ -154,11 +165,17 @@ impl Shard {
     ) {
         let qos = message.qos.min(grant.qos);
         let taken = matches!(outcome, Delivered::Sent | Delivered::Queued);
-        if qos == Qos::AtMostOnce || !taken {
+        if !taken {
             return;
         }
         let Some(key) = self.clients.sessions.key_at(client) else { return };
         let Some(session) = self.clients.sessions.get(key) else { return };
+        if qos == Qos::AtMostOnce {
+            if self.journal.once && outcome == Delivered::Queued {
+                self.journal.once_takers.push((key, session.outbound.last_sequence()));
+            }
+            return;
+        }
         let Some(number) = session.log else { return };
         let sequence = session.outbound.last_sequence();
         self.journal.takers.push((key, sequence));
@@ -201,8 +218,39 @@ impl Shard {
             self.note_delivery(key, sequence, lsn);
         }
         self.journal.takers = takers;
+        let mut takers = std::mem::take(&mut self.journal.once_takers);
+        for (key, sequence) in takers.drain(..) {
+            if let Some(session) = self.clients.sessions.get_mut(key) {
+                session.outbound.note_position(sequence, lsn);
+                self.hold(lsn, Held::Pump(key));
+            }
+        }
+        self.journal.once_takers = takers;
         self.record_ended();
         lsn
+    }
+
+    /// Posts a letter of the message that is being handed out, after those of earlier messages of
+    /// its publisher that still wait for the log. [MQTT-4.6.0-5]
+    pub(super) fn mail_in_order(&mut self, to: usize, mail: Mail) {
+        if self.journal.after > self.clients.durable {
+            self.hold(self.journal.after, Held::Mail(to, Box::new(mail)));
+        } else {
+            self.effects.mail(to, mail);
+        }
+    }
+
+    /// The messages of this session to other shards wait for this log position, at least.
+    pub(super) fn exchange_position(&self, session: Option<SessionNumber>) -> u64 {
+        let logged = session.and_then(|number| self.journal.sessions.get(&number));
+        logged.map_or(0, |logged| logged.exchange_lsn)
+    }
+
+    /// A message of this session goes to other shards when this position is durable.
+    pub(super) fn note_exchange(&mut self, session: Option<SessionNumber>, lsn: u64) {
+        if let Some(logged) = session.and_then(|number| self.journal.sessions.get_mut(&number)) {
+            logged.exchange_lsn = lsn;
+        }
     }
 
     /// Emits what says that recorded deliveries ended without an acknowledgement.
@@ -266,6 +314,7 @@ impl Shard {
                 }
                 Held::Answer(key, epoch, kind, id) => self.answer_now(key, epoch, kind, id),
                 Held::Mail(to, mail) => self.effects.mail(to, *mail),
+                Held::Pump(key) => self.progress(key, now),
                 Held::Exchange(exchange) => self.send_exchange(exchange),
                 Held::Applied(to, exchange) => {
                     self.effects.mail(to, Mail::Applied { exchange });

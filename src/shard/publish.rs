@@ -193,6 +193,7 @@ impl Shard {
     ) -> Fanned {
         let Some(session) = self.clients.sessions.get(key) else { return Fanned::default() };
         let (publisher, author) = (session.client_id.clone(), session.author());
+        let log = session.log;
         let from = match (publish.qos, publish.packet_id, session.log) {
             // Message and identifier in one record: neither may survive without the other.
             (Qos::ExactlyOnce, Some(id), Some(session)) => Source::Received(session, id),
@@ -212,7 +213,12 @@ impl Shard {
             author: &author,
             owned: OnceCell::new(),
         };
+        self.journal.after = self.exchange_position(log);
         let fanned = self.fan_out(&publication, from, ticket, now);
+        self.journal.after = 0;
+        if from != Source::Plain {
+            self.note_exchange(log, fanned.lsn);
+        }
         scratch.clear();
         self.scratch = scratch;
         fanned

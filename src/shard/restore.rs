@@ -161,7 +161,7 @@ impl Shard {
         let key = self.clients.sessions.insert(session);
         self.clients.by_id.insert(head.client, key);
         let offline_since_ms = Some(head.offline_since_ms.unwrap_or(cut_ms));
-        let logged = Logged { key, head_lsn: UNKNOWN, will_lsn, offline_since_ms };
+        let logged = Logged { key, head_lsn: UNKNOWN, exchange_lsn: 0, will_lsn, offline_since_ms };
         self.journal.sessions.insert(number, logged);
         if head.offline_since_ms.is_none() {
             self.record_head(key, offline_since_ms);

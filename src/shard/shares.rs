@@ -14,7 +14,7 @@ use super::mail::{Mail, Ticket};
 use super::slots::Key;
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::Qos;
-use crate::session::{DropCause, Grant, Message, Publication, UNLOGGED};
+use crate::session::{DropCause, Grant, Message, Publication};
 use crate::store::{Record, Source};
 use crate::topic::{Filter, Match, TopicName};
 use shards::Millis;
@@ -83,7 +83,7 @@ impl Shard {
         hop: Hop,
     ) {
         let Hop { last: last_hop, tried } = hop;
-        self.effects.mail(to, Mail::ForwardShared { filter, message, ticket, last_hop, tried });
+        self.mail_in_order(to, Mail::ForwardShared { filter, message, ticket, last_hop, tried });
     }
 
     /// Another shard has chosen this one.
@@ -199,6 +199,7 @@ impl Shard {
             identifiers: identifier.as_slice(),
             share: Some(filter),
             logged: false,
+            once: false,
         };
         self.clients.layouts.reset();
         self.deliver_to(member.client, message, grant, now);
@@ -247,7 +248,7 @@ impl Shard {
         });
         for slot in taken {
             let Some(filter) = slot.share().cloned() else { continue };
-            let done = (slot.lsn != UNLOGGED).then_some((key, slot.sequence));
+            let done = (slot.is_logged()).then_some((key, slot.sequence));
             match slot.message {
                 Some(message) => self.hand_on(&filter, &message, done, now),
                 None => self.fetch((slot.lsn, slot.at), Purpose::HandOn { filter, done }),

@@ -210,8 +210,14 @@ impl Rig {
         let qos = published.min(granted);
         let kept = qos != Qos::AtMostOnce || self.limits.queue_qos0;
         let expected = self.expected(qos, bytes, large);
-        let grant =
-            Grant { qos: granted, retain: false, identifiers: &[], share: None, logged: false };
+        let grant = Grant {
+            qos: granted,
+            retain: false,
+            identifiers: &[],
+            share: None,
+            logged: false,
+            once: false,
+        };
         self.layouts.reset();
         let mut ended = Vec::new();
         let mut tools = Tools {
@@ -469,6 +475,7 @@ fn an_identifier_that_is_held_is_not_given_again() {
         identifiers: &[],
         share: None,
         logged: false,
+        once: false,
     };
     let mut ended = Vec::new();
     let mut tools = Tools {
