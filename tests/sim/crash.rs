@@ -51,6 +51,8 @@ impl World {
                 self.conns[at].stage = Stage::Gone;
             }
         }
+        // A number that is not in the log is free.
+        self.numbers.retain(|(shard, number), _| images[*shard].sessions.contains_key(number));
         self.shadow.crashed(&images, &self.logs, &self.numbers);
         for (shard, image) in images.into_iter().enumerate() {
             let place = Place { shard, shards: count };
@@ -176,14 +178,15 @@ impl Shadow {
             let Some(since) = session.away_since.take().filter(|_| session.link.is_none()) else {
                 continue;
             };
-            if session.expiry_s == 0 {
+            let after = |seconds: u32| since.after(u64::from(seconds) * 1000).max(now);
+            let never = session.expiry_s == crate::shadow::NEVER;
+            if !never && after(session.expiry_s) <= now {
                 self.end(index);
                 continue;
             }
-            let after = |seconds: u32| since.after(u64::from(seconds) * 1000).max(now);
             session.will_due =
                 session.will.map(|(_, delay_s)| after(delay_s).max(now.after(WILL_GRACE_MS)));
-            if session.expiry_s != crate::shadow::NEVER {
+            if !never {
                 session.expires_at = Some(after(session.expiry_s));
             }
         }

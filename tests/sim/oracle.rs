@@ -583,6 +583,9 @@ impl Shadow {
     pub(crate) fn retained_candidates(&self, topic: &str) -> BTreeSet<Option<MsgId>> {
         let Some(writes) = self.writes.get(topic) else { return BTreeSet::from([None]) };
         let mut candidates = BTreeSet::new();
+        if writes.iter().all(|write| write.doubtful) {
+            candidates.insert(None);
+        }
         for write in writes {
             let msg = &self.messages[write.msg];
             let replaced = writes.iter().any(|other| {
