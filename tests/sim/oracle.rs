@@ -481,7 +481,8 @@ impl Shadow {
         let end = match msg.acked {
             Some(acked) if msg.onward.is_some() => acked.max(last()),
             Some(acked) => acked,
-            None if msg.will => last(),
+            // A crash may undo the publication of a will, and its client may be back then.
+            None if msg.will && msg.lost < msg.instances.len() => last(),
             None => return None,
         };
         if msg.qos == 0 || msg.payload.is_empty() {
