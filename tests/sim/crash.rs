@@ -99,6 +99,7 @@ impl Shadow {
             let is_there = |at: &(usize, u64)| logs[at.0].contains_key(&at.1);
             msg.records.retain(|(at, _)| is_there(at));
             msg.onward = msg.onward.filter(is_there);
+            msg.excused |= msg.will && msg.onward.is_none();
         }
         let mut found = BTreeMap::new();
         for (shard, image) in images.iter().enumerate() {
@@ -298,6 +299,7 @@ fn recover_queue(
         }
     }
     session.flights.retain(|id, flight| {
+        flight.crashed = true;
         let state = states.get(id);
         match (flight.qos, state) {
             (2, None) => {

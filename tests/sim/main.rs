@@ -129,7 +129,7 @@ fn swapped_order_is_found() {
 
 #[test]
 fn second_copy_at_qos_2_is_found() {
-    is_found(Plant::ExactlyOnceTwice, &["copies", "at QoS 2"]);
+    is_found(Plant::ExactlyOnceTwice, &["copies", "at QoS 2", "a newer one came"]);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn ack_before_durable_is_found() {
 
 #[test]
 fn forward_before_durable_is_found() {
-    is_found(Plant::ForwardBeforeDurable, &["copies", "at QoS 2"]);
+    is_found(Plant::ForwardBeforeDurable, &["copies", "at QoS 2", "acknowledged before"]);
 }
 
 #[test]

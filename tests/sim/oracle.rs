@@ -263,7 +263,7 @@ impl Shadow {
             return false;
         }
         if let Some(known) = known {
-            let wrong = if !publish.dup {
+            let wrong = if !publish.dup && !(same && known.crashed) {
                 "[MQTT-2.2.1-4] packet identifier in use"
             } else if !same {
                 "[MQTT-4.4.0-1] repeated with another message"
@@ -279,8 +279,14 @@ impl Shadow {
                 return false;
             }
         }
-        let (qos, released, pubrel_sent) = (publish.qos as u8, false, false);
-        let flight = Flight { msg, qos, released, pubrel_sent, link };
+        let flight = Flight {
+            msg,
+            qos: publish.qos as u8,
+            released: false,
+            pubrel_sent: false,
+            crashed: false,
+            link,
+        };
         self.sessions[index].flights.insert(pid, flight);
         if !self.links[link].live && publish.qos as u8 == 1 {
             // Written before the connection ended, sent after: a shared one is elsewhere by now.
@@ -442,7 +448,7 @@ impl Shadow {
         let (Some(index), Some(id)) = (self.links[link].session, id) else { return };
         let session = &mut self.sessions[index];
         *session.app.entry(id).or_default() += 1;
-        if exactly {
+        if exactly && !self.links[link].hostile {
             let count = session.app_exactly.entry(id).or_default();
             *count += 1;
             let count = *count;
@@ -482,7 +488,7 @@ impl Shadow {
             Some(acked) if msg.onward.is_some() => acked.max(last()),
             Some(acked) => acked,
             // A crash may undo the publication of a will, and its client may be back then.
-            None if msg.will && msg.lost < msg.instances.len() => last(),
+            None if msg.will && !msg.excused && msg.lost < msg.instances.len() => last(),
             None => return None,
         };
         if msg.qos == 0 || msg.payload.is_empty() {

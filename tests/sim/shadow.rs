@@ -37,6 +37,8 @@ pub(crate) struct Msg {
     pub records: Vec<((usize, u64), bool)>,
     /// The record that commits it for all shards.
     pub onward: Option<(usize, u64)>,
+    /// A will that a crash may have lost: nobody waits for its acknowledgement.
+    pub excused: bool,
     /// Instances of which a crash left nothing.
     pub lost: usize,
     /// Deliveries at `QoS` 1 whose connection ended before the acknowledgement.
@@ -70,6 +72,8 @@ pub(crate) struct Flight {
     pub released: bool,
     /// PUBREL has left.
     pub pubrel_sent: bool,
+    /// A crash may have forgotten that it was sent.
+    pub crashed: bool,
     pub link: usize,
 }
 

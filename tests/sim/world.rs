@@ -10,7 +10,7 @@ use crate::swarm::Swarm;
 use crate::wire::{Conn, Stage};
 use culex::codec::{self, Packet, Version};
 use culex::shard::{Effect, Flow, Input, Mail, Place, Shard};
-use culex::store::{Record, SessionNumber};
+use culex::store::{Record, SessionNumber, Source};
 use shards::{ConnId, Millis};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -649,12 +649,17 @@ fn carried(mail: &Mail) -> Option<MsgId> {
     }
 }
 
-/// Message of a record, whether other shards have a part in it, whether it is retained here.
+/// Message of a record, whether the record commits it for all shards, whether it is retained here.
+/// What is handed out to new subscribers is not counted: no acknowledgement waits for that.
 fn message_of(record: &Record) -> Option<(MsgId, bool, bool)> {
     match record {
         Record::Publish(publish) => {
             let id = message_id(publish.message.payload())?;
-            Some((id, publish.onward.is_some(), publish.retained))
+            let commits = !matches!(publish.from, Source::Plain | Source::Exchange { .. });
+            let handed_out = publish.from == Source::Plain
+                && !publish.retained
+                && publish.entries.iter().all(|entry| entry.retain);
+            (!handed_out).then_some((id, commits, publish.retained))
         }
         _ => None,
     }
