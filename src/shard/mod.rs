@@ -20,7 +20,9 @@ mod exchange;
 mod fanout;
 mod home;
 mod journal;
+mod limits;
 mod mail;
+mod peer;
 mod publish;
 mod restore;
 mod retained;
@@ -37,6 +39,7 @@ pub use bodies::Purpose;
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use mail::{Interest, Mail, Ticket, Waiter};
+pub use peer::{Certificate, Peer};
 pub use settings::{Place, SHARDS_MAX, Settings};
 pub use slots::Key;
 pub use sys::{Network, Report};
@@ -73,6 +76,8 @@ pub enum Input<'a> {
     Connect {
         /// The connection.
         conn: ConnId,
+        /// Where it comes from.
+        peer: &'a Peer,
         /// The packet.
         connect: Connect<'a>,
     },
@@ -174,6 +179,28 @@ const TIMER_TICK_MS: u64 = 50;
 const TIMER_SPAN_MS_MAX: u64 = 300_000;
 
 impl Shard {
+    /// Takes new limits and choices over. What is above a new limit stays; nothing more comes.
+    ///
+    /// What clients were told at CONNECT or what all shards agree on does not change: largest
+    /// packet, Receive Maximum, Topic Alias Maximum, keys, recording, `$SYS` interval.
+    pub fn reconfigure(&mut self, settings: &Settings) {
+        let old = &self.settings;
+        let new = Settings {
+            hash_key: old.hash_key,
+            id_seed: old.id_seed,
+            packet_bytes_max: old.packet_bytes_max,
+            receive_maximum: old.receive_maximum,
+            topic_alias_maximum: old.topic_alias_maximum,
+            sys_interval_s: old.sys_interval_s,
+            recording: old.recording,
+            wall_offset_ms: old.wall_offset_ms,
+            ..settings.clone()
+        };
+        self.clients.reconfigure(new.queue, new.output_bytes_max);
+        self.retained.reconfigure(&new);
+        self.settings = Rc::new(new);
+    }
+
     /// An empty shard.
     ///
     /// # Panics
@@ -221,7 +248,7 @@ impl Shard {
                 self.clients.open(conn, now);
                 self.timers.insert(deadline, Timer::ConnectDeadline(conn));
             }
-            Input::Connect { conn, connect } => self.connect(conn, &connect, now),
+            Input::Connect { conn, peer, connect } => self.connect(conn, peer, &connect, now),
             Input::Packet { conn, packet } => self.packet(conn, packet, now),
             Input::Malformed { conn, error } => self.malformed(conn, &error, now),
             Input::Closed { conn } => self.closed(conn, now),
@@ -240,6 +267,9 @@ impl Shard {
             // [MQTT-3.1.4-6] Nothing is processed after the end was decided.
             Phase::Closing => return,
         };
+        if !self.within_user_properties(packet.properties()) {
+            return self.end_connection(conn, Reason::QuotaExceeded, now);
+        }
         match packet {
             Packet::Publish(publish) => self.publish(conn, key, &publish, now),
             Packet::Puback(ack) => self.puback(key, &ack, now),

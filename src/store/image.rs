@@ -20,7 +20,7 @@
 
 mod queue;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use queue::{Extra, Queue, Waiting};
 

@@ -19,7 +19,7 @@ use culex::codec::{
     Version, Will,
 };
 use culex::session::Counters;
-use culex::shard::{Effect, Flow, Input, Mail, Place, Settings, Shard};
+use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Settings, Shard};
 use culex::store::{Image, Record, image};
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, VecDeque};
@@ -206,7 +206,8 @@ impl Rig {
         let claims = value(options, "claims=")
             .map(|topic| Arc::new(Rules::new([topic], [topic], []).unwrap()));
         self.shards[shard].identify(conn, Identity { user, claims });
-        self.shards[shard].handle(Input::Connect { conn, connect }, self.now);
+        let peer = Peer::default();
+        self.shards[shard].handle(Input::Connect { conn, peer: &peer, connect }, self.now);
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each command of the script")]
