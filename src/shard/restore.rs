@@ -111,16 +111,17 @@ impl Shard {
         let delay_s = session.will.as_ref().map(|will| will.delay_s);
         let logged = session.log.and_then(|number| self.journal.sessions.get(&number));
         let Some(since_ms) = logged.and_then(|logged| logged.offline_since_ms) else { return };
-        if expiry_s == 0 {
-            // [MQTT-3.1.2-23] The session has ended with its connection.
-            return self.end_session(key, now);
-        }
         let after = |seconds: u32| {
             let due_ms = since_ms.saturating_add(u64::from(seconds) * 1000);
             Millis(due_ms.saturating_sub(self.settings.wall_offset_ms)).max(now)
         };
         let will_due = delay_s.map(|delay_s| after(delay_s).max(now.after(WILL_GRACE_MS)));
         let expiry_due = (expiry_s != EXPIRY_NEVER).then(|| after(expiry_s));
+        if expiry_due.is_some_and(|due| due <= now) {
+            // [MQTT-3.1.2-23] It was over while nobody looked; without expiry, with its connection.
+            self.clients.counters.sessions_expired += u64::from(expiry_s > 0);
+            return self.end_session(key, now);
+        }
         if let Some(due) = will_due {
             self.wait(due, Timer::Will(key, epoch, due), now);
         }

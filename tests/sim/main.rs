@@ -13,6 +13,7 @@
 )]
 
 mod client;
+mod crash;
 mod oracle;
 mod plant;
 mod rng;
@@ -128,10 +129,25 @@ fn swapped_order_is_found() {
 
 #[test]
 fn second_copy_at_qos_2_is_found() {
-    is_found(Plant::ExactlyOnceTwice, &["copies", "at QoS 2"]);
+    is_found(Plant::ExactlyOnceTwice, &["copies", "at QoS 2", "a newer one came"]);
 }
 
 #[test]
 fn lost_retained_message_is_found() {
     is_found(Plant::RetainedLost, &["retained for"]);
+}
+
+#[test]
+fn ack_before_durable_is_found() {
+    is_found(Plant::AckBeforeDurable, &["[I3]", "[I6]", "[I8]", "[I2]", "never came", "durable"]);
+}
+
+#[test]
+fn forward_before_durable_is_found() {
+    is_found(Plant::ForwardBeforeDurable, &["copies", "at QoS 2", "acknowledged before"]);
+}
+
+#[test]
+fn forgotten_identifier_is_found() {
+    is_found(Plant::ReceivedForgotten, &["[I3]"]);
 }

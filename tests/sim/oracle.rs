@@ -26,6 +26,7 @@ impl Shadow {
                                 "[MQTT-3.2.2-2] session present should be {present}"
                             ));
                         }
+                        self.announced(link, present);
                     }
                     (None, Reason::Success) => self.fail("a second CONNACK".into()),
                     _ => {}
@@ -34,6 +35,18 @@ impl Shadow {
             Packet::Publish(publish) => self.emitted_publish(link, publish),
             Packet::Puback(ack) => self.emitted_ack(link, ack.packet_id, false, ack.reason),
             Packet::Pubrec(ack) => self.emitted_ack(link, ack.packet_id, true, ack.reason),
+            Packet::Pubrel(ack) => {
+                if let Some(index) = self.links[link].session
+                    && let Some(flight) = self.sessions[index].flights.get_mut(&ack.packet_id.get())
+                {
+                    flight.pubrel_sent = true;
+                }
+            }
+            Packet::Pubcomp(ack) => {
+                if let Some(index) = self.links[link].session {
+                    self.sessions[index].released.remove(&ack.packet_id.get());
+                }
+            }
             Packet::Suback(suback) => {
                 let codes: Vec<u8> = suback.reasons.iter().map(|reason| *reason as u8).collect();
                 self.emitted_answer(link, suback.packet_id, true, &codes);
@@ -47,6 +60,18 @@ impl Shadow {
         if self.links[link].connack_due.is_some() && self.links[link].live {
             self.fail(format!("[MQTT-3.2.0-1] before CONNACK came {packet:?}"));
         }
+    }
+
+    /// CONNACK leaves.
+    fn announced(&mut self, link: usize, present: bool) {
+        let Some(index) = self.links[link].session else { return };
+        if present {
+            self.sessions[index].pledged |= self.sessions[index].link == Some(link);
+            return;
+        }
+        let client = self.sessions[index].client.clone();
+        let older = self.sessions[..index].iter_mut().filter(|session| session.client == client);
+        older.for_each(|session| session.replaced = true);
     }
 
     fn check_durable(&mut self, link: usize, lsn: u64, what: &str) {
@@ -72,8 +97,16 @@ impl Shadow {
         }
         self.check_durable(link, asked.lsn, "SUBACK or UNSUBACK");
         let (step, index) = (self.step, self.links[link].session.unwrap());
-        let granted = asked.filters.iter().zip(&asked.codes).filter(|(_, code)| **code < 0x80);
-        for (filter, _) in granted.filter(|_| subscribe) {
+        let granted = || asked.filters.iter().zip(&asked.codes).filter(|(_, code)| **code < 0x80);
+        if !subscribe {
+            for sub in &mut self.sessions[index].subs {
+                let meant = sub.ended == Some(asked.step) && asked.filters.contains(&sub.filter);
+                sub.end_acked |= meant;
+            }
+        } else if granted().next().is_some() && self.sessions[index].ended.is_none() {
+            self.sessions[index].pledged |= self.sessions[index].expiry_s > 0;
+        }
+        for (filter, _) in granted().filter(|_| subscribe) {
             let subs = self.sessions[index].subs.iter_mut();
             for sub in subs.filter(|sub| sub.ended.is_none() && sub.filter == *filter) {
                 if sub.versions[0].0 <= asked.step {
@@ -102,6 +135,12 @@ impl Shadow {
             return;
         }
         self.check_acknowledged(link, id, reason);
+        let index = self.links[link].session.unwrap();
+        let session = &mut self.sessions[index];
+        if qos2 && session.received.get(&pid.get()) == Some(&id) {
+            session.pubrec_sent.insert(pid.get());
+            session.pledged |= session.expiry_s > 0 && session.ended.is_none();
+        }
         let step = self.step;
         let msg = &mut self.messages[id];
         msg.acked.get_or_insert(step);
@@ -224,7 +263,7 @@ impl Shadow {
             return false;
         }
         if let Some(known) = known {
-            let wrong = if !publish.dup {
+            let wrong = if !publish.dup && !(same && known.crashed) {
                 "[MQTT-2.2.1-4] packet identifier in use"
             } else if !same {
                 "[MQTT-4.4.0-1] repeated with another message"
@@ -240,7 +279,14 @@ impl Shadow {
                 return false;
             }
         }
-        let flight = Flight { msg, qos: publish.qos as u8, released: false, link };
+        let flight = Flight {
+            msg,
+            qos: publish.qos as u8,
+            released: false,
+            pubrel_sent: false,
+            crashed: false,
+            link,
+        };
         self.sessions[index].flights.insert(pid, flight);
         if !self.links[link].live && publish.qos as u8 == 1 {
             // Written before the connection ended, sent after: a shared one is elsewhere by now.
@@ -301,9 +347,12 @@ impl Shadow {
                 Ok(())
             };
         }
-        let instances = msg.instances.len();
+        // [I2] What was lost in a crash has not left at QoS 2.
+        let qos2 = publish.qos as u8 == 2;
+        let instances = msg.instances.len() - if qos2 { msg.lost } else { 0 };
         let direct = if live.is_empty() { 0 } else { instances };
-        let most = direct + groups * (instances + msg.lost_unacked) + handouts;
+        let repeats = session.repeats.get(&id).copied().filter(|_| !qos2).unwrap_or(0);
+        let most = direct + groups * (instances + msg.lost_unacked) + handouts + repeats;
         let maybe_handout = handouts > 0 && publish.retain;
         if most == 0 || (direct + groups == 0 && !maybe_handout) {
             return Err("no matching subscription".into());
@@ -316,7 +365,7 @@ impl Shadow {
             self.check_terms(link, id, &live, publish)?;
         }
         // What a connection that was taken over still had to say comes late.
-        if groups == 0 && self.links[link].live {
+        if groups == 0 && self.links[link].live && repeats == 0 {
             self.check_order(index, id, publish, maybe_handout)?;
         }
         Ok(())
@@ -399,7 +448,7 @@ impl Shadow {
         let (Some(index), Some(id)) = (self.links[link].session, id) else { return };
         let session = &mut self.sessions[index];
         *session.app.entry(id).or_default() += 1;
-        if exactly {
+        if exactly && !self.links[link].hostile {
             let count = session.app_exactly.entry(id).or_default();
             *count += 1;
             let count = *count;
@@ -438,7 +487,8 @@ impl Shadow {
         let end = match msg.acked {
             Some(acked) if msg.onward.is_some() => acked.max(last()),
             Some(acked) => acked,
-            None if msg.will => last(),
+            // A crash may undo the publication of a will, and its client may be back then.
+            None if msg.will && !msg.excused && msg.lost < msg.instances.len() => last(),
             None => return None,
         };
         if msg.qos == 0 || msg.payload.is_empty() {
@@ -540,13 +590,16 @@ impl Shadow {
     pub(crate) fn retained_candidates(&self, topic: &str) -> BTreeSet<Option<MsgId>> {
         let Some(writes) = self.writes.get(topic) else { return BTreeSet::from([None]) };
         let mut candidates = BTreeSet::new();
+        if writes.iter().all(|write| write.doubtful) {
+            candidates.insert(None);
+        }
         for write in writes {
             let msg = &self.messages[write.msg];
             let replaced = writes.iter().any(|other| {
                 let later = &self.messages[other.msg];
                 let same = later.publisher == msg.publisher && other.begun > write.begun;
                 let after = write.done.is_some_and(|done| other.begun > done);
-                (same || after) && later.drops.is_empty()
+                (same || after) && later.drops.is_empty() && !other.doubtful
             });
             if replaced {
                 continue;

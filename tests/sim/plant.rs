@@ -4,6 +4,7 @@ use crate::rng::{Rng, Stream};
 use crate::shadow::{Link, Shadow, message_id};
 use culex::codec::{self, Packet, Qos, Version};
 use culex::shard::{Interest, Mail, Ticket};
+use culex::store::Record;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -23,6 +24,12 @@ pub(crate) enum Plant {
     ExactlyOnceTwice,
     /// A retained message is confirmed, not stored.
     RetainedLost,
+    /// The shard is told of durable records too early.
+    AckBeforeDurable,
+    /// Other shards get an exchange before its record is durable.
+    ForwardBeforeDurable,
+    /// The identifier that comes with an accepted message is not restored.
+    ReceivedForgotten,
 }
 
 pub(crate) struct Planted {
@@ -72,6 +79,25 @@ impl Planted {
             _ => {}
         }
         Some(mail)
+    }
+
+    /// A record was emitted.
+    pub(crate) fn on_record(
+        &mut self,
+        shard: usize,
+        record: &Record,
+        mailboxes: &mut [Vec<VecDeque<Mail>>],
+    ) {
+        let (Plant::ForwardBeforeDurable, Record::Publish(publish)) = (self.plant, record) else {
+            return;
+        };
+        let Some(onward) = &publish.onward else { return };
+        for part in &onward.parts {
+            let message = Arc::clone(&publish.message);
+            let (exchange, part, tried) = (onward.exchange, part.clone(), 0);
+            let to = usize::from(part.shard);
+            mailboxes[shard][to].push_back(Mail::Exchange { exchange, part, tried, message });
+        }
     }
 
     /// A letter has been put in an outbox.

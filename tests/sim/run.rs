@@ -63,6 +63,7 @@ impl World {
                 }
             }
             (10, _) => self.pass_time(),
+            (11, _) if self.swarm.settings.recording => self.crash(),
             _ => {}
         }
     }

@@ -37,6 +37,10 @@ pub(crate) struct Msg {
     pub records: Vec<((usize, u64), bool)>,
     /// The record that commits it for all shards.
     pub onward: Option<(usize, u64)>,
+    /// A will that a crash may have lost: nobody waits for its acknowledgement.
+    pub excused: bool,
+    /// Instances of which a crash left nothing.
+    pub lost: usize,
     /// Deliveries at `QoS` 1 whose connection ended before the acknowledgement.
     pub lost_unacked: usize,
 }
@@ -57,6 +61,8 @@ pub(crate) struct Sub {
     pub versions: Vec<Terms>,
     pub acked: Option<u64>,
     pub ended: Option<u64>,
+    /// UNSUBACK has left.
+    pub end_acked: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +70,10 @@ pub(crate) struct Flight {
     pub msg: MsgId,
     pub qos: u8,
     pub released: bool,
+    /// PUBREL has left.
+    pub pubrel_sent: bool,
+    /// A crash may have forgotten that it was sent.
+    pub crashed: bool,
     pub link: usize,
 }
 
@@ -76,6 +86,10 @@ pub(crate) struct Session {
     pub subs: Vec<Sub>,
     /// `QoS` 2 identifiers of the client between PUBLISH and PUBREL.
     pub received: BTreeMap<u16, MsgId>,
+    /// Those of them whose PUBREC has left.
+    pub pubrec_sent: BTreeSet<u16>,
+    /// Those between PUBREL and PUBCOMP.
+    pub released: BTreeMap<u16, MsgId>,
     pub will: Option<(MsgId, u32)>,
     pub will_due: Option<Millis>,
     pub expires_at: Option<Millis>,
@@ -94,6 +108,14 @@ pub(crate) struct Session {
     pub order: BTreeMap<(String, String, u8, u8), u64>,
     pub packet_bytes_max: Option<u32>,
     pub hostile: bool,
+    /// Something was acknowledged that has no meaning without the session.
+    pub pledged: bool,
+    /// The client was told of a new session after this one.
+    pub replaced: bool,
+    /// Deliveries that a crash may repeat, because it lost their end.
+    pub repeats: BTreeMap<MsgId, usize>,
+    /// After a crash, until its shard goes on: when it lost its connection.
+    pub away_since: Option<Millis>,
 }
 
 /// A connection as the shadow sees it.
@@ -137,6 +159,8 @@ pub(crate) struct Write {
     pub msg: MsgId,
     pub begun: u64,
     pub done: Option<u64>,
+    /// A crash came before its acknowledgement.
+    pub doubtful: bool,
 }
 
 #[derive(Debug, Default)]
@@ -202,6 +226,7 @@ impl Shadow {
         session.link = Some(link);
         session.will_due = None;
         session.expires_at = None;
+        session.away_since = None;
         session.packet_bytes_max =
             session.packet_bytes_max.into_iter().chain(packet_bytes_max).min();
         session.will = connect.will.as_ref().map(|will| {
@@ -243,7 +268,7 @@ impl Shadow {
     }
 
     /// Session and link have nothing to do with each other any more.
-    fn part(&mut self, link: usize, index: usize) {
+    pub(crate) fn part(&mut self, link: usize, index: usize) {
         self.links[link].live = false;
         for flight in self.sessions[index].flights.values() {
             if flight.qos == 1 && flight.link == link {
@@ -292,7 +317,7 @@ impl Shadow {
         self.lost(link);
     }
 
-    fn end(&mut self, index: usize) {
+    pub(crate) fn end(&mut self, index: usize) {
         self.publish_will(index);
         let step = self.step;
         let session = &mut self.sessions[index];
@@ -322,7 +347,7 @@ impl Shadow {
         msg.arrived.insert(home, step);
         if msg.retain {
             let writes = self.writes.entry(msg.topic.clone()).or_default();
-            writes.push(Write { msg: id, begun: step, done: None });
+            writes.push(Write { msg: id, begun: step, done: None, doubtful: false });
         }
     }
 
@@ -361,7 +386,12 @@ impl Shadow {
         match packet {
             Packet::Publish(publish) => self.publish(link, index, publish),
             Packet::Pubrel(ack) => {
-                self.sessions[index].received.remove(&ack.packet_id.get());
+                let session = &mut self.sessions[index];
+                let id = ack.packet_id.get();
+                session.pubrec_sent.remove(&id);
+                if let Some(msg) = session.received.remove(&id) {
+                    session.released.insert(id, msg);
+                }
             }
             Packet::Subscribe(subscribe) => self.subscribe(link, index, subscribe, lsn),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(link, index, unsubscribe, lsn),
@@ -454,6 +484,7 @@ impl Shadow {
                     versions: vec![version],
                     acked: None,
                     ended: None,
+                    end_acked: false,
                 }),
             }
             let wants_retained = match wanted.options.retain_handling {

@@ -93,7 +93,7 @@ fn settings(r: &mut Rng) -> Settings {
         retained_messages_max: *r.pick(&[1, 3, 1000, 1000]),
         output_bytes_max: *r.pick(&[256, 1024, 1 << 20, 1 << 20]),
         sys_interval_s: 0,
-        recording: r.chance(35),
+        recording: r.chance(60),
         ..Settings::default()
     }
 }
@@ -104,5 +104,6 @@ fn weights(r: &mut Rng) -> Vec<usize> {
     let mut weights: Vec<usize> = (0..9).map(|_| *r.pick(&speeds)).collect();
     weights.push(*r.pick(&[0, 1, 4]));
     weights.push(*r.pick(&[3, 10]));
+    weights.push(*r.pick(&[0, 0, 1]));
     weights
 }

@@ -2,17 +2,17 @@
 //! at a time, picked by chance.
 
 use crate::client::{Client, Manner};
+use crate::crash::{Log, Numbers};
 use crate::plant::{Plant, Planted};
 use crate::rng::{Rng, Stream};
 use crate::shadow::{Link, MsgId, Shadow, message_id};
 use crate::swarm::Swarm;
 use crate::wire::{Conn, Stage};
 use culex::codec::{self, Packet, Version};
-use culex::session::Message;
 use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Shard};
-use culex::store::Record;
+use culex::store::{Record, SessionNumber, Source};
 use shards::{ConnId, Millis};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Patience between accept and CONNECT.
@@ -27,13 +27,16 @@ pub(crate) struct World {
     pub outboxes: Vec<Vec<VecDeque<Mail>>>,
     pub mailboxes: Vec<Vec<VecDeque<Mail>>>,
     /// Effects of a shard that its turn has not carried out.
-    pending: Vec<Vec<Effect>>,
+    pub pending: Vec<Vec<Effect>>,
     pub lsn: Vec<u64>,
-    /// Messages in the records of deliveries, by shard and position.
-    stored: BTreeMap<(usize, u64), Arc<Message>>,
+    /// Records of each shard that are not lost, and the sessions in them.
+    pub logs: Vec<Log>,
+    pub numbers: Numbers,
+    /// The shard has come back after the last crash.
+    pub ready: Vec<bool>,
     pub conns: Vec<Conn>,
     /// Connections of a shard by index; `None` is free.
-    places: Vec<Vec<Option<usize>>>,
+    pub places: Vec<Vec<Option<usize>>>,
     generation: u32,
     pub clients: Vec<Client>,
     pub shadow: Shadow,
@@ -46,15 +49,17 @@ pub(crate) struct World {
     pub hostile: Rng,
     pub events: u64,
     pub trace: bool,
-    dropped: Vec<[u64; 8]>,
+    pub dropped: Vec<[u64; 8]>,
 }
 
 /// What a call of a shard brought about.
 #[derive(Default)]
-struct Outcome {
+pub(crate) struct Outcome {
     closed: Vec<usize>,
     /// Log position of the last record of this call; 0 = none.
     lsn: u64,
+    /// Sessions whose heads were recorded.
+    heads: Vec<SessionNumber>,
 }
 
 impl World {
@@ -80,7 +85,9 @@ impl World {
             mailboxes: boxes(),
             pending: (0..count).map(|_| Vec::new()).collect(),
             lsn: vec![0; count],
-            stored: BTreeMap::new(),
+            logs: vec![Log::new(); count],
+            numbers: Numbers::new(),
+            ready: vec![true; count],
             conns: Vec::new(),
             places: vec![Vec::new(); count],
             generation: 0,
@@ -115,7 +122,7 @@ impl World {
     // ---- shards ----------------------------------------------------------------------------
 
     /// Takes what a call of a shard has brought about.
-    fn collect(&mut self, shard: usize) -> Outcome {
+    pub(crate) fn collect(&mut self, shard: usize) -> Outcome {
         let mut effects = Vec::new();
         self.shards[shard].take_effects(&mut effects);
         let mut outcome = Outcome::default();
@@ -128,9 +135,8 @@ impl World {
                 Effect::Record(record) => {
                     self.lsn[shard] += 1;
                     outcome.lsn = self.lsn[shard];
-                    if let Record::Publish(publish) = &record {
-                        let message = Arc::clone(&publish.message);
-                        self.stored.insert((shard, outcome.lsn), message);
+                    if let Record::Session(head) = &record {
+                        outcome.heads.push(head.session);
                     }
                     self.shards[shard].note_place(outcome.lsn, 0);
                     if let Some((id, onward, retained)) = message_of(&record) {
@@ -141,6 +147,8 @@ impl World {
                             msg.onward.get_or_insert(at);
                         }
                     }
+                    self.planted.on_record(shard, &record, &mut self.mailboxes);
+                    self.logs[shard].insert(outcome.lsn, record);
                 }
                 Effect::Close(conn) => {
                     if let Some(at) = self.at(shard, conn) {
@@ -150,6 +158,10 @@ impl World {
                 }
                 Effect::Flow(..) | Effect::Fetch { .. } => self.pending[shard].push(effect),
             }
+        }
+        if !self.ready[shard] && self.shards[shard].is_ready() {
+            self.ready[shard] = true;
+            self.shadow.woke(shard);
         }
         outcome
     }
@@ -205,12 +217,15 @@ impl World {
         }
     }
 
-    fn next_step(&mut self) {
+    pub(crate) fn next_step(&mut self) {
         self.shadow.step += 1;
         self.shadow.now = self.now;
     }
 
     pub(crate) fn tick(&mut self, shard: usize) {
+        if !self.ready[shard] {
+            return;
+        }
         self.next_step();
         self.note(|| format!("tick {shard}"));
         self.shards[shard].tick(self.now);
@@ -224,7 +239,9 @@ impl World {
         self.next_step();
         self.note(|| format!("durable {shard} up to {lsn}"));
         self.shadow.durable[shard] = lsn;
-        self.shards[shard].on_durable(lsn, self.now);
+        let told =
+            if self.planted.plant == Plant::AckBeforeDurable { self.lsn[shard] } else { lsn };
+        self.shards[shard].on_durable(told, self.now);
         let outcome = self.collect(shard);
         self.conclude(shard, None, &outcome);
         self.after_input(shard);
@@ -278,7 +295,10 @@ impl World {
                     }
                 }
                 Effect::Fetch { lsn, purpose, .. } => {
-                    let message = Arc::clone(&self.stored[&(shard, lsn)]);
+                    let Some(Record::Publish(publish)) = self.logs[shard].get(&lsn) else {
+                        panic!("what is fetched from {lsn} is no message");
+                    };
+                    let message = Arc::clone(&publish.message);
                     self.shards[shard].on_fetched(purpose, message, self.now);
                     self.collect(shard);
                 }
@@ -380,6 +400,9 @@ impl World {
     /// A piece of what the client has sent arrives.
     pub(crate) fn up(&mut self, at: usize, bytes_max: usize) -> bool {
         let shard = self.conns[at].shard;
+        if !self.ready.iter().all(|ready| *ready) {
+            return false;
+        }
         let conn = &mut self.conns[at];
         if conn.up.is_empty() || !conn.is_open() || conn.paused || self.is_blocked(shard) {
             return false;
@@ -491,6 +514,11 @@ impl World {
         self.shards[shard].handle(input, self.now);
         let outcome = self.collect(shard);
         tell(&mut self.shadow, outcome.closed.contains(&at), outcome.lsn);
+        if let Some(session) = self.shadow.links[at].session {
+            for number in &outcome.heads {
+                self.numbers.entry((shard, *number)).or_insert(session);
+            }
+        }
         self.conclude(shard, carried, &outcome);
     }
 
@@ -623,12 +651,17 @@ fn carried(mail: &Mail) -> Option<MsgId> {
     }
 }
 
-/// Message of a record, whether other shards have a part in it, whether it is retained here.
+/// Message of a record, whether the record commits it for all shards, whether it is retained here.
+/// What is handed out to new subscribers is not counted: no acknowledgement waits for that.
 fn message_of(record: &Record) -> Option<(MsgId, bool, bool)> {
     match record {
         Record::Publish(publish) => {
             let id = message_id(publish.message.payload())?;
-            Some((id, publish.onward.is_some(), publish.retained))
+            let commits = !matches!(publish.from, Source::Plain | Source::Exchange { .. });
+            let handed_out = publish.from == Source::Plain
+                && !publish.retained
+                && publish.entries.iter().all(|entry| entry.retain);
+            (!handed_out).then_some((id, commits, publish.retained))
         }
         _ => None,
     }
