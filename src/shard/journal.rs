@@ -171,7 +171,9 @@ impl Shard {
         let Some(key) = self.clients.sessions.key_at(client) else { return };
         let Some(session) = self.clients.sessions.get(key) else { return };
         if qos == Qos::AtMostOnce {
-            if self.journal.once && outcome == Delivered::Queued {
+            // Without connection it was not kept at all.
+            let kept = outcome == Delivered::Queued && session.connection.is_some();
+            if self.journal.once && kept {
                 self.journal.once_takers.push((key, session.outbound.last_sequence()));
             }
             return;
