@@ -473,14 +473,14 @@ impl Outbound {
         }
         let mut slots = std::mem::take(&mut self.slots);
         slots.retain(|slot| {
-            let gone = slot.qos == Qos::AtMostOnce && slot.lsn != UNLOGGED;
-            if gone && slot.state == State::Queued {
+            let unsure = slot.qos == Qos::AtMostOnce && slot.lsn != UNLOGGED;
+            let gone = unsure && slot.state == State::Queued;
+            if gone {
                 self.unqueue(slot);
             }
             !gone
         });
         self.slots = slots;
-        self.cursor = self.cursor.min(self.slots.len());
     }
 
     /// Messages to be fetched from the log now: the next ones to be sent that are there and were
