@@ -3,10 +3,10 @@
 use super::failure::{Failure, status};
 use super::logging;
 use crate::broker::{self, BrokerError};
-use crate::config::{Config, Level, Listener};
+use crate::config::{Address, Config, Durability, Level, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::probe::{self, HostError};
-use shards::{Placement, StartError};
+use shards::{EngineError, Placement, StartError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::ErrorKind;
@@ -18,8 +18,9 @@ use tracing::{info, warn};
 /// Without a file: 127.0.0.1:1883, anonymous, one shard per core. Options win over the file.
 /// SIGINT and SIGTERM stop it in order.
 ///
-/// Exit status: 0 stopped, 1 wrong options or settings or an address that cannot be listened on, 78
-/// the host lacks something (io_uring, a core, memory, descriptors), 71 the system failed later.
+/// Exit status: 0 stopped, 1 wrong options or settings or an address that cannot be listened on, 65
+/// the data directory is damaged, 73 it cannot be used, 74 the disk failed, 78 the host lacks
+/// something (io_uring, a core, memory, descriptors), 71 the system failed later.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
     /// Settings (see conf/culex.toml).
@@ -31,9 +32,13 @@ pub(super) struct Args {
     /// Number of shards, at most 128; 0 = one per core.
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
-    /// Directory for sessions and messages. Not used yet: everything is in memory.
+    /// Directory for sessions and messages. Without it the system's: /var/lib/culex for root, else
+    /// ~/.local/state/culex.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// When acknowledgements leave: fsync = on stable storage, interval = written, none = in memory.
+    #[arg(long, value_name = "MODE", value_parser = durability)]
+    durability: Option<Durability>,
     /// Logs connections and refusals too (level debug).
     #[arg(short, long)]
     verbose: bool,
@@ -42,7 +47,7 @@ pub(super) struct Args {
 /// Reads the settings, starts the log and runs the broker until it is told to stop.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let config = args.config()?;
-    logging::start(config.log);
+    logging::start(&config.log);
     start(&config)
 }
 
@@ -59,7 +64,14 @@ fn start(config: &Config) -> Result<(), Failure> {
     // Taken before the first client can come, so that no early signal is lost.
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Failure::system("cannot listen for signals", &error))?;
-    let running = broker::start(config, placement).map_err(|error| not_started(&error))?;
+    let is_root = rustix::process::geteuid().is_root();
+    let variable = |name: &str| std::env::var(name).ok();
+    let data_dir = config.data_directory(variable, is_root).map_err(Failure::usage)?;
+    if let Some(path) = &data_dir {
+        info!(path = %path.display(), "data directory");
+    }
+    let running = broker::start(config, data_dir.as_deref(), placement);
+    let running = running.map_err(|error| not_started(&error))?;
     info!(version = env!("CARGO_PKG_VERSION"), shards, "culex starts");
     remark(config, &found, &cpus);
     for address in running.addresses() {
@@ -73,7 +85,10 @@ fn start(config: &Config) -> Result<(), Failure> {
             stopper.stop();
         }
     });
-    let ended = running.join().map_err(|error| Failure::new(status::SYSTEM, error.to_string()));
+    let ended = running.join().map_err(|error| match error {
+        EngineError::Log { .. } => Failure::new(status::IO, error.to_string()),
+        EngineError::Ring { .. } => Failure::new(status::SYSTEM, error.to_string()),
+    });
     handle.close();
     let _ended = waiter.join();
     info!("stopped");
@@ -91,9 +106,13 @@ fn raise_descriptors() {
 
 /// What is not as it should be, but is no reason not to start.
 fn remark(config: &Config, found: &probe::HostReport, placement: &Placement) {
-    if let Some(directory) = &config.data_dir {
-        let directory = directory.display();
-        warn!(%directory, "data_dir is not used yet: everything is in memory");
+    match config.durability {
+        Durability::Fsync => {}
+        Durability::Interval => {
+            let ms = config.fsync_interval_ms;
+            warn!(ms, "a power failure may lose what was acknowledged in this time");
+        }
+        Durability::None => warn!("sessions and messages are kept in memory alone"),
     }
     if let Some(limit) = found.descriptors_max.filter(|_| found.has_few_descriptors()) {
         warn!(limit, "few open files allowed, one connection needs one: raise `ulimit -n`");
@@ -116,15 +135,30 @@ fn not_started(error: &BrokerError) -> Failure {
             Failure::new(status::HOST, message)
         }
         BrokerError::Start(StartError::Listen { address, source })
-            if source.kind() == ErrorKind::PermissionDenied && address.port() < 1024 =>
+            if source.kind() == ErrorKind::PermissionDenied
+                && address.tcp().is_some_and(|tcp| tcp.port() < 1024) =>
         {
             let hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE";
             Failure::usage(format!("{message}: {hint}"))
         }
+        BrokerError::Directory(error) => Failure::new(error.exit_status(), message),
+        BrokerError::Record { .. } => Failure::new(status::DATA, message),
         BrokerError::TooManyShards { .. }
+        | BrokerError::Rules(_)
+        | BrokerError::NotSupported { .. }
+        | BrokerError::Tls { .. }
         | BrokerError::Start(StartError::Listen { .. } | StartError::Settings(_)) => {
             Failure::usage(message)
         }
+    }
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    match text {
+        "fsync" => Ok(Durability::Fsync),
+        "interval" => Ok(Durability::Interval),
+        "none" => Ok(Durability::None),
+        _ => Err("fsync, interval or none".to_owned()),
     }
 }
 
@@ -137,7 +171,10 @@ impl Args {
         };
         if let Some(port) = self.port {
             match config.listeners.first_mut() {
-                Some(listener) => listener.address.set_port(port),
+                Some(Listener { address: Address::Tcp(address), .. }) => address.set_port(port),
+                Some(Listener { address: Address::Unix(_), .. }) => {
+                    return Err(Failure::usage("--port: the first listener is a Unix socket"));
+                }
                 None => config.listeners.push(Listener::local(port)),
             }
         }
@@ -147,6 +184,9 @@ impl Args {
         }
         if let Some(data_dir) = self.data_dir {
             config.data_dir = Some(data_dir);
+        }
+        if let Some(durability) = self.durability {
+            config.durability = durability;
         }
         if self.verbose && config.log.level < Level::Debug {
             config.log.level = Level::Debug;
@@ -176,6 +216,7 @@ mod tests {
             port: Some(7),
             shards: Some(2),
             data_dir: Some(PathBuf::from("d")),
+            durability: Some(Durability::None),
             verbose: true,
         };
         let config = args.config().expect("valid");

@@ -438,7 +438,7 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Input, Place, Shard};
+    use super::super::{Input, Peer, Place, Shard};
     use super::*;
     use crate::codec::{Connect, Properties, Version};
     use crate::codec::{Packet, PacketId, Subscribe, SubscribeFilter, SubscribeOptions};
@@ -462,7 +462,7 @@ mod tests {
             username: None,
             password: None,
         };
-        shard.handle(Input::Connect { conn, connect }, now);
+        shard.handle(Input::Connect { conn, peer: &Peer::default(), connect }, now);
         let options = SubscribeOptions {
             qos: crate::codec::Qos::AtLeastOnce,
             no_local: false,

@@ -187,7 +187,8 @@ impl ShardLog {
     }
 
     /// No record that begins before this segment is needed any more. When the manifest says so on
-    /// stable storage, the files are removed.
+    /// stable storage, the files are removed. The segment that is being written stays, and one in
+    /// which a record begins that is not durable yet.
     pub fn release_before(&mut self, segment: u64) {
         self.log.release_before(segment);
     }

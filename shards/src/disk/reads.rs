@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::errand::{Call, Duty, Errand};
 use super::faults::{self, Fault};
 use crate::log::{
-    AlignedBuffer, Chunk, Cursor, Extent, Fetch, Log, Place, ReadFault, Refused, StoredRecord, Walk,
+    AlignedBuffer, Chunk, Cursor, Fetch, Log, Place, ReadFault, Refused, Step, StoredRecord, Walk,
 };
 
 /// Requests that are worked on at a time.
@@ -34,10 +34,10 @@ enum Reader {
 }
 
 impl Reader {
-    fn wanted(&self) -> Option<Extent> {
+    fn next(&mut self, log: &Log) -> Step {
         match self {
-            Reader::Fetch(fetch) => Some(fetch.wanted()),
-            Reader::Walk(walk) => walk.wanted(),
+            Reader::Fetch(fetch) => fetch.next(log),
+            Reader::Walk(walk) => walk.next(log),
         }
     }
 }
@@ -138,13 +138,14 @@ impl Reads {
             if active.out {
                 continue;
             }
-            let Some(extent) = active.reader.wanted() else {
-                self.finish(at, log);
-                continue;
+            let extent = match active.reader.next(log) {
+                Step::Read(extent) => extent,
+                Step::Wait => continue,
+                Step::Done => {
+                    self.finish(at, log);
+                    continue;
+                }
             };
-            if !log.is_written(&extent) {
-                continue;
-            }
             active.out = true;
             let segment = extent.segment;
             let open = self.open.iter().find(|(open, _)| *open == segment);
@@ -175,10 +176,8 @@ impl Reads {
             let reader = match request {
                 Request::Record(place) if place.lsn >= log.next_lsn() => Err(ReadFault::Gone),
                 Request::Record(place) if place.lsn > log.settled() => return,
-                Request::Record(place) => Fetch::begin(log.index(), *place).map(Reader::Fetch),
-                Request::Walk(from, bytes) => {
-                    Ok(Reader::Walk(Walk::begin(log.index(), *from, *bytes)))
-                }
+                Request::Record(place) => Fetch::begin(log, *place).map(Reader::Fetch),
+                Request::Walk(from, bytes) => Ok(Reader::Walk(Walk::begin(log, *from, *bytes))),
             };
             self.waiting.pop_front();
             match reader {
@@ -219,8 +218,8 @@ impl Reads {
         active.out = false;
         let bytes = buffer.as_slice().get(..bytes).unwrap_or_default();
         let fed = match &mut active.reader {
-            Reader::Fetch(fetch) => fetch.feed(log.index(), bytes),
-            Reader::Walk(walk) => walk.feed(log.index(), bytes).map(|()| None),
+            Reader::Fetch(fetch) => fetch.feed(log, bytes),
+            Reader::Walk(walk) => walk.feed(bytes).map(|()| None),
         };
         match fed {
             Ok(None) => {}
@@ -236,7 +235,7 @@ impl Reads {
     fn finish(&mut self, read: usize, log: &Log) {
         let Some(active) = self.active.get_mut(read).and_then(Option::take) else { return };
         if let Reader::Walk(walk) = active.reader {
-            self.answers.push_back(Answer::Chunk(active.token, Ok(walk.finish(log.index()))));
+            self.answers.push_back(Answer::Chunk(active.token, Ok(walk.finish(log))));
         }
     }
 

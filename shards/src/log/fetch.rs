@@ -1,5 +1,5 @@
 //! Reads records back: one by its place, or those of a segment in steps. Which bytes are wanted
-//! comes out, the bytes come in; no I/O.
+//! comes out, the bytes come in; no I/O. Both wait for what is not written yet.
 //!
 //! Promise: what is given back is what was appended: the checksum of the record holds, and for a
 //! [`Walk`] that of each batch. Memory: one record, or the budget of a step and one record.
@@ -7,9 +7,9 @@
 use thiserror::Error;
 
 use super::batch::{self, HEADER_BYTES};
-use super::place::{Extent, Index, Place};
+use super::place::{Extent, Place};
 use super::record::{self, FrameFault, Unfinished};
-use super::{BATCH_BYTES_MAX, BLOCK_BYTES, offset, whole_blocks};
+use super::{BATCH_BYTES_MAX, BLOCK_BYTES, Log, Lsn, offset, whole_blocks};
 
 /// Read at once for a record whose length is not known yet.
 const FIRST_READ_BYTES: usize = 4 * BLOCK_BYTES;
@@ -42,7 +42,24 @@ pub enum ReadFault {
     Batch(u64, u64),
 }
 
-/// One record on its way. While [`Fetch::wanted`] asks, [`Fetch::feed`].
+/// What a [`Fetch`] or [`Walk`] needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// These whole blocks.
+    Read(Extent),
+    /// Nothing before the log has written more.
+    Wait,
+    /// Nothing any more.
+    Done,
+}
+
+impl Step {
+    fn read(extent: Extent, log: &Log) -> Step {
+        if log.is_written(&extent) { Step::Read(extent) } else { Step::Wait }
+    }
+}
+
+/// One record on its way. While [`Fetch::next`] asks, [`Fetch::feed`].
 #[derive(Debug)]
 pub struct Fetch {
     place: Place,
@@ -54,12 +71,12 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    /// Looks up where the record lies.
+    /// Looks up where the record lies; it must have been written ([`Log::settled`]).
     ///
     /// # Errors
     /// [`ReadFault::Gone`].
-    pub fn begin(index: &Index, place: Place) -> Result<Fetch, ReadFault> {
-        let extent = index.find(place.lsn).ok_or(ReadFault::Gone)?;
+    pub fn begin(log: &Log, place: Place) -> Result<Fetch, ReadFault> {
+        let extent = log.index().find(place.lsn).ok_or(ReadFault::Gone)?;
         let at = usize::try_from(place.at).unwrap_or(usize::MAX);
         if !(HEADER_BYTES..extent.bytes).contains(&at) {
             return Err(ReadFault::Gone);
@@ -67,26 +84,28 @@ impl Fetch {
         Ok(Fetch { place, extent, at, frame: Vec::new(), frame_bytes: None })
     }
 
-    /// Whole blocks to be read.
-    pub fn wanted(&self) -> Extent {
+    /// What to do next.
+    #[expect(clippy::should_implement_trait, reason = "not an iterator: it may have to wait")]
+    pub fn next(&self, log: &Log) -> Step {
         let start = self.at / BLOCK_BYTES * BLOCK_BYTES;
         let bytes = match self.frame_bytes {
             Some(_) if self.at == 0 => self.extent.bytes,
             Some(frame_bytes) => whole_blocks(self.at - start + frame_bytes - self.frame.len()),
             None => FIRST_READ_BYTES,
         };
-        Extent {
+        let extent = Extent {
             offset: self.extent.offset + offset(start),
             bytes: bytes.min(self.extent.bytes - start),
             ..self.extent
-        }
+        };
+        Step::read(extent, log)
     }
 
     /// Takes the bytes that were wanted; gives the record when it is whole.
     ///
     /// # Errors
     /// Why it cannot be given.
-    pub fn feed(&mut self, index: &Index, bytes: &[u8]) -> Result<Option<StoredRecord>, ReadFault> {
+    pub fn feed(&mut self, log: &Log, bytes: &[u8]) -> Result<Option<StoredRecord>, ReadFault> {
         let short = ReadFault::Damaged(FrameFault::Length);
         let mut limit = self.extent.bytes;
         let mut skipped = self.at % BLOCK_BYTES;
@@ -117,7 +136,8 @@ impl Fetch {
             return Err(short);
         }
         if self.at >= limit {
-            self.extent = index.after(&self.extent).ok_or(ReadFault::Gone)?;
+            let next = log.index().continuation(&self.extent, self.place.lsn);
+            self.extent = next.ok_or(ReadFault::Gone)?;
             self.at = 0;
         }
         Ok(None)
@@ -157,18 +177,21 @@ pub struct Chunk {
     pub next: Option<Cursor>,
 }
 
-/// One step through a segment. While [`Walk::wanted`] asks, [`Walk::feed`].
+/// One step through a segment. While [`Walk::next`] asks, [`Walk::feed`].
 #[derive(Debug)]
 pub struct Walk {
     segment: u64,
     wanted: Option<Extent>,
     begun: Option<Unfinished>,
+    /// The batch that was read last, and the record that goes on after it.
+    broken_off: Option<(Extent, Lsn)>,
     chunk: Chunk,
 }
 
 impl Walk {
     /// Takes as many batches from the cursor on as have `bytes_max` together, at least one.
-    pub fn begin(index: &Index, cursor: Cursor, bytes_max: usize) -> Walk {
+    pub fn begin(log: &Log, cursor: Cursor, bytes_max: usize) -> Walk {
+        let index = log.index();
         let bytes_max = bytes_max.min(BATCH_BYTES_MAX);
         let here = |extent: &Extent| extent.segment == cursor.segment;
         let mut wanted = index.at_or_after(cursor.segment, cursor.offset).filter(here);
@@ -182,21 +205,29 @@ impl Walk {
         }
         let next = wanted.map(|extent| Cursor { offset: extent.end(), ..cursor });
         let chunk = Chunk { records: Vec::new(), next };
-        Walk { segment: cursor.segment, wanted, begun: None, chunk }
+        Walk { segment: cursor.segment, wanted, begun: None, broken_off: None, chunk }
     }
 
-    /// What is to be read; `None`: [`Walk::finish`].
-    pub fn wanted(&self) -> Option<Extent> {
-        self.wanted
+    /// What to do next; after [`Step::Done`]: [`Walk::finish`].
+    pub fn next(&mut self, log: &Log) -> Step {
+        if let Some((extent, lsn)) = self.broken_off {
+            self.wanted = log.index().continuation(&extent, lsn);
+            if self.wanted.is_none() && log.is_coming(lsn) {
+                return Step::Wait;
+            }
+            // Else an opening of the log ended within the record: it never was one.
+            self.broken_off = None;
+        }
+        self.wanted.map_or(Step::Done, |extent| Step::read(extent, log))
     }
 
     /// Takes the bytes that were wanted.
     ///
     /// # Errors
     /// Why they are of no use.
-    pub fn feed(&mut self, index: &Index, bytes: &[u8]) -> Result<(), ReadFault> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), ReadFault> {
         let Some(extent) = self.wanted.take() else { return Ok(()) };
-        let mut at = 0;
+        let (mut at, mut end_lsn) = (0, Lsn(0));
         while at < extent.bytes {
             let fault = ReadFault::Batch(extent.segment, extent.offset + offset(at));
             let batch = batch::parse(bytes.get(at..).unwrap_or_default()).map_err(|_| fault)?;
@@ -214,20 +245,20 @@ impl Walk {
                 full |= std::mem::take(&mut first_only);
             });
             self.begun = frames.unfinished;
+            end_lsn = batch.header.end_lsn();
             at += batch.total_bytes;
         }
         if extent.segment == self.segment {
             self.chunk.next = Some(Cursor { segment: self.segment, offset: extent.end() });
         }
-        if self.begun.is_some() {
-            // The record goes on in the next batch, which may lie in the next segment.
-            self.wanted = Some(index.after(&extent).ok_or(ReadFault::Gone)?);
-        }
+        // It goes on in the next batch, which may lie in the next segment.
+        self.broken_off = self.begun.is_some().then_some((extent, end_lsn));
         Ok(())
     }
 
     /// The records.
-    pub fn finish(mut self, index: &Index) -> Chunk {
+    pub fn finish(mut self, log: &Log) -> Chunk {
+        let index = log.index();
         let rest = self.chunk.next.and_then(|next| index.at_or_after(next.segment, next.offset));
         if rest.is_none_or(|extent| extent.segment != self.segment) {
             self.chunk.next = None;

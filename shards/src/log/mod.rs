@@ -38,7 +38,7 @@ pub mod writer;
 
 pub use block::BlockFault;
 pub use buffer::AlignedBuffer;
-pub use fetch::{Chunk, Cursor, Fetch, ReadFault, StoredRecord, Walk};
+pub use fetch::{Chunk, Cursor, Fetch, ReadFault, Step, StoredRecord, Walk};
 pub use manifest::Manifest;
 pub use operation::{Action, File, Lane, Operation, Outcome, Write};
 pub use place::{Extent, Index, Place, SegmentInfo};

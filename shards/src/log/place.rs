@@ -50,6 +50,8 @@ struct Entry {
     first_lsn: Lsn,
     block: u32,
     blocks: u16,
+    /// Its first record began in an earlier batch.
+    goes_on: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +87,7 @@ impl Index {
 
     /// The next batch. What does not follow the one before is left out: only bytes that no writer
     /// wrote can ask for it.
-    pub(super) fn add_batch(&mut self, first_lsn: Lsn, extent: &Extent) {
+    pub(super) fn add_batch(&mut self, first_lsn: Lsn, extent: &Extent, goes_on: bool) {
         self.add_segment(extent.segment, first_lsn);
         let block = u32::try_from(extent.offset / offset(BLOCK_BYTES));
         let blocks = u16::try_from(extent.bytes / BLOCK_BYTES);
@@ -96,7 +98,7 @@ impl Index {
             .last()
             .is_none_or(|last| last.first_lsn <= first_lsn && last.block < block);
         if follows && segment.number == extent.segment {
-            segment.entries.push(Entry { first_lsn, block, blocks });
+            segment.entries.push(Entry { first_lsn, block, blocks, goes_on });
             segment.bytes += offset(extent.bytes);
         }
     }
@@ -105,22 +107,17 @@ impl Index {
     /// for each further batch of a record that spans them.
     pub fn find(&self, lsn: Lsn) -> Option<Extent> {
         let mut at = self.segments.partition_point(|segment| segment.first_lsn <= lsn);
-        let mut found = None;
         while let Some(before) = at.checked_sub(1) {
             at = before;
             let segment = self.segments.get(at)?;
             let end = segment.entries.partition_point(|entry| entry.first_lsn <= lsn);
             for entry in segment.entries.iter().take(end).rev() {
-                if found.is_some() && entry.first_lsn != lsn {
-                    return found;
-                }
-                found = Some(segment.extent(entry));
-                if entry.first_lsn != lsn {
-                    return found;
+                if entry.first_lsn < lsn || !entry.goes_on {
+                    return Some(segment.extent(entry));
                 }
             }
         }
-        found
+        None
     }
 
     /// The batch with records that follows.
@@ -128,14 +125,24 @@ impl Index {
         self.at_or_after(extent.segment, extent.end())
     }
 
+    /// The same, if it goes on with this record. None: the record was never finished.
+    pub fn continuation(&self, extent: &Extent, lsn: Lsn) -> Option<Extent> {
+        let next = self.entry_from(extent.segment, extent.end());
+        next.filter(|(_, first_lsn)| *first_lsn == lsn).map(|(extent, _)| extent)
+    }
+
     /// The first batch with records at or after this byte, in this segment or a later one.
     pub fn at_or_after(&self, segment: u64, from: u64) -> Option<Extent> {
+        self.entry_from(segment, from).map(|(extent, _)| extent)
+    }
+
+    fn entry_from(&self, segment: u64, from: u64) -> Option<(Extent, Lsn)> {
         let at = self.segments.partition_point(|known| known.number < segment);
         self.segments.iter().skip(at).find_map(|known| {
             let from = if known.number == segment { from } else { 0 };
             let block = u32::try_from(from.div_ceil(offset(BLOCK_BYTES))).unwrap_or(u32::MAX);
             let at = known.entries.partition_point(|entry| entry.block < block);
-            known.entries.get(at).map(|entry| known.extent(entry))
+            known.entries.get(at).map(|entry| (known.extent(entry), entry.first_lsn))
         })
     }
 
@@ -172,12 +179,12 @@ mod tests {
     fn index() -> Index {
         let mut index = Index::default();
         index.add_segment(1, Lsn(1));
-        index.add_batch(Lsn(1), &extent(1, 1, 1));
-        index.add_batch(Lsn(3), &extent(1, 2, 2));
-        index.add_batch(Lsn(4), &extent(1, 4, 2));
+        index.add_batch(Lsn(1), &extent(1, 1, 1), false);
+        index.add_batch(Lsn(3), &extent(1, 2, 2), false);
+        index.add_batch(Lsn(4), &extent(1, 4, 2), false);
         index.add_segment(3, Lsn(4));
-        index.add_batch(Lsn(4), &extent(3, 1, 2));
-        index.add_batch(Lsn(4), &extent(3, 3, 1));
+        index.add_batch(Lsn(4), &extent(3, 1, 2), true);
+        index.add_batch(Lsn(4), &extent(3, 3, 1), true);
         index
     }
 
@@ -207,6 +214,8 @@ mod tests {
         assert_eq!(index.first_from(2), Some(3));
         assert_eq!(index.forget_before(3), [1]);
         assert_eq!(index.find(Lsn(1)), None);
+        assert_eq!(index.find(Lsn(4)), None, "its start is gone");
+        assert_eq!(index.find(Lsn(5)), Some(extent(3, 3, 1)));
         assert_eq!(
             index.segments().map(|info| (info.number, info.bytes)).collect::<Vec<_>>(),
             [(3, 0x3000)]

@@ -259,7 +259,8 @@ impl Scan {
 
     fn read(&mut self, bytes: &[u8], sink: &mut impl FnMut(Record<'_>)) {
         loop {
-            // The manifest names the first segment: nothing can have taken its place since.
+            // The manifest names the first segment. Others may say that they follow what it
+            // follows: those are later only if nothing can be read here.
             let named = self.place.last_segment == 0
                 && self.place.segment == self.survey.manifest.first_segment
                 && self.place.at == BLOCK_BYTES;
@@ -270,7 +271,10 @@ impl Scan {
             let rest = bytes.get(self.place.at..).unwrap_or_default();
             let taken = self.next_batch(rest).and_then(|batch| self.take(&batch, sink));
             if let Err(cause) = taken {
-                self.stop(cause, Some(bytes));
+                match self.successor().filter(|_| named) {
+                    Some(header) => self.jump(&header),
+                    None => self.stop(cause, Some(bytes)),
+                }
                 return;
             }
         }
@@ -311,7 +315,8 @@ impl Scan {
         if batch.header.kind == Kind::Records {
             let (segment, bytes) = (place.segment, batch.total_bytes);
             let extent = Extent { segment, offset: offset(place.at), bytes };
-            self.index.add_batch(batch.header.first_lsn, &extent);
+            let goes_on = batch.header.rest_bytes > 0;
+            self.index.add_batch(batch.header.first_lsn, &extent, goes_on);
         }
         place.at += batch.total_bytes;
         place.next_lsn = batch.header.end_lsn();

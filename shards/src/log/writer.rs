@@ -55,6 +55,7 @@ pub struct Log {
     prev_hash: u64,
     sequence: u64,
     // Records taken but not sealed.
+    first_lsn: Lsn,
     next_lsn: Lsn,
     open: Draft,
     full: VecDeque<Draft>,
@@ -117,6 +118,7 @@ impl Log {
             prev_batch_no: resume.prev_batch_no,
             prev_hash: resume.prev_hash,
             sequence: resume.mark_sequence,
+            first_lsn,
             next_lsn: first_lsn,
             open,
             full: VecDeque::new(),
@@ -129,7 +131,7 @@ impl Log {
             unsynced: None,
             sync_wanted: false,
             written: resume.last_lsn,
-            written_end: (0, 0),
+            written_end: (resume.last_segment.unwrap_or_default(), u64::MAX),
             durable: resume.last_lsn,
             durable_batch_no: resume.prev_batch_no,
             marks: Marks::default(),
@@ -244,6 +246,11 @@ impl Log {
         &self.settings
     }
 
+    /// Was this record appended in this opening, and is it not settled yet?
+    pub(super) fn is_coming(&self, lsn: Lsn) -> bool {
+        (self.first_lsn.max(self.settled().next())..self.next_lsn).contains(&lsn)
+    }
+
     /// Have these bytes been written, so that they can be read?
     pub fn is_written(&self, extent: &Extent) -> bool {
         (extent.segment, extent.end()) <= self.written_end
@@ -259,18 +266,26 @@ impl Log {
         self.active.map(|segment| segment.number)
     }
 
-    /// Nothing in the segments before this one is needed any more: reading will begin here at the
-    /// next start. When the manifest says so on stable storage, the files are removed. Numbers
-    /// beyond the segment that is being written are taken for that one.
+    /// No record that begins in a segment before this one is needed any more: reading will begin
+    /// here at the next start. When the manifest says so on stable storage, the files are removed.
+    /// The segment that is being written stays, and one in which a record begins that is not
+    /// durable yet.
     pub fn release_before(&mut self, segment: u64) {
-        self.release.before = self.release.before.max(segment);
+        let mut before = segment.min(self.active.map_or(0, |active| active.number));
+        let next = self.durable.next();
+        if next < self.next_lsn
+            && let Some(extent) = self.index.find(next)
+        {
+            // A long record may begin there.
+            before = before.min(extent.segment);
+        }
+        self.release.before = self.release.before.max(before);
         self.release.wanted = true;
     }
 
     /// Segments that were not released, the oldest first; the last one is being written.
     pub fn segments(&self) -> impl Iterator<Item = SegmentInfo> + '_ {
-        let active = self.active.map_or(0, |segment| segment.number);
-        let first = self.release.before.min(active);
+        let first = self.release.before;
         self.index.segments().filter(move |segment| segment.number >= first)
     }
 

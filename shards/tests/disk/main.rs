@@ -7,6 +7,10 @@
 )]
 
 #[cfg(test)]
+mod crashing;
+#[cfg(test)]
+mod full;
+#[cfg(test)]
 mod opening;
 #[cfg(test)]
 mod rig;

@@ -40,7 +40,7 @@ fn settle(rig: &Rig, count: u64) -> Vec<Place> {
     rig.wait(|seen| {
         match seen {
             Seen::Appended(place) => places.push(place),
-            Seen::Durable(_, lsn) => durable = lsn,
+            Seen::Durable(lsn) => durable = lsn,
             other => panic!("{other:?}"),
         }
         let all = places.len() as u64 == count;

@@ -170,8 +170,7 @@ impl Log {
         if !std::mem::take(&mut self.release.wanted) || self.phase != Phase::Open {
             return false;
         }
-        let active = self.active.map_or(0, |segment| segment.number);
-        let first = self.index.first_from(self.release.before.min(active)).unwrap_or_default();
+        let first = self.index.first_from(self.release.before).unwrap_or_default();
         if self.index.segments().next().is_none_or(|oldest| oldest.number >= first) {
             return false;
         }

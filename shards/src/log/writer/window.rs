@@ -66,7 +66,8 @@ impl Log {
         window.batch_no = header.batch_no;
         if draft.kind == Kind::Records {
             let (segment, bytes) = (place.number, draft.buffer.len());
-            self.index.add_batch(draft.first_lsn, &Extent { segment, offset: place.end, bytes });
+            let extent = Extent { segment, offset: place.end, bytes };
+            self.index.add_batch(draft.first_lsn, &extent, draft.rest_bytes > 0);
         }
         self.outbox.push_back(Write::new(File::Segment(place.number), place.end, draft.buffer));
     }
