@@ -4,6 +4,7 @@
 
 mod data;
 mod listeners;
+mod rehoming;
 mod rules;
 
 pub use rules::RulesError;
@@ -85,8 +86,12 @@ pub fn start(
     }
     let mut engine = shards::Settings::new(placement);
     let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock.now().0) };
+    let access = Arc::new(rules::access(config)?);
     let data = match data_dir {
-        Some(path) => Some(data::open(config, path, shards_u16(wanted), Mode::Strict, wall)?),
+        Some(path) => {
+            rehoming::change(path, shards_u16(wanted), &access, wall)?;
+            Some(data::open(config, path, shards_u16(wanted), Mode::Strict, wall)?)
+        }
         None => None,
     };
     let mut shard = shard_settings(config, wanted);
@@ -100,7 +105,7 @@ pub fn start(
     }
     let edge = edge::Settings {
         shard,
-        access: Arc::new(rules::access(config)?),
+        access,
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
         connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
         handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),

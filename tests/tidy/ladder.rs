@@ -42,7 +42,7 @@ const LADDER: &[Row] = &[
     ),
     row(
         "broker",
-        &["codec", "session", "access", "shard", "edge", "peer", "admin", "config"],
+        &["codec", "session", "access", "store", "shard", "edge", "peer", "admin", "config"],
         Engine::Whole,
         false,
     ),

@@ -89,7 +89,7 @@ impl Relayout {
         let fault = |fault: ReadFault| DirectoryError::io("read", &path, io::Error::other(fault));
         let recovery = self.recoveries.get(usize::from(shard));
         let index = recovery.ok_or_else(|| fault(ReadFault::Gone))?.index();
-        let mut fetch = Fetch::begin(index, place).map_err(fault)?;
+        let mut fetch = Fetch::begin_in(index, place).map_err(fault)?;
         loop {
             let extent = fetch.wanted();
             let segment = extent.segment;
@@ -104,7 +104,7 @@ impl Relayout {
             });
             let file = read.map_err(|error| DirectoryError::io("read", &path, error))?;
             self.open = Some((shard, segment, file));
-            if let Some(record) = fetch.feed(index, &bytes).map_err(fault)? {
+            if let Some(record) = fetch.feed_in(index, &bytes).map_err(fault)? {
                 return Ok(record);
             }
         }
