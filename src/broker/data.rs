@@ -91,7 +91,10 @@ fn recover(
     match recovery.verdict() {
         Verdict::Clean => {}
         Verdict::TornTail { discarded_bytes } => {
-            info!(shard, discarded_bytes, "cut the tail of the log; nothing of it was acknowledged");
+            info!(
+                shard,
+                discarded_bytes, "cut the tail of the log; nothing of it was acknowledged"
+            );
         }
         Verdict::Corrupt(corruption) => {
             let lost = recovery.loss_count();

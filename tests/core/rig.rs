@@ -206,8 +206,8 @@ impl Rig {
         let claims = value(options, "claims=")
             .map(|topic| Arc::new(Rules::new([topic], [topic], []).unwrap()));
         self.shards[shard].identify(conn, Identity { user, claims });
-        self.shards[shard]
-            .handle(Input::Connect { conn, peer: &Peer::default(), connect }, self.now);
+        let peer = Peer::default();
+        self.shards[shard].handle(Input::Connect { conn, peer: &peer, connect }, self.now);
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each command of the script")]

@@ -436,8 +436,9 @@ impl World {
                 self.conns[at].stage = Stage::Live;
                 self.conns[at].version = connect.version;
                 let facts = connect.clone();
-                let connect = Input::Connect { conn, peer: &Peer::default(), connect };
-                self.input(at, connect, None, |shadow, refused, _| {
+                let peer = Peer::default();
+                let input = Input::Connect { conn, peer: &peer, connect };
+                self.input(at, input, None, |shadow, refused, _| {
                     if !refused {
                         shadow.connected(at, &facts, home);
                     }
