@@ -364,6 +364,16 @@ pub fn bind(settings: Settings) -> Result<Bound, StartError> {
 }
 
 impl Bound {
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.settings.placement.cpus().len()
+    }
+
+    /// What counts the time of the shards.
+    pub fn clock(&self) -> Clock {
+        self.settings.clock
+    }
+
     /// Starts one pinned thread per shard, with a log for each or for none of them.
     ///
     /// # Errors

@@ -5,7 +5,10 @@
 mod data;
 mod listeners;
 mod rehoming;
+mod reload;
 mod rules;
+
+pub use reload::Reloader;
 
 pub use rules::RulesError;
 
@@ -14,6 +17,7 @@ use crate::edge::{self, Driver, Durable, FileError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
 use crate::store::{DecodeFault, Wall};
+use crate::transport;
 use shards::clock::unix_ms;
 use shards::disk::DirectoryError;
 use shards::log::Mode;
@@ -22,6 +26,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
+
+/// What other threads may leave for one shard before it takes it; more is tried again.
+const CONTROLS_MAX: usize = 1024;
 
 /// Why the broker does not start. One line each.
 #[derive(Debug, Error)]
@@ -62,21 +69,30 @@ pub enum BrokerError {
         /// What is wrong with it.
         why: DecodeFault,
     },
+    /// A shard did not take its new settings.
+    #[error("shard {shard} does not take new settings")]
+    Busy {
+        /// The shard.
+        shard: usize,
+    },
     /// The network engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
 }
 
-/// Starts all shards; the broker serves when this returns. Without a data directory all is kept in
-/// memory.
+/// A broker whose listeners are bound and whose files are read, before it has any thread.
+#[derive(Debug)]
+pub struct Bound {
+    engine: shards::Bound,
+    edge: edge::Settings,
+    config: Config,
+}
+
+/// Reads what the settings name and binds the listeners. What root alone may do is done then.
 ///
 /// # Errors
-/// [`BrokerError`]; nothing keeps running then.
-pub fn start(
-    config: &Config,
-    data_dir: Option<&Path>,
-    placement: Placement,
-) -> Result<Running, BrokerError> {
+/// [`BrokerError`]; nothing is bound then.
+pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError> {
     let wanted = placement.cpus().len();
     if wanted > shard::SHARDS_MAX {
         return Err(BrokerError::TooManyShards { wanted });
@@ -84,51 +100,64 @@ pub fn start(
     if let Some(key) = not_supported(config) {
         return Err(BrokerError::NotSupported { key });
     }
+    let edge = edge_settings(config, wanted, &[])?;
     let mut engine = shards::Settings::new(placement);
-    let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock.now().0) };
-    let access = Arc::new(rules::access(config)?);
-    let data = match data_dir {
-        Some(path) => {
-            rehoming::change(path, shards_u16(wanted), &access, wall)?;
-            Some(data::open(config, path, shards_u16(wanted), Mode::Strict, wall)?)
-        }
-        None => None,
-    };
-    let mut shard = shard_settings(config, wanted);
-    let (mut logs, mut durables) = (Vec::new(), Vec::new());
-    if let Some(data) = data {
-        shard.hash_key = data.hash_key;
-        shard.recording = true;
-        shard.wall_offset_ms = wall.start_ms;
-        logs = data.logs;
-        durables = data.images.into_iter().map(|image| Some(Durable { image, wall })).collect();
-    }
-    let edge = edge::Settings {
-        shard,
-        access,
-        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
-        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
-        handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
-        transports: listeners::transports(config, &[])?,
-    };
     engine.listeners = config.listeners.iter().map(listeners::engine).collect();
     if config.limits.connections_max > 0 {
         let all = usize_of(config.limits.connections_max.into());
         engine.connections_max = all.div_ceil(wanted);
     }
-    // The factory runs once on each shard's thread; each takes its own state.
-    let durables = Mutex::new(durables);
-    let factory = move |context: ShardContext| {
-        let mut durables = durables.lock().unwrap_or_else(PoisonError::into_inner);
-        let durable = durables.get_mut(context.shard).and_then(Option::take);
-        Driver::new(&edge, durable, context)
-    };
-    let remote = Remote::new(wanted, 1);
-    Ok(shards::bind(engine)?.start(&remote, logs, factory)?)
+    Ok(Bound { engine: shards::bind(engine)?, edge, config: config.clone() })
 }
 
-fn shards_u16(shards: usize) -> u16 {
-    u16::try_from(shards).expect("SHARDS_MAX is far below")
+/// What the shards are told, at their start and at a reload. `before` is what they were told last.
+fn edge_settings(
+    config: &Config,
+    shards: usize,
+    before: &[transport::Settings],
+) -> Result<edge::Settings, BrokerError> {
+    Ok(edge::Settings {
+        shard: shard_settings(config, shards),
+        access: Arc::new(rules::access(config)?),
+        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
+        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+        handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
+        transports: listeners::transports(config, before)?,
+    })
+}
+
+impl Bound {
+    /// Starts all shards; the broker serves when this returns. Without a data directory all is
+    /// kept in memory.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; nothing keeps running then.
+    pub fn start(self, data_dir: Option<&Path>) -> Result<(Running, Reloader), BrokerError> {
+        let Self { engine, mut edge, config } = self;
+        let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock().now().0) };
+        let (mut logs, mut durables) = (Vec::new(), Vec::new());
+        if let Some(path) = data_dir {
+            let shards = u16::try_from(engine.shards()).unwrap_or(u16::MAX);
+            rehoming::change((path, shards), &data::settings(&config), &edge.access, wall)?;
+            let data = data::open(&config, path, shards, Mode::Strict, wall)?;
+            edge.shard.hash_key = data.hash_key;
+            edge.shard.recording = true;
+            edge.shard.wall_offset_ms = wall.start_ms;
+            logs = data.logs;
+            durables = data.images.into_iter().map(|image| Some(Durable { image, wall })).collect();
+        }
+        // The factory runs once on each shard's thread; each takes its own state.
+        let durables = Mutex::new(durables);
+        let told = edge.clone();
+        let factory = move |context: ShardContext| {
+            let mut durables = durables.lock().unwrap_or_else(PoisonError::into_inner);
+            let durable = durables.get_mut(context.shard).and_then(Option::take);
+            Driver::new(&told, durable, context)
+        };
+        let remote = Remote::new(engine.shards(), CONTROLS_MAX);
+        let running = engine.start(&remote, logs, factory)?;
+        Ok((running, Reloader::new(remote, edge, config)))
+    }
 }
 
 /// The first setting that asks for something this version does not have. Each line goes with what

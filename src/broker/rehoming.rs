@@ -17,8 +17,8 @@ use tracing::info;
 /// The directory cannot be used, or its logs are damaged: that is to be dealt with first, with the
 /// number of shards that it was written with.
 pub(super) fn change(
-    path: &Path,
-    shards: u16,
+    (path, shards): (&Path, u16),
+    settings: &Settings,
     access: &Access,
     wall: Wall,
 ) -> Result<(), BrokerError> {
@@ -34,7 +34,7 @@ pub(super) fn change(
     };
     let plan = rehome(images, &layout);
     for shard in 0..shards {
-        write(&mut relayout, &plan, shard, wall)?;
+        write(&mut relayout, (&plan, shard), settings, wall)?;
     }
     relayout.switch()?;
     let moves = plan.moves();
@@ -70,8 +70,14 @@ fn read(relayout: &mut Relayout, wall: Wall) -> Result<Vec<Image>, BrokerError> 
 }
 
 /// The new log of one shard.
-fn write(relayout: &mut Relayout, plan: &Plan, shard: u16, wall: Wall) -> Result<(), BrokerError> {
-    let settings = Settings { durability: Durability::Fsync, ..Settings::default() };
+fn write(
+    relayout: &mut Relayout,
+    (plan, shard): (&Plan, u16),
+    settings: &Settings,
+    wall: Wall,
+) -> Result<(), BrokerError> {
+    // One segment is made ahead; the shard makes more.
+    let settings = Settings { durability: Durability::Fsync, spares: 1, ..settings.clone() };
     let mut new = relayout.log(shard, &settings)?;
     let body = |old_shard: usize, place: Place| {
         let shard = u16::try_from(old_shard).expect("a directory has fewer shards");
@@ -144,12 +150,16 @@ mod tests {
         ]
     }
 
+    fn settings() -> Settings {
+        Settings { segment_bytes: 1 << 20, batch_bytes_max: 1 << 16, ..Settings::default() }
+    }
+
     fn written(path: &Path, shards: u16, clients: u64) {
         let directory = Directory::open(path, shards).expect("it can be made");
         let home = Home::new(directory.broker().hash_key, shards.into());
         for shard in 0..shards {
             let recovery = directory.recover(shard, Mode::Strict, &mut |_| {}).expect("nothing");
-            let mut log = OfflineLog::from(recovery.begin(&Settings::default()).expect("a log"));
+            let mut log = OfflineLog::from(recovery.begin(&settings()).expect("a log"));
             let mine = |name: &str| home.of(name) == usize::from(shard);
             let mut records = Vec::new();
             for number in 0..clients {
@@ -211,9 +221,9 @@ mod tests {
         let before = found(path, 2);
         assert_eq!(before.len(), 80);
         let access = Access::allow_all();
-        change(path, 2, &access, WALL).expect("nothing to do");
+        change((path, 2), &settings(), &access, WALL).expect("nothing to do");
         for shards in [3, 1, 2] {
-            change(path, shards, &access, WALL).expect("it moves");
+            change((path, shards), &settings(), &access, WALL).expect("it moves");
             assert_eq!(found(path, shards), before, "{shards} shards");
         }
     }

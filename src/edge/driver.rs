@@ -58,8 +58,11 @@ pub struct Luggage {
 }
 
 /// What other threads tell a shard's edge.
-#[derive(Debug)]
-pub enum Control {}
+#[derive(Clone, Debug)]
+pub enum Control {
+    /// The settings have changed.
+    Settings(Arc<Settings>),
+}
 
 /// Letters of this broker.
 pub(super) type Wire = Io<Mail, Luggage>;
@@ -90,6 +93,7 @@ const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH;
 pub(super) const PAUSED_BY_HANDSHAKES: u8 = 8;
 const PAUSED_BY_MOVE: u8 = 16;
 const PAUSED_BY_LOG: u8 = 32;
+const PAUSED_BY_START: u8 = 64;
 
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -149,6 +153,8 @@ pub struct Driver {
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
+    /// Connections that came before all shards had come back.
+    early: Vec<ConnId>,
     /// Connections that are not read because the disk does not keep up.
     waiting_for_log: Vec<ConnId>,
     /// Connections whose end is decided, and when they are cut; times ascend.
@@ -178,6 +184,7 @@ impl Driver {
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
+            early: Vec::new(),
             waiting_for_log: Vec::new(),
             closing: VecDeque::new(),
             journal: durable.as_ref().map(|durable| Journal::new(durable.wall)),
@@ -185,9 +192,11 @@ impl Driver {
         }
     }
 
-    /// Connections that are accepted from now on speak this; there is one for each listener.
-    pub fn set_transports(&mut self, transports: Arc<[transport::Settings]>) {
-        self.layers.set_transports(transports);
+    /// New settings: clients that are connected keep what they were promised.
+    fn reconfigure(&mut self, settings: &Settings) {
+        self.connect_timeout_ms = settings.connect_timeout_ms;
+        self.layers.reconfigure(settings);
+        self.shard.reconfigure(&settings.shard);
     }
 
     fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
@@ -412,6 +421,12 @@ impl Driver {
         }
     }
 
+    /// Nobody is served before all shards have come back from their logs.
+    fn wait_for_start(&mut self, io: &mut Wire, conn: ConnId) {
+        self.pause(io, conn, PAUSED_BY_START);
+        self.early.push(conn);
+    }
+
     /// The log has more to write than it should, or could not take something.
     fn is_log_behind(&self, io: &mut Wire) -> bool {
         let Some(journal) = &self.journal else { return false };
@@ -529,6 +544,9 @@ impl Handler for Driver {
         self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
         self.lay(io, conn, listener, peer);
+        if !self.shard.is_ready() {
+            self.wait_for_start(io, conn);
+        }
     }
 
     fn on_adopt(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted, luggage: Luggage) {
@@ -540,7 +558,14 @@ impl Handler for Driver {
         if let Some(entry) = self.conn(conn) {
             entry.stack = stack;
         }
-        self.connecting(io, conn, &bytes);
+        if self.shard.is_ready() {
+            self.connecting(io, conn, &bytes);
+        } else {
+            if let Some(entry) = self.conn(conn) {
+                entry.reassembly.put_back(bytes);
+            }
+            self.wait_for_start(io, conn);
+        }
         if self.conn(conn).is_some_and(|entry| entry.stack.as_ref().is_some_and(|s| s.has_output()))
         {
             self.layers.answer(conn);
@@ -587,11 +612,21 @@ impl Handler for Driver {
     }
 
     fn on_control(&mut self, _io: &mut Wire, control: Control) {
-        match control {}
+        match control {
+            Control::Settings(settings) => self.reconfigure(&settings),
+        }
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
         self.carry_out(io);
+        if !self.early.is_empty() && self.shard.is_ready() {
+            for conn in std::mem::take(&mut self.early) {
+                self.resume(io, conn, PAUSED_BY_START);
+                // What came with a connection from another shard.
+                self.connecting(io, conn, &[]);
+            }
+            self.carry_out(io);
+        }
         if !self.waiting_for_log.is_empty() && !self.is_log_behind(io) {
             for conn in std::mem::take(&mut self.waiting_for_log) {
                 self.resume(io, conn, PAUSED_BY_LOG);
