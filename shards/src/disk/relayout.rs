@@ -1,7 +1,7 @@
 //! Another number of shards: new logs beside the old ones, and one switch.
 //!
-//! Promise: until [`Relayout::switch`] has returned, the old logs are what a start finds, unchanged;
-//! after it the new ones, whole and on stable storage. The old ones are removed at the next start.
+//! Promise: before [`Relayout::switch`] the old logs are what a start finds, unchanged; after it
+//! the new ones, whole and on stable storage. The old ones are removed at the next start.
 //! Not here: what goes into which new log.
 
 use std::fs::File;
