@@ -57,7 +57,7 @@ pub(super) fn open(
     Ok(Data { hash_key: directory.broker().hash_key, logs, images })
 }
 
-fn settings(config: &Config) -> disk::Settings {
+pub(super) fn settings(config: &Config) -> disk::Settings {
     let durability = match config.durability {
         Durability::Interval => disk::Durability::Interval { ms: config.fsync_interval_ms.into() },
         Durability::Fsync | Durability::None => disk::Durability::Fsync,

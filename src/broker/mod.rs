@@ -4,6 +4,7 @@
 
 mod data;
 mod listeners;
+mod rehoming;
 mod reload;
 mod rules;
 
@@ -137,6 +138,7 @@ impl Bound {
         let (mut logs, mut durables) = (Vec::new(), Vec::new());
         if let Some(path) = data_dir {
             let shards = u16::try_from(engine.shards()).unwrap_or(u16::MAX);
+            rehoming::change((path, shards), &data::settings(&config), &edge.access, wall)?;
             let data = data::open(&config, path, shards, Mode::Strict, wall)?;
             edge.shard.hash_key = data.hash_key;
             edge.shard.recording = true;

@@ -5,6 +5,7 @@
 //!   broker         broker_file.rs
 //!   quarantine/    files that were cut off or are not ours; never read, never removed
 //!   shard-NNNN/    manifest, commit-ring, wal-….seg
+//!   layout         if the number of shards was changed: where shard-NNNN/ are (layout.rs)
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use super::broker_file::{Broker, BrokerFault};
 use super::error::DirectoryError;
 use super::files::{make_directory, open_file, put_file, read_or_empty, sync_directory};
+use super::layout::Layout;
 use crate::log::{self, AlignedBuffer, BLOCK_BYTES, Identity, Manifest, manifest, ring};
 
 pub(super) const LOCK: &str = "LOCK";
@@ -27,10 +29,13 @@ pub(super) const QUARANTINE: &str = "quarantine";
 #[derive(Debug)]
 pub struct Directory {
     pub(super) path: PathBuf,
+    /// Where the directories of the shards are.
+    pub(super) base: PathBuf,
+    pub(super) layout: Layout,
     pub(super) lock: Arc<File>,
     pub(super) direct: bool,
     pub(super) shards: u16,
-    broker: Broker,
+    pub(super) broker: Broker,
 }
 
 impl Directory {
@@ -55,7 +60,10 @@ impl Directory {
             );
         }
         let broker = read_or_make_broker(path)?;
-        let directory = Directory { path: path.to_owned(), lock, direct, shards, broker };
+        let layout = Layout::read(path)?;
+        layout.remove_others(path).map_err(|error| fail("tidy up data directory", error))?;
+        let (base, path) = (layout.base(path), path.to_owned());
+        let directory = Directory { path, base, layout, lock, direct, shards, broker };
         directory.make_shards()?;
         Ok(directory)
     }
@@ -70,15 +78,15 @@ impl Directory {
     }
 
     pub(super) fn shard_path(&self, shard: u16) -> PathBuf {
-        self.path.join(shard_name(shard))
+        self.base.join(shard_name(shard))
     }
 
     /// Every shard has its directory before the first one is used: one that is missing later is
     /// known to be lost.
-    fn make_shards(&self) -> Result<(), DirectoryError> {
-        let fail = |error| DirectoryError::io("read data directory", &self.path, error);
+    pub(super) fn make_shards(&self) -> Result<(), DirectoryError> {
+        let fail = |error| DirectoryError::io("read data directory", &self.base, error);
         let (mut missing, mut used) = (Vec::new(), false);
-        let there = shard_directories(&self.path).map_err(fail)?;
+        let there = shard_directories(&self.base).map_err(fail)?;
         for shard in there.iter().copied().chain(0..self.shards) {
             match self.newest_manifest(shard).map_err(fail)? {
                 Some(manifest) if manifest.shards != self.shards => {
@@ -98,7 +106,7 @@ impl Directory {
             self.make_shard(shard, &path)
                 .map_err(|error| DirectoryError::io("create", &path, error))?;
         }
-        sync_directory(&self.path).map_err(|error| DirectoryError::io("sync", &self.path, error))
+        sync_directory(&self.base).map_err(|error| DirectoryError::io("sync", &self.base, error))
     }
 
     fn newest_manifest(&self, shard: u16) -> io::Result<Option<Manifest>> {

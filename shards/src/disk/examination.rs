@@ -8,6 +8,7 @@ use super::broker_file::{Broker, BrokerFault};
 use super::directory::{BROKER, LOCK, in_use, shard_directories, shard_name};
 use super::error::DirectoryError;
 use super::files::{Files, read_or_empty};
+use super::layout::Layout;
 use super::recovery::{self, list};
 use crate::log::survey::Found;
 use crate::log::{
@@ -17,7 +18,8 @@ use crate::log::{
 /// A data directory that no broker uses while it is looked at. Nothing in it is changed.
 #[derive(Debug)]
 pub struct Examination {
-    path: PathBuf,
+    /// Where the directories of the shards are.
+    base: PathBuf,
     broker: Broker,
     shards: u16,
     /// Held with others who look; none if the directory has no lock file, as a copy may have.
@@ -31,8 +33,10 @@ impl Examination {
     /// A broker uses it, it is none, or it cannot be read.
     pub fn begin(path: &Path) -> Result<Examination, DirectoryError> {
         let fail = |error| DirectoryError::io("read data directory", path, error);
-        let there = shard_directories(path).map_err(fail)?;
+        fs::read_dir(path).map_err(fail)?;
         let lock = share_lock(path)?;
+        let base = Layout::read(path)?.base(path);
+        let there = shard_directories(&base).map_err(fail)?;
         let broker_path = path.join(BROKER);
         let broker = match fs::read(&broker_path) {
             Ok(bytes) => Broker::decode(&bytes).map_err(|fault| match fault {
@@ -45,14 +49,14 @@ impl Examination {
         }?;
         let mut shards = there.last().map_or(0, |last| last.saturating_add(1));
         for &shard in &there {
-            let shard_path = path.join(shard_name(shard));
+            let shard_path = base.join(shard_name(shard));
             let bytes = read_or_empty(&shard_path.join(log::File::Manifest.to_string()));
             let bytes = bytes.map_err(|error| DirectoryError::io("read", &shard_path, error))?;
             let identity = Identity { broker: broker.id, shard };
             let said = manifest::newest(&bytes, &identity).map_or(0, |manifest| manifest.shards);
             shards = shards.max(said);
         }
-        Ok(Examination { path: path.to_owned(), broker, shards, _lock: lock })
+        Ok(Examination { base, broker, shards, _lock: lock })
     }
 
     /// Whose directory it is.
@@ -70,7 +74,7 @@ impl Examination {
     /// # Errors
     /// The directory of the shard cannot be read.
     pub fn segments(&self, shard: u16) -> Result<usize, DirectoryError> {
-        let path = self.path.join(shard_name(shard));
+        let path = self.base.join(shard_name(shard));
         match list(&path) {
             Ok((segments, _)) => Ok(segments.len()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -93,7 +97,7 @@ impl Examination {
         sink: &mut impl FnMut(Record<'_>),
     ) -> Result<Recovered, DirectoryError> {
         self.segments(shard)?;
-        let path = self.path.join(shard_name(shard));
+        let path = self.base.join(shard_name(shard));
         let files = Files::new(path.clone(), false);
         let identity = Identity { broker: self.broker.id, shard };
         let recovered = recovery::scan(&files, &identity, self.shards, (mode, sink));

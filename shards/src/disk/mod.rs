@@ -12,7 +12,8 @@
 //!   handler ── append ─▶ ShardLog ── Operation ─▶ Errand ─▶ ring              ▼
 //!   on_durable ◀── settled rises ◀── Outcome ◀── completion          ShardLog on its shard
 //! ```
-//! Without an engine: [`Examination`] reads and changes nothing, [`OfflineLog`] appends.
+//! Without an engine: [`Examination`] reads and changes nothing, [`OfflineLog`] appends,
+//! [`Relayout`] changes the number of shards.
 
 mod broker_file;
 mod directory;
@@ -21,10 +22,12 @@ mod error;
 mod examination;
 pub(crate) mod faults;
 mod files;
+mod layout;
 mod offline;
 mod pump;
 mod reads;
 mod recovery;
+mod relayout;
 mod stats;
 
 pub use broker_file::{BROKER_FILE_BYTES, Broker};
@@ -35,6 +38,7 @@ pub use offline::OfflineLog;
 pub use pump::ShardLog;
 pub(crate) use reads::Answer;
 pub use recovery::{Opened, Recovery};
+pub use relayout::Relayout;
 pub use stats::{LATENCY_STEPS, LogStats};
 
 use crate::log;

@@ -94,6 +94,16 @@ impl Recovery {
         self.resume.last_lsn
     }
 
+    /// Was the log closed in order?
+    pub(super) fn is_closed(&self) -> bool {
+        self.resume.manifest.closed
+    }
+
+    /// Where the records lie that were recovered.
+    pub(super) fn index(&self) -> &log::Index {
+        &self.resume.index
+    }
+
     /// Number of the next record.
     pub fn next_lsn(&self) -> Lsn {
         self.resume.next_lsn

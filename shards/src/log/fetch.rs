@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use super::batch::{self, HEADER_BYTES};
-use super::place::{Extent, Place};
+use super::place::{Extent, Index, Place};
 use super::record::{self, FrameFault, Unfinished};
 use super::{BATCH_BYTES_MAX, BLOCK_BYTES, Log, Lsn, offset, whole_blocks};
 
@@ -76,7 +76,12 @@ impl Fetch {
     /// # Errors
     /// [`ReadFault::Gone`].
     pub fn begin(log: &Log, place: Place) -> Result<Fetch, ReadFault> {
-        let extent = log.index().find(place.lsn).ok_or(ReadFault::Gone)?;
+        Fetch::begin_in(log.index(), place)
+    }
+
+    /// The same in a log that nobody writes.
+    pub(crate) fn begin_in(index: &Index, place: Place) -> Result<Fetch, ReadFault> {
+        let extent = index.find(place.lsn).ok_or(ReadFault::Gone)?;
         let at = usize::try_from(place.at).unwrap_or(usize::MAX);
         if !(HEADER_BYTES..extent.bytes).contains(&at) {
             return Err(ReadFault::Gone);
@@ -87,18 +92,22 @@ impl Fetch {
     /// What to do next.
     #[expect(clippy::should_implement_trait, reason = "not an iterator: it may have to wait")]
     pub fn next(&self, log: &Log) -> Step {
+        Step::read(self.wanted(), log)
+    }
+
+    /// Whole blocks to be read.
+    pub(crate) fn wanted(&self) -> Extent {
         let start = self.at / BLOCK_BYTES * BLOCK_BYTES;
         let bytes = match self.frame_bytes {
             Some(_) if self.at == 0 => self.extent.bytes,
             Some(frame_bytes) => whole_blocks(self.at - start + frame_bytes - self.frame.len()),
             None => FIRST_READ_BYTES,
         };
-        let extent = Extent {
+        Extent {
             offset: self.extent.offset + offset(start),
             bytes: bytes.min(self.extent.bytes - start),
             ..self.extent
-        };
-        Step::read(extent, log)
+        }
     }
 
     /// Takes the bytes that were wanted; gives the record when it is whole.
@@ -106,6 +115,15 @@ impl Fetch {
     /// # Errors
     /// Why it cannot be given.
     pub fn feed(&mut self, log: &Log, bytes: &[u8]) -> Result<Option<StoredRecord>, ReadFault> {
+        self.feed_in(log.index(), bytes)
+    }
+
+    /// The same in a log that nobody writes.
+    pub(crate) fn feed_in(
+        &mut self,
+        index: &Index,
+        bytes: &[u8],
+    ) -> Result<Option<StoredRecord>, ReadFault> {
         let short = ReadFault::Damaged(FrameFault::Length);
         let mut limit = self.extent.bytes;
         let mut skipped = self.at % BLOCK_BYTES;
@@ -136,7 +154,7 @@ impl Fetch {
             return Err(short);
         }
         if self.at >= limit {
-            let next = log.index().continuation(&self.extent, self.place.lsn);
+            let next = index.continuation(&self.extent, self.place.lsn);
             self.extent = next.ok_or(ReadFault::Gone)?;
             self.at = 0;
         }
