@@ -4,7 +4,7 @@
 
 use crate::config::Config;
 use crate::edge::{self, Driver};
-use crate::session::Limits;
+use crate::session::{Limits, Overflow};
 use crate::shard;
 use shards::{ListenerSettings, Placement, Running, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -68,6 +68,7 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
             queue_messages_max: usize_of(limits.queue_messages_max.into()),
             queue_bytes_max: usize_of(limits.queue_bytes_max),
             queue_qos0: config.mqtt.queue_qos0,
+            overflow: Overflow::default(),
         },
         inflight_max: limits.inflight_max,
         receive_maximum: limits.receive_maximum,
@@ -83,6 +84,7 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         sys_interval_s: config.sys_interval_s,
         sys_version_mosquitto: config.mqtt.sys_version_mosquitto,
         recording: false,
+        wall_offset_ms: 0,
     }
 }
 

@@ -251,7 +251,7 @@ impl Driver {
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
                 // Sessions live in memory: settings never ask for records.
-                Effect::Record(_) => {}
+                Effect::Record(_) | Effect::Fetch { .. } => {}
             }
         }
         self.effects = effects;

@@ -29,6 +29,18 @@ impl std::borrow::Borrow<str> for ClientId {
     }
 }
 
+/// Whose right to publish a message is asked again before it is handed out as retained.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Author {
+    /// Nobody's: the server itself, or a client whose rights came with a token that is gone since.
+    #[default]
+    Vouched,
+    /// A client without user name.
+    Anonymous,
+    /// This user.
+    User(Arc<str>),
+}
+
 /// An application message that waits somewhere: queue, window, retained store, mailbox.
 ///
 /// Shared by all who wait for it; never changed after it was made.
@@ -41,9 +53,30 @@ pub struct Message {
     retain: bool,
     expires_at: Option<Millis>,
     publisher: ClientId,
+    author: Author,
 }
 
 impl Message {
+    /// A message that was kept as bytes: topic, payload, property bytes that are passed on; `QoS`,
+    /// RETAIN flag as published, end of the expiry interval; client id of the publisher. The author
+    /// is [`Author::Vouched`].
+    pub fn from_parts(
+        (topic, payload, forwarded): (&str, Bytes, &[u8]),
+        (qos, retain, expires_at): (Qos, bool, Option<Millis>),
+        publisher: ClientId,
+    ) -> Message {
+        debug_assert!(TopicName::parse(topic).is_ok(), "{topic:?} was never a topic name");
+        let (topic, forwarded) = (Arc::from(topic), Box::from(forwarded));
+        let author = Author::Vouched;
+        Message { topic, payload, forwarded, qos, retain, expires_at, publisher, author }
+    }
+
+    /// The same, published with the rights of `author`.
+    #[must_use]
+    pub fn with_author(self, author: Author) -> Message {
+        Message { author, ..self }
+    }
+
     /// Topic name; it was valid when the message was made.
     pub fn topic(&self) -> &str {
         &self.topic
@@ -69,9 +102,19 @@ impl Message {
         self.qos
     }
 
+    /// End of the message expiry interval.
+    pub fn expires_at(&self) -> Option<Millis> {
+        self.expires_at
+    }
+
     /// Client id of the publisher.
     pub fn publisher(&self) -> &ClientId {
         &self.publisher
+    }
+
+    /// Whose right to publish it was asked for.
+    pub fn author(&self) -> &Author {
+        &self.author
     }
 
     /// Topic and payload, the measure of all byte limits of queues and stores.
@@ -95,6 +138,7 @@ impl Message {
             retain: self.retain,
             expires_at: self.expires_at,
             publisher: &self.publisher,
+            author: &self.author,
             owned,
         }
     }
@@ -120,6 +164,8 @@ pub struct Publication<'a> {
     pub expires_at: Option<Millis>,
     /// Client id of the publisher, for No Local.
     pub publisher: &'a ClientId,
+    /// Whose right to publish it was asked for.
+    pub author: &'a Author,
     /// The shared copy, once made.
     pub owned: OnceCell<Arc<Message>>,
 }
@@ -136,6 +182,7 @@ impl Publication<'_> {
                 retain: self.retain,
                 expires_at: self.expires_at,
                 publisher: self.publisher.clone(),
+                author: self.author.clone(),
             })
         })
     }

@@ -1,11 +1,13 @@
 //! Sessions and connections of one shard, and the delivery of one message to one session.
 
 use super::slots::{Key, Slots};
+use crate::access::{Identity, Who};
 use crate::codec::{AckKind, Packet, PacketId, Qos, Reason};
 use crate::session::{
-    AliasesIn, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link, Message,
-    Outbound, Publication,
+    AliasesIn, Author, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link,
+    Message, Outbound, Publication, Tools,
 };
+use crate::store::SessionNumber;
 use crate::topic::Filter;
 use ahash::AHashMap;
 use shards::{ConnId, Millis};
@@ -20,6 +22,9 @@ const SPARE_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client_id: ClientId,
+    /// Its number in the log, for life; `None` if it ends with its connection or nothing is
+    /// recorded.
+    pub(super) log: Option<SessionNumber>,
     pub(super) connection: Option<ConnId>,
     pub(super) expiry_s: u32,
     /// Changes whenever a connection comes or goes: timers of an earlier time are void.
@@ -31,6 +36,31 @@ pub(super) struct Session {
     /// Made by the first PUBLISH with `QoS` > 0.
     pub(super) inbound: Option<Box<Inbound>>,
     pub(super) will: Option<Box<Will>>,
+    /// Who it acts for: the identity of its last connection.
+    pub(super) identity: Identity,
+    /// What waits for the client was allowed by the rules of this epoch.
+    pub(super) access_epoch: u32,
+}
+
+impl Session {
+    /// Whom decisions about this session are about.
+    pub(super) fn who(&self) -> Who<'_> {
+        self.identity.who(self.client_id.as_str())
+    }
+
+    /// Whose right is asked again for what it published.
+    pub(super) fn author(&self) -> Author {
+        author_of(&self.identity)
+    }
+}
+
+/// Whose right is asked again for what somebody published.
+pub(super) fn author_of(identity: &Identity) -> Author {
+    match (&identity.claims, &identity.user) {
+        (Some(_), _) => Author::Vouched,
+        (None, Some(user)) => Author::User(Arc::clone(user)),
+        (None, None) => Author::Anonymous,
+    }
 }
 
 /// A will that waits for the end of its connection.
@@ -69,6 +99,8 @@ pub(super) struct Connection {
     /// Output is held until this log position is durable.
     pub(super) held_until: u64,
     pub(super) aliases: Option<Box<AliasesIn>>,
+    /// Who is at the other end, as far as that is known before CONNECT is accepted.
+    pub(super) identity: Identity,
 }
 
 /// See the module.
@@ -78,6 +110,14 @@ pub(super) struct Clients {
     pub(super) by_id: AHashMap<ClientId, Key>,
     pub(super) counters: Counters,
     pub(super) layouts: Layouts,
+    /// Records up to this log position are on stable storage.
+    pub(super) durable: u64,
+    /// Recorded deliveries that ended without an acknowledgement.
+    ended: Vec<(Key, u64)>,
+    /// Buffer for those of one session.
+    ended_here: Vec<u64>,
+    /// Sessions whose next message has to be fetched from the log.
+    starved: Vec<Key>,
     connections: Vec<Option<Box<Connection>>>,
     connected: usize,
     dirty: Vec<ConnId>,
@@ -94,6 +134,10 @@ impl Clients {
             by_id: AHashMap::new(),
             counters: Counters::default(),
             layouts: Layouts::default(),
+            durable: 0,
+            ended: Vec::new(),
+            ended_here: Vec::new(),
+            starved: Vec::new(),
             connections: Vec::new(),
             connected: 0,
             dirty: Vec::new(),
@@ -117,6 +161,7 @@ impl Clients {
             last_packet: now,
             held_until: 0,
             aliases: None,
+            identity: Identity::default(),
         });
         if let Some(entry) = self.connections.get_mut(id.index()) {
             *entry = Some(connection);
@@ -194,24 +239,31 @@ impl Clients {
         grant: Grant<'_>,
         now: Millis,
     ) -> Delivered {
-        let Some(session) = self.sessions.at_mut(session) else { return Delivered::Queued };
+        let Some(key) = self.sessions.key_at(session) else { return Delivered::Queued };
+        let Some(session) = self.sessions.get_mut(key) else { return Delivered::Queued };
         let connection = connection_of(&mut self.connections, session.connection);
+        let mut tools = Tools {
+            layouts: &mut self.layouts,
+            now,
+            counters: &mut self.counters,
+            durable: self.durable,
+            ended: &mut self.ended_here,
+        };
+        let limits = self.limits;
+        let grant = Grant { logged: session.log.is_some(), ..grant };
         let outcome = match connection {
-            None => {
-                let tools = (&mut self.layouts, now, &mut self.counters);
-                session.outbound.deliver(message, grant, None, self.limits, tools)
-            }
+            None => session.outbound.deliver(message, grant, None, limits, &mut tools),
             Some(connection) => {
-                let tools = (&mut self.layouts, now, &mut self.counters);
                 connection.link.output.prepare(&mut self.spares);
                 let link = Some(&mut connection.link);
-                let outcome = session.outbound.deliver(message, grant, link, self.limits, tools);
+                let outcome = session.outbound.deliver(message, grant, link, limits, &mut tools);
                 if outcome == Delivered::Sent {
                     connection.mark(&mut self.dirty);
                 }
                 outcome
             }
         };
+        self.note_ended(key);
         if let Delivered::Dropped(cause) = outcome {
             self.counters.drop(cause);
         }
@@ -266,10 +318,42 @@ impl Clients {
             return;
         }
         connection.link.output.prepare(&mut self.spares);
-        session.outbound.pump(&mut connection.link, &mut self.layouts, now, &mut self.counters);
+        let mut tools = Tools {
+            layouts: &mut self.layouts,
+            now,
+            counters: &mut self.counters,
+            durable: self.durable,
+            ended: &mut self.ended_here,
+        };
+        let starved = session.outbound.pump(&mut connection.link, &mut tools);
         if !connection.link.output.is_empty() {
             connection.mark(&mut self.dirty);
         }
+        if starved {
+            self.starved.push(key);
+        }
+        self.note_ended(key);
+    }
+
+    fn note_ended(&mut self, key: Key) {
+        if !self.ended_here.is_empty() {
+            self.ended.extend(self.ended_here.drain(..).map(|sequence| (key, sequence)));
+        }
+    }
+
+    /// Recorded deliveries of a session have ended without an acknowledgement.
+    pub(super) fn ended_unsent(&mut self, key: Key, sequences: Vec<u64>) {
+        self.ended.extend(sequences.into_iter().map(|sequence| (key, sequence)));
+    }
+
+    /// Moves the recorded deliveries that ended without an acknowledgement to `into`.
+    pub(super) fn take_ended(&mut self, into: &mut Vec<(Key, u64)>) {
+        into.append(&mut self.ended);
+    }
+
+    /// Moves the sessions whose next message has to be fetched from the log to `into`.
+    pub(super) fn take_starved(&mut self, into: &mut Vec<Key>) {
+        into.append(&mut self.starved);
     }
 
     /// Writes the acknowledgements of this session that wait for nothing more.

@@ -1,15 +1,15 @@
 //! CONNECT: admission, take-over, clean start, CONNACK (MQTT 5.0 §3.1.4, §3.2).
 
-use super::clients::{Phase, Session, Will};
+use super::clients::{Phase, Session, Will, author_of};
 use super::publish::has_plain_response;
 use super::slots::Key;
 use super::{Shard, Timer};
-use crate::access::{Action, Verdict, authorise};
+use crate::access::{Action, Identity, Verdict, authorise};
 use crate::codec::{
     self, Connack, Connect, Packet, Properties, Property, PropertyList, Reason, Version,
 };
 use crate::session::{AliasesOut, ClientId, Message, Outbound, Publication};
-use crate::store::Record;
+use crate::store::{Record, StoredWill};
 use crate::topic::TopicName;
 use shards::{ConnId, Millis};
 use std::cell::OnceCell;
@@ -30,7 +30,8 @@ impl Shard {
         }
         connection.last_packet = now;
         connection.link.version = connect.version;
-        let (client_id, will) = match self.admit(connect) {
+        let identity = connection.identity.clone();
+        let (client_id, will) = match self.admit(connect, &identity) {
             Ok(admitted) => admitted,
             Err(reason) => return self.refuse(conn, reason),
         };
@@ -39,6 +40,7 @@ impl Shard {
             return self.refuse(conn, Reason::PacketTooLarge);
         }
         let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
+        self.take_identity(key, identity);
         self.set_will(key, will);
         self.tune_link(conn, connect, &granted, now);
         self.clients.attach(key, conn);
@@ -51,12 +53,24 @@ impl Shard {
             properties: granted.properties.as_properties(),
         };
         self.clients.packet(conn, &Packet::Connack(connack));
-        self.hold_output(conn);
+        self.hold_connack(conn, session_present);
         self.progress(key, now);
     }
 
+    /// A client that was told of a reset must not find the old session after a crash; one that
+    /// resumes must not be told of what a crash would undo.
+    fn hold_connack(&mut self, conn: ConnId, session_present: bool) {
+        if session_present || self.journal.last_end > self.clients.durable {
+            self.hold_output(conn);
+        }
+    }
+
     /// Everything that can refuse a CONNECT, before anything has changed.
-    fn admit(&mut self, connect: &Connect<'_>) -> Result<(ClientId, Option<Will>), Reason> {
+    fn admit(
+        &mut self,
+        connect: &Connect<'_>,
+        identity: &Identity,
+    ) -> Result<(ClientId, Option<Will>), Reason> {
         if self.stopping {
             return Err(Reason::ServerUnavailable);
         }
@@ -69,7 +83,8 @@ impl Shard {
         if !known && self.clients.sessions.len() >= self.settings.sessions_max {
             return Err(Reason::QuotaExceeded);
         }
-        let will = connect.will.as_ref().map(|will| self.will(will, &client_id)).transpose()?;
+        let will = connect.will.as_ref();
+        let will = will.map(|will| self.will(will, &client_id, identity)).transpose()?;
         Ok((client_id, will))
     }
 
@@ -100,7 +115,12 @@ impl Shard {
         }
     }
 
-    fn will(&self, will: &codec::Will<'_>, client_id: &ClientId) -> Result<Will, Reason> {
+    fn will(
+        &self,
+        will: &codec::Will<'_>,
+        client_id: &ClientId,
+        identity: &Identity,
+    ) -> Result<Will, Reason> {
         let topic = TopicName::parse(will.topic).map_err(|_| Reason::TopicNameInvalid)?;
         if !self.topic_within_limits(topic) {
             return Err(Reason::TopicNameInvalid);
@@ -108,7 +128,8 @@ impl Shard {
         if !has_plain_response(will.properties) {
             return Err(Reason::ProtocolError);
         }
-        if authorise(Action::Publish, topic) == Verdict::Deny {
+        let who = identity.who(client_id.as_str());
+        if authorise(&self.access, who, Action::Publish, topic.as_str()) == Verdict::Deny {
             return Err(Reason::NotAuthorized);
         }
         if will.retain && !self.settings.retain_available {
@@ -131,6 +152,7 @@ impl Shard {
             retain: will.retain,
             expires_at: None,
             publisher: client_id,
+            author: &author_of(identity),
             owned: OnceCell::new(),
         };
         let message: Arc<Message> = Arc::clone(publication.owned());
@@ -199,13 +221,13 @@ impl Shard {
             && let Some(session) = self.clients.sessions.get_mut(key)
         {
             session.expiry_s = granted.expiry_s;
-            let record =
-                Record::SessionExpiry { client: client_id.clone(), expiry_s: granted.expiry_s };
-            self.record(key, || record);
+            self.record_head(key, None);
             return (key, true);
         }
+        let durable = self.settings.recording && granted.expiry_s > 0;
         let session = Session {
             client_id: client_id.clone(),
+            log: durable.then(|| self.journal.number()),
             connection: None,
             expiry_s: granted.expiry_s,
             epoch: 0,
@@ -214,11 +236,12 @@ impl Shard {
             outbound: Outbound::default(),
             inbound: None,
             will: None,
+            identity: Identity::default(),
+            access_epoch: self.access_epoch,
         };
         let key = self.clients.sessions.insert(session);
         self.clients.by_id.insert(client_id.clone(), key);
-        let client = client_id.clone();
-        self.record(key, || Record::SessionNew { client, expiry_s: granted.expiry_s });
+        self.record_head(key, None);
         (key, false)
     }
 
@@ -228,7 +251,7 @@ impl Shard {
         let Some(old) = session.connection else {
             if !clean_start {
                 // [MQTT-3.1.3-9] A new connection before the delay has passed stops the will.
-                session.will = None;
+                self.clear_will(key);
             }
             return;
         };
@@ -240,7 +263,7 @@ impl Shard {
         let delayed =
             session.will.as_ref().is_some_and(|will| will.delay_s.min(session.expiry_s) > 0);
         if delayed && !clean_start {
-            session.will = None;
+            self.clear_will(key);
         }
         self.publish_will(key, now);
         let ended = self.clients.sessions.get(key).is_some_and(|session| session.expiry_s == 0);
@@ -255,9 +278,28 @@ impl Shard {
         let changed = session.will.is_some() || will.is_some();
         session.will = will.map(Box::new);
         if changed {
-            let client = session.client_id.clone();
-            let will = session.will.as_ref().map(|w| (Arc::clone(&w.message), w.delay_s));
-            self.record(key, || Record::Will { client, will });
+            self.record_will(key);
+        }
+    }
+
+    /// Emits the will of a durable session as it is now.
+    pub(super) fn record_will(&mut self, key: Key) {
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        let stored = |will: &Will| StoredWill {
+            message: Arc::clone(&will.message),
+            expiry_s: will.expiry_s,
+            delay_s: will.delay_s,
+        };
+        let will = session.will.as_deref().map(stored);
+        let will_lsn = self.record(key, |session| Record::Will { session, will });
+        self.note_will(key, will_lsn);
+    }
+
+    /// The will is void.
+    pub(super) fn clear_will(&mut self, key: Key) {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        if session.will.take().is_some() {
+            self.record(key, |session| Record::Will { session, will: None });
         }
     }
 

@@ -11,15 +11,20 @@
 //!                                        └─▶ Mail::Forward ─▶ other shards ─▶ Mail::Settled ─▶ ack
 //! ```
 
+mod bodies;
 mod clients;
 mod connect;
 mod effects;
 mod end;
+mod exchange;
 mod fanout;
 mod home;
+mod journal;
 mod mail;
 mod publish;
 mod retained;
+mod revive;
+mod rights;
 mod routes;
 mod settings;
 mod shares;
@@ -27,6 +32,7 @@ mod slots;
 mod subscribe;
 mod sys;
 
+pub use bodies::Purpose;
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use mail::{Interest, Mail, Ticket, Waiter};
@@ -34,17 +40,23 @@ pub use settings::{Place, SHARDS_MAX, Settings};
 pub use slots::Key;
 pub use sys::{Network, Report};
 
+use crate::access::Access;
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
 use crate::session::Counters;
+use crate::store::Source;
 use crate::topic::Subscriptions;
 use clients::{Clients, Phase};
 use effects::Effects;
+use exchange::Exchanges;
 use home::ClientIds;
+use journal::{Held, Journal};
 use retained::Retained;
 use routes::Routes;
 use shards::{ConnId, Millis, Outgoing, Wheel};
+use shares::Hop;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Everything that a connection can bring.
 #[derive(Debug)]
@@ -101,16 +113,6 @@ enum Timer {
     Sys,
 }
 
-/// What waits for a log position.
-#[derive(Debug)]
-enum Held {
-    Ack(Key),
-    Settle(usize, Ticket, bool),
-    RetainStored(usize, Ticket),
-    Pubrel(Key, u32, crate::codec::PacketId),
-    Output(ConnId),
-}
-
 /// One core's share of the broker.
 #[derive(Debug)]
 pub struct Shard {
@@ -118,6 +120,13 @@ pub struct Shard {
     place: Place,
     home: Home,
     client_ids: ClientIds,
+    access: Arc<Access>,
+    /// Rules of the broker or of a token say who may have what: deliveries are decided on.
+    guarded: bool,
+    /// A client came with rules of its own.
+    claimed: bool,
+    /// Rises whenever rights may have changed.
+    access_epoch: u32,
     clients: Clients,
     subscriptions: Subscriptions,
     routes: Routes,
@@ -127,7 +136,11 @@ pub struct Shard {
     expired: Vec<Timer>,
     effects: Effects,
     held: VecDeque<(u64, Held)>,
-    durable: u64,
+    bodies: bodies::Bodies,
+    starved: Vec<Key>,
+    revived: revive::Revived,
+    journal: Journal,
+    exchanges: Exchanges,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -166,6 +179,10 @@ impl Shard {
         let mut shard = Shard {
             home: Home::new(settings.hash_key, place.shards),
             client_ids: ClientIds::new(settings.id_seed, place.shard),
+            access: Arc::default(),
+            guarded: false,
+            claimed: false,
+            access_epoch: 0,
             clients: Clients::new(settings.queue, settings.output_bytes_max),
             subscriptions: Subscriptions::default(),
             routes: Routes::default(),
@@ -175,7 +192,11 @@ impl Shard {
             expired: Vec::new(),
             effects: Effects::default(),
             held: VecDeque::new(),
-            durable: 0,
+            bodies: bodies::Bodies::default(),
+            starved: Vec::new(),
+            revived: revive::Revived::default(),
+            journal: Journal::default(),
+            exchanges: Exchanges::new(place.shards),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -267,7 +288,10 @@ impl Shard {
 
     /// A session got room in its window or output: more may leave.
     fn progress(&mut self, key: Key, now: Millis) {
+        self.revoke_waiting(key);
         self.clients.pump(key, now);
+        self.fetch_wanted();
+        self.record_ended();
         if self.clients.sessions.get(key).is_some_and(|session| !session.queries.is_empty()) {
             self.drive_queries(key, now);
         }
@@ -277,9 +301,14 @@ impl Shard {
     pub fn on_mail(&mut self, from: usize, mail: Mail, now: Millis) {
         match mail {
             Mail::Forward { message, ticket } => self.on_forward(&message, ticket, now),
-            Mail::ForwardShared { filter, message, ticket, last_hop } => {
-                self.on_forward_shared(&filter, &message, ticket, last_hop, now);
+            Mail::ForwardShared { filter, message, ticket, last_hop, tried } => {
+                let hop = Hop { last: last_hop, tried };
+                self.on_forward_shared(&filter, &message, ticket, hop, now);
             }
+            Mail::Exchange { exchange, part, tried, message } => {
+                self.on_exchange(from, exchange, (&part, tried), &message, now);
+            }
+            Mail::Applied { exchange } => self.on_applied(from, exchange, now),
             Mail::Settled { ticket, matched } => self.on_settled(ticket, matched, now),
             Mail::Interest { filter, change } => self.on_interest(from, &filter, change),
             Mail::Members { filter, online, total, ticket } => {
@@ -289,6 +318,7 @@ impl Shard {
             Mail::Retain { message, ticket } => {
                 let lsn_before = self.effects.lsn;
                 self.store_retained(&message);
+                self.commit(&message.publication(), Source::Plain, None);
                 self.confirm_retained(from, lsn_before, ticket);
             }
             Mail::RetainStored { ticket } => self.on_retain_stored(from, ticket, now),
@@ -321,25 +351,6 @@ impl Shard {
     fn settle(&mut self, ticket: Option<Ticket>, matched: bool) {
         let Some(ticket) = ticket else { return };
         self.effects.mail(usize::from(ticket.origin), Mail::Settled { ticket, matched });
-    }
-
-    /// Records up to this log position are on stable storage.
-    pub fn on_durable(&mut self, lsn: u64) {
-        self.durable = self.durable.max(lsn);
-        while self.held.front().is_some_and(|(lsn, _)| *lsn <= self.durable) {
-            let Some((_, held)) = self.held.pop_front() else { return };
-            match held {
-                Held::Ack(key) => self.release_acks(key),
-                Held::Settle(to, ticket, matched) => {
-                    self.effects.mail(to, Mail::Settled { ticket, matched });
-                }
-                Held::RetainStored(to, ticket) => {
-                    self.effects.mail(to, Mail::RetainStored { ticket: Some(ticket) });
-                }
-                Held::Pubrel(key, epoch, id) => self.send_pubrel(key, epoch, id),
-                Held::Output(conn) => self.clients.mark(conn),
-            }
-        }
     }
 
     /// Fires what is due.
@@ -404,7 +415,7 @@ impl Shard {
     /// Takes the output of a connection for one send. `None` if there is nothing to send, or
     /// nothing that may be sent yet. When the send is over the driver says [`Input::Drained`].
     pub fn take_output(&mut self, conn: ConnId) -> Option<Outgoing> {
-        let durable = self.durable;
+        let durable = self.clients.durable;
         let connection = self.clients.connection_mut(conn)?;
         if connection.link.output.is_empty() || connection.held_until > durable {
             return None;

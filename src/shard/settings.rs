@@ -1,6 +1,6 @@
 //! What a shard is told at its start; never changed while it runs.
 
-use crate::session::Limits;
+use crate::session::{Limits, Overflow};
 
 /// Most shards of one broker; interest in a topic is one bit for each.
 pub const SHARDS_MAX: usize = 128;
@@ -78,6 +78,8 @@ pub struct Settings {
     pub sys_version_mosquitto: bool,
     /// Emit records and hold acknowledgements until they are durable.
     pub recording: bool,
+    /// Milliseconds since 1970 at time 0 of the shards' clock.
+    pub wall_offset_ms: u64,
 }
 
 impl Default for Settings {
@@ -96,6 +98,7 @@ impl Default for Settings {
                 queue_messages_max: 1000,
                 queue_bytes_max: 16 * 1024 * 1024,
                 queue_qos0: false,
+                overflow: Overflow::default(),
             },
             inflight_max: 100,
             receive_maximum: 100,
@@ -111,6 +114,7 @@ impl Default for Settings {
             sys_interval_s: 10,
             sys_version_mosquitto: false,
             recording: false,
+            wall_offset_ms: 0,
         }
     }
 }

@@ -2,27 +2,40 @@
 //!
 //! The publishing shard picks a shard, in turn by the members that have a connection there; that
 //! shard picks a member, in turn among those with an open window. Without one the message goes on
-//! once to another shard, then to any member that can queue it. A lost member's messages that were
+//! once to another shard, then to any member that can queue it, on one shard after the other. A lost member's messages that were
 //! not acknowledged go to others, except `QoS` 2 deliveries that began. [MQTT-4.8.2-4]
 //! [MQTT-4.8.2-5]
 
 use super::Shard;
+use super::bodies::Purpose;
+use super::clients::Session;
 use super::fanout::NO_TICKET;
 use super::mail::{Mail, Ticket};
 use super::slots::Key;
+use crate::access::{Action, Verdict, authorise};
 use crate::codec::Qos;
-use crate::session::{DropCause, Grant, Message, Publication};
-use crate::topic::{Filter, Match};
+use crate::session::{DropCause, Grant, Message, Publication, UNLOGGED};
+use crate::store::{Record, Source};
+use crate::topic::{Filter, Match, TopicName};
 use shards::Millis;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// What became of a message for a group on this shard.
-enum Outcome {
+pub(super) enum Outcome {
     Taken,
-    /// No open window here, but this shard has members with connections too.
-    Elsewhere(usize),
+    /// Another shard has a better place for it.
+    Elsewhere(usize, Hop),
     Nobody,
+}
+
+/// How far a message for a group has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hop {
+    /// No open window was found: it is queued where there is room.
+    pub(super) last: bool,
+    /// Shards whose members could not queue it, one bit each.
+    pub(super) tried: u128,
 }
 
 impl Shard {
@@ -35,19 +48,42 @@ impl Shard {
         ticket: Option<Ticket>,
         now: Millis,
     ) -> (bool, u32) {
-        let Some((chosen, filter)) = self.routes.choose(share) else { return (false, 0) };
-        let (to, last_hop) = if chosen == self.place.shard {
-            match self.give_member(&filter, message, false, now) {
-                Outcome::Taken => return (true, 0),
-                Outcome::Nobody => return (false, 0),
-                Outcome::Elsewhere(other) => (other, true),
+        match self.choose_member(share, message, now) {
+            Some((filter, Outcome::Elsewhere(to, hop))) => {
+                self.forward_shared(to, filter, Arc::clone(message.owned()), ticket, hop);
+                (false, 1)
             }
+            Some((_, Outcome::Taken)) => (true, 0),
+            Some((_, Outcome::Nobody)) | None => (false, 0),
+        }
+    }
+
+    /// Chooses the shard whose turn it is, and a member if it is this one.
+    pub(super) fn choose_member(
+        &mut self,
+        share: u32,
+        message: &Publication<'_>,
+        now: Millis,
+    ) -> Option<(Filter, Outcome)> {
+        let (chosen, filter) = self.routes.choose(share)?;
+        let outcome = if chosen == self.place.shard {
+            self.give_member(&filter, message, Hop::default(), now)
         } else {
-            (chosen, false)
+            Outcome::Elsewhere(chosen, Hop::default())
         };
-        let message = Arc::clone(message.owned());
-        self.effects.mail(to, Mail::ForwardShared { filter, message, ticket, last_hop });
-        (false, 1)
+        Some((filter, outcome))
+    }
+
+    fn forward_shared(
+        &mut self,
+        to: usize,
+        filter: Filter,
+        message: Arc<Message>,
+        ticket: Option<Ticket>,
+        hop: Hop,
+    ) {
+        let Hop { last: last_hop, tried } = hop;
+        self.effects.mail(to, Mail::ForwardShared { filter, message, ticket, last_hop, tried });
     }
 
     /// Another shard has chosen this one.
@@ -56,39 +92,45 @@ impl Shard {
         filter: &Filter,
         message: &Arc<Message>,
         ticket: Option<Ticket>,
-        last_hop: bool,
+        hop: Hop,
         now: Millis,
     ) {
         let lsn_before = self.effects.lsn;
-        match self.give_member(filter, &message.publication(), last_hop, now) {
+        let publication = message.publication();
+        let outcome = self.give_member(filter, &publication, hop, now);
+        self.commit(&publication, Source::Plain, None);
+        match outcome {
             Outcome::Taken => self.settle_after(lsn_before, ticket, true),
             Outcome::Nobody => self.settle(ticket, false),
-            Outcome::Elsewhere(other) => {
-                let (filter, message) = (filter.clone(), Arc::clone(message));
-                let mail = Mail::ForwardShared { filter, message, ticket, last_hop: true };
-                self.effects.mail(other, mail);
+            Outcome::Elsewhere(to, hop) => {
+                self.forward_shared(to, filter.clone(), Arc::clone(message), ticket, hop);
             }
         }
     }
 
     /// Gives a message to one member on this shard.
-    fn give_member(
+    pub(super) fn give_member(
         &mut self,
         filter: &Filter,
         message: &Publication<'_>,
-        last_hop: bool,
+        hop: Hop,
         now: Millis,
     ) -> Outcome {
+        let may = |shard: &Shard, member: &Match| {
+            !shard.guarded || shard.member_may(member.client, message.topic)
+        };
         let open = |shard: &Shard, member: &Match| {
             let qos = message.qos.min(member.options.qos);
-            shard.clients.is_ready(member.client, qos)
+            shard.clients.is_ready(member.client, qos) && may(shard, member)
         };
         if let Some(member) = self.next_member(filter, open) {
             self.give_chosen(filter, member, message, now);
             return Outcome::Taken;
         }
-        if !last_hop && let Some(other) = self.routes.other_online(filter, self.place.shard) {
-            return Outcome::Elsewhere(other);
+        if !hop.last
+            && let Some(other) = self.routes.other_online(filter, self.place.shard)
+        {
+            return Outcome::Elsewhere(other, Hop { last: true, ..hop });
         }
         let bytes = message.weight_bytes();
         // QoS 0 does not wait.
@@ -96,17 +138,33 @@ impl Shard {
             move |shard: &Shard, member: &Match| {
                 message.qos.min(member.options.qos) != Qos::AtMostOnce
                     && shard.clients.can_queue(member.client, bytes, online)
+                    && may(shard, member)
             }
         };
         let chosen = self
             .next_member(filter, queues(true))
             .or_else(|| self.next_member(filter, queues(false)));
-        let Some(member) = chosen else {
-            self.clients.counters.drop(DropCause::NoMember);
-            return Outcome::Nobody;
+        if let Some(member) = chosen {
+            self.give_chosen(filter, member, message, now);
+            return Outcome::Taken;
+        }
+        let tried = hop.tried | (1 << self.place.shard);
+        if message.qos != Qos::AtMostOnce
+            && let Some(other) = self.routes.untried(filter, tried)
+        {
+            return Outcome::Elsewhere(other, Hop { last: true, tried });
+        }
+        self.clients.counters.drop(DropCause::NoMember);
+        Outcome::Nobody
+    }
+
+    /// A member may have messages of this topic.
+    fn member_may(&self, client: u32, topic: TopicName<'_>) -> bool {
+        let (access, topic) = (&self.access, topic.as_str());
+        let may = |session: &Session| {
+            authorise(access, session.who(), Action::Receive, topic) == Verdict::Allow
         };
-        self.give_chosen(filter, member, message, now);
-        Outcome::Taken
+        self.clients.sessions.at(client).is_some_and(may)
     }
 
     /// The next member in turn that is fit.
@@ -140,6 +198,7 @@ impl Shard {
             retain: message.retain && member.options.retain_as_published,
             identifiers: identifier.as_slice(),
             share: Some(filter),
+            logged: false,
         };
         self.clients.layouts.reset();
         self.deliver_to(member.client, message, grant, now);
@@ -186,18 +245,41 @@ impl Shard {
             // Members that are away too are no better place, unless this one is going for good.
             if ending { routes.share_of(filter).is_some() } else { routes.any_online(filter) }
         });
-        for (filter, message) in taken {
-            // [MQTT-3.3.2-5]
-            if message.is_expired(now) {
-                self.clients.counters.drop(DropCause::Expired);
-                continue;
+        for slot in taken {
+            let Some(filter) = slot.share().cloned() else { continue };
+            let done = (slot.lsn != UNLOGGED).then_some((key, slot.sequence));
+            match slot.message {
+                Some(message) => self.hand_on(&filter, &message, done, now),
+                None => self.fetch((slot.lsn, slot.at), Purpose::HandOn { filter, done }),
             }
-            match self.routes.share_of(&filter) {
-                Some(share) => {
-                    self.give_share(share, &message.publication(), NO_TICKET, now);
-                }
-                None => self.clients.counters.drop(DropCause::NoMember),
+        }
+    }
+
+    /// Gives one message of a shared subscription to another member.
+    pub(super) fn hand_on(
+        &mut self,
+        filter: &Filter,
+        message: &Arc<Message>,
+        done: Option<(Key, u64)>,
+        now: Millis,
+    ) {
+        // [MQTT-3.3.2-5]
+        if message.is_expired(now) {
+            self.clients.counters.drop(DropCause::Expired);
+        } else if let Some(share) = self.routes.share_of(filter) {
+            let publication = message.publication();
+            if done.is_some() {
+                self.hand_on_logged(share, &publication, now);
+            } else {
+                self.give_share(share, &publication, NO_TICKET, now);
+                self.commit(&publication, Source::Plain, None);
             }
+        } else {
+            self.clients.counters.drop(DropCause::NoMember);
+        }
+        if let Some((key, sequence)) = done {
+            // After what the other member was given: a crash in between repeats, and loses nothing.
+            self.record(key, |session| Record::Done { session, sequence });
         }
     }
 }

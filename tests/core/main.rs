@@ -20,4 +20,5 @@ mod lifecycle;
 mod quotas;
 mod retained;
 mod rig;
+mod rights;
 mod shared;

@@ -3,7 +3,7 @@
 //! A script is one command per line:
 //!
 //! ```text
-//! connect NAME v5 [clean|keep] [expiry=S] [rmax=N] [will=TOPIC:PAYLOAD] [delay=S] …
+//! connect NAME v5 [user=NAME] [clean|keep] [expiry=S] [rmax=N] [will=TOPIC:PAYLOAD] [delay=S] …
 //! NAME publish TOPIC PAYLOAD [q1|q2] [id=N] [retain] [dup] [expiry=S]
 //! NAME subscribe FILTER [q1|q2] [nl] [rap] [rh=N] [sid=N]
 //! NAME unsubscribe FILTER | puback N | pubrec N | pubrel N | pubcomp N | ping | bye | drop
@@ -12,6 +12,7 @@
 //!
 //! [`Rig::run`] answers with every packet that clients were sent, one line each, `NAME: packet`.
 
+use culex::access::{Builder, Identity, Rules};
 use culex::codec::{
     self, Ack, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyList, Publish,
     Qos, Reason, RetainHandling, Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
@@ -22,6 +23,7 @@ use culex::shard::{Effect, Flow, Input, Mail, Place, Settings, Shard};
 use culex::store::Record;
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Both kinds of protocol that differ in rules.
 pub(crate) const VERSIONS: [&str; 3] = ["v31", "v311", "v5"];
@@ -35,6 +37,8 @@ pub(crate) struct Rig {
     next_conn: u32,
     pub records: Vec<Record>,
     pub positions: Vec<u64>,
+    /// Where the record of a shard's position stands in `records`.
+    record_at: BTreeMap<(usize, u64), usize>,
     pub flows: Vec<Flow>,
     /// Mail stays where it is until [`Rig::deliver_mail`].
     pub hold_mail: bool,
@@ -73,6 +77,7 @@ impl Rig {
             next_conn: 0,
             records: Vec::new(),
             positions: vec![0; count],
+            record_at: BTreeMap::new(),
             flows: Vec::new(),
             hold_mail: false,
             unread: Vec::new(),
@@ -102,6 +107,15 @@ impl Rig {
     /// A topic whose retained message lives on `shard`.
     pub(crate) fn topic_on(&self, shard: usize) -> String {
         self.name_on("topic", shard)
+    }
+
+    /// New rules for all shards, in Mosquitto's format.
+    pub(crate) fn rules(&mut self, file: &str) {
+        let lines: Vec<&str> = file.lines().map(str::trim).collect();
+        let mut builder = Builder::new();
+        builder.file(&lines.join("\n")).unwrap();
+        let access = Arc::new(builder.build());
+        self.shards.iter_mut().for_each(|shard| shard.set_access(Arc::clone(&access)));
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -182,6 +196,10 @@ impl Rig {
         self.by_conn.insert((shard, u32::try_from(conn.index()).unwrap()), name.into());
         let deadline = self.now.after(10_000);
         self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
+        let user = value(options, "user=").map(Arc::from);
+        let claims = value(options, "claims=")
+            .map(|topic| Arc::new(Rules::new([topic], [topic], []).unwrap()));
+        self.shards[shard].identify(conn, Identity { user, claims });
         self.shards[shard].handle(Input::Connect { conn, connect }, self.now);
     }
 
@@ -351,7 +369,7 @@ impl Rig {
 
     pub(crate) fn durable(&mut self, shard: usize) {
         let position = self.positions[shard];
-        self.shards[shard].on_durable(position);
+        self.shards[shard].on_durable(position, self.now);
         self.settle();
     }
 
@@ -359,7 +377,7 @@ impl Rig {
         for index in 0..self.shards.len() {
             let mut effects = Vec::new();
             self.shards[index].take_effects(&mut effects);
-            let mut closes = Vec::new();
+            let (mut closes, mut fetches) = (Vec::new(), Vec::new());
             for effect in effects {
                 match effect {
                     Effect::Mail(to, mail) => self.mail.push_back((index, to, mail)),
@@ -367,8 +385,11 @@ impl Rig {
                     Effect::Flow(_, flow) => self.flows.push(flow),
                     Effect::Record(record) => {
                         self.positions[index] += 1;
+                        self.shards[index].note_place(self.positions[index], 0);
+                        self.record_at.insert((index, self.positions[index]), self.records.len());
                         self.records.push(record);
                     }
+                    Effect::Fetch { lsn, purpose, .. } => fetches.push((lsn, purpose)),
                 }
             }
             self.take_output();
@@ -380,6 +401,13 @@ impl Rig {
                     self.lines.push(format!("{name}: closed"));
                 }
                 self.shards[index].handle(Input::Closed { conn }, self.now);
+            }
+            for (lsn, purpose) in fetches {
+                let Record::Publish(publish) = &self.records[self.record_at[&(index, lsn)]] else {
+                    panic!("what was fetched is no message");
+                };
+                let message = Arc::clone(&publish.message);
+                self.shards[index].on_fetched(purpose, message, self.now);
             }
         }
     }

@@ -8,10 +8,12 @@ use crate::shadow::{Link, MsgId, Shadow, message_id};
 use crate::swarm::Swarm;
 use crate::wire::{Conn, Stage};
 use culex::codec::{self, Packet, Version};
+use culex::session::Message;
 use culex::shard::{Effect, Flow, Input, Mail, Place, Shard};
 use culex::store::Record;
 use shards::{ConnId, Millis};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Patience between accept and CONNECT.
 const CONNECT_TIMEOUT_MS: u64 = 10_000;
@@ -27,6 +29,8 @@ pub(crate) struct World {
     /// Effects of a shard that its turn has not carried out.
     pending: Vec<Vec<Effect>>,
     pub lsn: Vec<u64>,
+    /// Messages in the records of deliveries, by shard and position.
+    stored: BTreeMap<(usize, u64), Arc<Message>>,
     pub conns: Vec<Conn>,
     /// Connections of a shard by index; `None` is free.
     places: Vec<Vec<Option<usize>>>,
@@ -76,6 +80,7 @@ impl World {
             mailboxes: boxes(),
             pending: (0..count).map(|_| Vec::new()).collect(),
             lsn: vec![0; count],
+            stored: BTreeMap::new(),
             conns: Vec::new(),
             places: vec![Vec::new(); count],
             generation: 0,
@@ -123,9 +128,18 @@ impl World {
                 Effect::Record(record) => {
                     self.lsn[shard] += 1;
                     outcome.lsn = self.lsn[shard];
-                    if let Some(id) = message_of(&record) {
-                        let lsn = self.lsn[shard];
-                        self.shadow.messages[id].records.push((shard, lsn));
+                    if let Record::Publish(publish) = &record {
+                        let message = Arc::clone(&publish.message);
+                        self.stored.insert((shard, outcome.lsn), message);
+                    }
+                    self.shards[shard].note_place(outcome.lsn, 0);
+                    if let Some((id, onward, retained)) = message_of(&record) {
+                        let at = (shard, self.lsn[shard]);
+                        let msg = &mut self.shadow.messages[id];
+                        msg.records.push((at, retained));
+                        if onward {
+                            msg.onward.get_or_insert(at);
+                        }
                     }
                 }
                 Effect::Close(conn) => {
@@ -134,7 +148,7 @@ impl World {
                     }
                     self.pending[shard].push(Effect::Close(conn));
                 }
-                Effect::Flow(conn, flow) => self.pending[shard].push(Effect::Flow(conn, flow)),
+                Effect::Flow(..) | Effect::Fetch { .. } => self.pending[shard].push(effect),
             }
         }
         outcome
@@ -210,7 +224,7 @@ impl World {
         self.next_step();
         self.note(|| format!("durable {shard} up to {lsn}"));
         self.shadow.durable[shard] = lsn;
-        self.shards[shard].on_durable(lsn);
+        self.shards[shard].on_durable(lsn, self.now);
         let outcome = self.collect(shard);
         self.conclude(shard, None, &outcome);
         self.after_input(shard);
@@ -223,7 +237,12 @@ impl World {
         self.next_step();
         self.note(|| format!("mail {from} -> {to} {}", show_mail(&mail)));
         let carried = carried(&mail);
-        if let (Some(id), Mail::Forward { .. }) = (carried, &mail) {
+        let direct = match &mail {
+            Mail::Forward { .. } => true,
+            Mail::Exchange { part, .. } => part.direct,
+            _ => false,
+        };
+        if let Some(id) = carried.filter(|_| direct) {
             let step = self.shadow.step;
             self.shadow.messages[id].arrived.insert(to, step);
         }
@@ -257,6 +276,11 @@ impl World {
                     if let Some(at) = self.at(shard, conn) {
                         self.conns[at].paused = flow == Flow::Pause;
                     }
+                }
+                Effect::Fetch { lsn, purpose, .. } => {
+                    let message = Arc::clone(&self.stored[&(shard, lsn)]);
+                    self.shards[shard].on_fetched(purpose, message, self.now);
+                    self.collect(shard);
                 }
                 Effect::Mail(..) | Effect::Record(_) => unreachable!("taken at once"),
             }
@@ -412,12 +436,9 @@ impl World {
                 self.conns[at].stage = Stage::Live;
                 self.conns[at].version = connect.version;
                 let facts = connect.clone();
-                self.input(at, Input::Connect { conn, connect }, None, |shadow, refused, lsn| {
+                self.input(at, Input::Connect { conn, connect }, None, |shadow, refused, _| {
                     if !refused {
                         shadow.connected(at, &facts, home);
-                        if let Some((_, due)) = &mut shadow.links[at].connack_due {
-                            *due = lsn;
-                        }
                     }
                 });
             }
@@ -594,16 +615,19 @@ fn carried(mail: &Mail) -> Option<MsgId> {
     match mail {
         Mail::Forward { message, .. }
         | Mail::ForwardShared { message, .. }
+        | Mail::Exchange { message, .. }
         | Mail::Retain { message, .. } => message_id(message.payload()),
         _ => None,
     }
 }
 
-fn message_of(record: &Record) -> Option<MsgId> {
+/// Message of a record, whether other shards have a part in it, whether it is retained here.
+fn message_of(record: &Record) -> Option<(MsgId, bool, bool)> {
     match record {
-        Record::Received { message, .. }
-        | Record::Enqueue { message, .. }
-        | Record::Retain { message } => message_id(message.payload()),
+        Record::Publish(publish) => {
+            let id = message_id(publish.message.payload())?;
+            Some((id, publish.onward.is_some(), publish.retained))
+        }
         _ => None,
     }
 }
