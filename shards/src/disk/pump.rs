@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::Durability;
 use super::errand::{Call, Duty, Errand};
 use super::faults::{self, Fault};
+use super::files::skipped;
 use super::reads::{Answer, Next, Reads};
 use super::recovery::Opened;
 use super::stats::{LogStats, SLOW_SYNC_US};
@@ -320,16 +321,12 @@ impl ShardLog {
         } else {
             self.sync_at = None;
         }
-        match self.log.prepare_error() {
-            None => (self.retry_at, self.retry_ms) = (None, RETRY_MS),
-            Some(_) => {
-                let at = *self.retry_at.get_or_insert(now.after(self.retry_ms));
-                if at <= now {
-                    self.retry_ms = (self.retry_ms * 2).min(RETRY_MS_MAX);
-                    self.retry_at = Some(now.after(self.retry_ms));
-                    self.log.retry_preparation();
-                }
-            }
+        if self.log.prepare_error().is_none() {
+            (self.retry_at, self.retry_ms) = (None, RETRY_MS);
+        } else if *self.retry_at.get_or_insert(now.after(self.retry_ms)) <= now {
+            self.retry_ms = (self.retry_ms * 2).min(RETRY_MS_MAX);
+            self.retry_at = Some(now.after(self.retry_ms));
+            self.log.retry_preparation();
         }
     }
 
@@ -348,14 +345,10 @@ impl ShardLog {
             Fault::None => self.submit(ring, operation, usize::MAX),
             Fault::Short => self.submit(ring, operation, crate::log::BLOCK_BYTES),
             Fault::DelayMs(ms) => self.delayed.push_back((self.now.after(ms), operation)),
-            Fault::Errno(errno) => self.ended(ring, operation, -errno, None),
+            Fault::Errno(errno) => self.finish(operation, Outcome::Failed(errno), None),
             Fault::Skip => {
-                let written = match &operation.action {
-                    Action::Write(write) => write.bytes().len(),
-                    _ => 0,
-                };
-                let result = i32::try_from(written).expect("a write has at most 1 MiB");
-                self.ended(ring, operation, result, None);
+                let outcome = skipped(&operation.action);
+                self.finish(operation, outcome, None);
             }
         }
     }
@@ -392,7 +385,7 @@ impl ShardLog {
         }
         match call {
             Some(call) => ring.run(Errand::new(Duty::Log(operation), call)),
-            None => self.ended(ring, operation, -libc::EBADF, None),
+            None => self.finish(operation, Outcome::Failed(libc::EBADF), None),
         }
     }
 
@@ -412,12 +405,16 @@ impl ShardLog {
             }
         }
         self.interrupts = 0;
-        faults::hit_after(faults::name(&operation));
         let outcome = match (&operation.action, usize::try_from(result)) {
             (_, Err(_)) => Outcome::Failed(-result),
             (Action::Write(_), Ok(bytes)) => Outcome::Wrote(bytes),
             (_, Ok(_)) => Outcome::Done,
         };
+        self.finish(operation, outcome, opened);
+    }
+
+    fn finish(&mut self, operation: Operation, outcome: Outcome, opened: Option<OwnedFd>) {
+        faults::hit_after(faults::name(&operation));
         if !matches!(outcome, Outcome::Failed(_)) {
             self.note(&operation, opened, outcome);
         }

@@ -52,6 +52,23 @@ pub(super) struct Marks {
     pub(super) calm: bool,
 }
 
+/// What was written and is not synced.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    /// Windows that were written in full, as one.
+    pub(super) window: Option<Window>,
+    /// Somebody asked for the sync.
+    pub(super) wanted: bool,
+}
+
+/// Why no segment can be made ready.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    pub(super) errno: Option<i32>,
+    /// It is worth trying again.
+    pub(super) retry: bool,
+}
+
 /// Segments that nobody needs any more.
 #[derive(Debug, Default)]
 pub(super) struct Release {

@@ -33,9 +33,9 @@ impl Act for Endless {
         let log = io.log().unwrap();
         for _ in 0..5 {
             let number = log.next_lsn().0;
-            let long = usize::from(number % 101 == 0) * 200_000;
+            let more = usize::from(number.is_multiple_of(101)) * 200_000;
             let mut body = number.to_le_bytes().to_vec();
-            body.resize(500 + long, 0xab);
+            body.resize(500 + more, 0xab);
             match log.append(3, &body) {
                 Ok(_) | Err(Refused::Full | Refused::Closing) => {}
                 Err(refused) => panic!("{refused}"),
