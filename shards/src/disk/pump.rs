@@ -169,7 +169,8 @@ impl ShardLog {
     }
 
     /// Reads the records that begin in a segment, in steps of at most `bytes_max` (1 MiB at most,
-    /// one batch at least); [`crate::Handler::on_chunk`] brings them, with `token`.
+    /// one batch at least); [`crate::Handler::on_chunk`] brings them, with `token`. A segment that
+    /// is not there has none.
     ///
     /// # Errors
     /// As [`Self::read`].
