@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::broker_file::{Broker, BrokerFault};
 use super::error::DirectoryError;
+use super::faults::{self, Fault};
 use super::files::{make_directory, open_file, put_file, read_or_empty, sync_directory};
 use crate::log::{self, AlignedBuffer, BLOCK_BYTES, Identity, Manifest, manifest, ring};
 
@@ -190,7 +191,12 @@ fn probe(directory: &Path) -> io::Result<bool> {
         file.write_all_at(block.as_slice(), 0)?;
         file.sync_data()
     };
-    let direct = match write(true) {
+    // In a test, a file system that does not know direct I/O.
+    let direct = match faults::hit("probe") {
+        Fault::Errno(errno) => Err(io::Error::from_raw_os_error(errno)),
+        Fault::None | Fault::Skip | Fault::Short | Fault::DelayMs(_) => write(true),
+    };
+    let direct = match direct {
         Ok(()) => true,
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => write(false).map(|()| false)?,
         Err(error) => {

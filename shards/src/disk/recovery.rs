@@ -147,8 +147,9 @@ impl Recovery {
     /// Why that could not be done. The directory can be recovered again.
     ///
     /// # Panics
-    /// If the sizes in `settings` do not fit together.
+    /// If [`Settings::fault`] has found one.
     pub fn begin(mut self, settings: &Settings) -> Result<Opened, DirectoryError> {
+        assert!(settings.fault().is_none(), "the settings were checked");
         let path = self.files.path.clone();
         let fail = |action, error| DirectoryError::io(action, &path, error);
         let tidied = self.tidy(settings).map_err(|error| fail("tidy up", error))?;

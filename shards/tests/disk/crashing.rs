@@ -186,6 +186,16 @@ mod failpoints {
     }
 
     #[test]
+    fn file_system_without_direct_io_will_do() {
+        let directory = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            let (promised, status) = run(directory.path(), "probe=einval", 300);
+            assert_eq!(status.code(), None, "killed");
+            check(directory.path(), promised, "without direct I/O");
+        }
+    }
+
+    #[test]
     fn short_writes_and_failing_preparations_are_overcome() {
         for failpoints in [
             "log.write=short",
