@@ -6,7 +6,6 @@
 //! made for exactly that.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,12 +23,14 @@ use crate::io::Io;
 use crate::log::Failure;
 use crate::mesh::{self, Mesh};
 use crate::net::listener::{self, Listeners};
+use crate::net::unix::Leftover;
 use crate::net::{Net, ring};
 use crate::pulse::Pulse;
-use crate::settings::Settings;
+use crate::remote::Remote;
+use crate::settings::{Address, Settings};
 use crate::sys::EventFd;
 use crate::turn::{AbortOnPanic, Broken, Driver};
-use crate::watchdog::{self, Counts, WatchdogStats};
+use crate::watchdog::{self, Counts, Progress, WatchdogStats};
 
 /// Memory glommio registers for background file work; its default is 10 MiB.
 const GLOMMIO_IO_BYTES: usize = 64 << 10;
@@ -46,7 +47,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address as it was given.
-        address: SocketAddr,
+        address: Address,
         /// What the system said.
         source: io::Error,
     },
@@ -232,7 +233,7 @@ impl Stopper {
 /// A started engine. Dropping it does not stop it.
 #[derive(Debug)]
 pub struct Running {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     shared: Arc<Shared>,
     shards: Vec<JoinHandle<Result<(), EngineError>>>,
     watchdog: JoinHandle<()>,
@@ -242,7 +243,7 @@ pub struct Running {
 
 impl Running {
     /// Bound addresses in the order of the listeners; port 0 has become a real one.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
@@ -261,6 +262,11 @@ impl Running {
     /// What the watchdog has seen.
     pub fn watchdog(&self) -> WatchdogStats {
         self.counts.read()
+    }
+
+    /// Tells whether all shards go on, from any thread.
+    pub fn progress(&self) -> Progress {
+        Progress::new(Arc::clone(&self.shared))
     }
 
     /// Waits until all shards have ended.
@@ -293,7 +299,8 @@ where
     H: Handler,
     F: Fn(ShardContext) -> H + Send + Sync + 'static,
 {
-    start_all(settings, Vec::new(), factory)
+    let remote = Remote::new(settings.placement.cpus().len(), 1);
+    start_with(settings, &remote, factory)
 }
 
 /// The same with a log for each shard, in the order of the shards.
@@ -312,24 +319,103 @@ where
     H: Handler,
     F: Fn(ShardContext) -> H + Send + Sync + 'static,
 {
-    assert!(logs.len() == settings.placement.cpus().len(), "one log per shard");
-    start_all(settings, logs, factory)
+    let remote = Remote::new(settings.placement.cpus().len(), 1);
+    assert!(logs.len() == remote.shards(), "one log per shard");
+    bind(settings)?.start(&remote, logs, factory)
 }
 
-fn start_all<H, F>(settings: Settings, logs: Vec<Opened>, factory: F) -> Result<Running, StartError>
+/// The same, with a [`Remote`] by which other threads reach the handlers.
+///
+/// # Errors
+/// [`StartError`]; everything already started has ended then.
+///
+/// # Panics
+/// If `remote` was not made for as many shards as there are CPUs.
+pub fn start_with<H, F>(
+    settings: Settings,
+    remote: &Remote<H::Control>,
+    factory: F,
+) -> Result<Running, StartError>
 where
     H: Handler,
     F: Fn(ShardContext) -> H + Send + Sync + 'static,
 {
+    bind(settings)?.start(remote, Vec::new(), factory)
+}
+
+/// An engine whose listeners are bound, before it has any thread: the moment to give up rights.
+#[derive(Debug)]
+pub struct Bound {
+    settings: Settings,
+    addresses: Vec<Address>,
+    sockets: Vec<Vec<Socket>>,
+}
+
+/// Binds all listeners. Who connects waits until [`Bound::start`].
+///
+/// # Errors
+/// [`StartError`]; nothing is bound then.
+pub fn bind(settings: Settings) -> Result<Bound, StartError> {
     if let Some(fault) = settings.fault() {
         return Err(StartError::Settings(fault));
     }
+    let (addresses, sockets) = open_listeners(&settings, settings.placement.cpus().len())?;
+    Ok(Bound { settings, addresses, sockets })
+}
+
+impl Bound {
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.settings.placement.cpus().len()
+    }
+
+    /// What counts the time of the shards.
+    pub fn clock(&self) -> Clock {
+        self.settings.clock
+    }
+
+    /// Starts one pinned thread per shard, with a log for each or for none of them.
+    ///
+    /// # Errors
+    /// [`StartError`]; everything already started has ended then.
+    ///
+    /// # Panics
+    /// If `remote` was not made for as many shards as there are CPUs, or there are other than so
+    /// many logs or none.
+    pub fn start<H, F>(
+        self,
+        remote: &Remote<H::Control>,
+        logs: Vec<Opened>,
+        factory: F,
+    ) -> Result<Running, StartError>
+    where
+        H: Handler,
+        F: Fn(ShardContext) -> H + Send + Sync + 'static,
+    {
+        run_shards(self, remote, logs, factory)
+    }
+}
+
+fn run_shards<H, F>(
+    bound: Bound,
+    remote: &Remote<H::Control>,
+    logs: Vec<Opened>,
+    factory: F,
+) -> Result<Running, StartError>
+where
+    H: Handler,
+    F: Fn(ShardContext) -> H + Send + Sync + 'static,
+{
+    let Bound { settings, addresses, sockets } = bound;
     let settings = Arc::new(settings);
     let shards = settings.placement.cpus().len();
-    let (addresses, sockets) = open_listeners(&settings, shards)?;
+    let leftovers = Leftover::of(&addresses);
     let shared = Shared::new(shards).map_err(|source| StartError::Shard { shard: 0, source })?;
     let shared = Arc::new(shared);
-    let clock = Clock::start();
+    assert!(remote.shards() == shards, "one line for each shard");
+    assert!(logs.is_empty() || logs.len() == shards, "one log for each shard");
+    remote.connect(Arc::clone(&shared));
+    let clock = settings.clock;
     let meshes = mesh::build::<H::Mail, H::Luggage>(shards, settings.mailbox_batches);
     let gauges: Vec<_> = meshes.iter().map(Mesh::gauge).collect();
     let (ready_tx, ready_rx) = bounded(shards);
@@ -344,6 +430,7 @@ where
             shard,
             cpu,
             mesh,
+            controls: remote.line(shard),
             sockets,
             log: logs.next(),
             settings: Arc::clone(&settings),
@@ -371,9 +458,11 @@ where
     let (watchdog_end, end) = bounded(0);
     let watchdog = {
         let (shared, counts) = (Arc::clone(&shared), Arc::clone(&counts));
-        thread::Builder::new()
-            .name("watchdog".into())
-            .spawn(move || watchdog::run(&shared, &gauges, clock, &end, &counts))
+        thread::Builder::new().name("watchdog".into()).spawn(move || {
+            watchdog::run(&shared, &gauges, clock, &end, &counts);
+            // The watchdog is the last to end.
+            drop(leftovers);
+        })
     };
     let watchdog = watchdog.map_err(|source| {
         shared.stop();
@@ -386,12 +475,12 @@ where
 fn open_listeners(
     settings: &Settings,
     shards: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<Socket>>), StartError> {
+) -> Result<(Vec<Address>, Vec<Vec<Socket>>), StartError> {
     let mut addresses = Vec::new();
     let mut sockets: Vec<Vec<Socket>> = (0..shards).map(|_| Vec::new()).collect();
-    for &listener in &settings.listeners {
+    for listener in &settings.listeners {
         let (address, opened) = listener::open(listener, &settings.listeners, shards)
-            .map_err(|source| StartError::Listen { address: listener.address, source })?;
+            .map_err(|source| StartError::Listen { address: listener.address.clone(), source })?;
         addresses.push(address);
         for (of_shard, socket) in sockets.iter_mut().zip(opened) {
             of_shard.push(socket);
@@ -401,10 +490,11 @@ fn open_listeners(
 }
 
 /// What a shard's thread needs to become a shard.
-struct Seed<M, L> {
+struct Seed<M, L, C> {
     shard: usize,
     cpu: usize,
     mesh: Mesh<M, L>,
+    controls: Receiver<C>,
     sockets: Vec<Socket>,
     log: Option<Opened>,
     settings: Arc<Settings>,
@@ -414,10 +504,10 @@ struct Seed<M, L> {
     go: Receiver<()>,
 }
 
-impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
+impl<M: Send + 'static, L: Send + 'static, C: Send + 'static> Seed<M, L, C> {
     fn grow<H, F>(self, factory: &F) -> Result<(), EngineError>
     where
-        H: Handler<Mail = M, Luggage = L>,
+        H: Handler<Mail = M, Luggage = L, Control = C>,
         F: Fn(ShardContext) -> H,
     {
         let (shard, cpu) = (self.shard, self.cpu);
@@ -440,10 +530,12 @@ impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
     /// On the pinned thread: ring and handler, then the loop.
     fn run<H, F>(self, factory: &F) -> Result<(), EngineError>
     where
-        H: Handler<Mail = M, Luggage = L>,
+        H: Handler<Mail = M, Luggage = L, Control = C>,
         F: Fn(ShardContext) -> H,
     {
-        let Seed { shard, mesh, sockets, log, settings, shared, clock, ready, go, .. } = self;
+        let Seed {
+            shard, mesh, controls, sockets, log, settings, shared, clock, ready, go, ..
+        } = self;
         let log = log.map(|opened| ShardLog::new(opened, clock)).transpose();
         let made = ring::create(settings.buffers, settings.buffer_bytes)
             .and_then(|made| Ok((made, log?.map(Box::new))));
@@ -477,6 +569,7 @@ impl<M: Send + 'static, L: Send + 'static> Seed<M, L> {
             shared: Arc::clone(&shared),
             stop_grace_ms: settings.stop_grace_ms,
             arrivals: Vec::new(),
+            controls,
         };
         driver.run().map_err(|broken| match broken {
             Broken::Ring(source) => {

@@ -13,8 +13,8 @@ use crate::time::Millis;
 pub struct Accepted {
     /// Index in [`crate::Settings::listeners`].
     pub listener: usize,
-    /// The other end.
-    pub peer: SocketAddr,
+    /// The other end; `None` for Unix sockets.
+    pub peer: Option<SocketAddr>,
 }
 
 /// Why a connection ended.
@@ -49,6 +49,8 @@ pub trait Handler: Sized {
     type Mail: Send + 'static;
     /// What accompanies a connection to another shard.
     type Luggage: Send + 'static;
+    /// What other threads tell a shard by [`crate::Remote`].
+    type Control: Send + 'static;
 
     /// Before the first connection.
     fn on_start(&mut self, io: &mut Io<Self::Mail, Self::Luggage>);
@@ -84,6 +86,9 @@ pub trait Handler: Sized {
 
     /// Mail of a shard, in the order it was posted there.
     fn on_mail(&mut self, io: &mut Io<Self::Mail, Self::Luggage>, from: usize, mail: Self::Mail);
+
+    /// What another thread posted by [`crate::Remote`], at the start of a turn.
+    fn on_control(&mut self, io: &mut Io<Self::Mail, Self::Luggage>, control: Self::Control);
 
     /// End of a turn, before the ring is entered: give outputs to [`Io::send`], mail to
     /// [`Io::post`].

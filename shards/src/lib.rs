@@ -17,6 +17,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(not(loom))]
+pub mod account;
+#[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
 pub mod conn;
@@ -42,6 +44,8 @@ pub mod placement;
 #[cfg(not(loom))]
 mod pulse;
 #[cfg(not(loom))]
+mod remote;
+#[cfg(not(loom))]
 pub mod settings;
 #[cfg(not(loom))]
 pub mod stats;
@@ -65,7 +69,9 @@ pub use conn::ConnId;
 #[cfg(not(loom))]
 pub use disk::ShardLog;
 #[cfg(not(loom))]
-pub use engine::{EngineError, Running, StartError, Stopper, start, start_with_logs};
+pub use engine::{
+    Bound, EngineError, Running, StartError, Stopper, bind, start, start_with, start_with_logs,
+};
 #[cfg(not(loom))]
 pub use handler::{Accepted, Cause, Handler, ShardContext};
 #[cfg(not(loom))]
@@ -75,10 +81,14 @@ pub use outgoing::Outgoing;
 #[cfg(not(loom))]
 pub use placement::{Placement, probe};
 #[cfg(not(loom))]
-pub use settings::{ListenerSettings, Settings};
+pub use remote::{LineFull, Remote};
+#[cfg(not(loom))]
+pub use settings::{Address, ListenerSettings, Settings};
 #[cfg(not(loom))]
 pub use stats::NetStats;
 #[cfg(not(loom))]
 pub use time::Millis;
+#[cfg(not(loom))]
+pub use watchdog::Progress;
 #[cfg(not(loom))]
 pub use wheel::Wheel;

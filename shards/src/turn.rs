@@ -1,7 +1,7 @@
 //! The loop of one shard.
 //!
 //! ```text
-//!   stop? ─▶ mail ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, doorbells, log
+//!   stop? ─▶ mail, controls ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, bells, log
 //!                                                                        │
 //!     completions ◀── enter: submit; sleep if nothing is pending ◀───────┘
 //!      └─▶ what is durable, what was read back
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use socket2::SockRef;
 
 use crate::clock::Clock;
@@ -34,6 +35,8 @@ use crate::time::Millis;
 const COMPLETIONS_PER_TURN: usize = 1024;
 /// Batches taken from one mailbox per turn.
 const BATCHES_PER_TURN: usize = 4;
+/// Controls taken per turn.
+const CONTROLS_PER_TURN: usize = 64;
 /// A full mailbox is tried again after this time even if nothing else happens.
 const BLOCKED_RETRY_MS: u64 = 1;
 /// After the grace period: time for the kernel to give back what was cut.
@@ -53,6 +56,8 @@ pub(crate) struct Driver<H: Handler> {
     /// Connections from other shards that are adopted when all that the kernel had before them has
     /// been handled: a peer that ends one connection and opens the next is seen in that order.
     pub(crate) arrivals: Vec<Parcel<H::Luggage>>,
+    /// What other threads tell this shard.
+    pub(crate) controls: Receiver<H::Control>,
 }
 
 /// Why a shard ended by itself.
@@ -124,6 +129,7 @@ impl<H: Handler> Driver<H> {
             phase = self.advance(phase);
             self.listeners.arm(&mut self.io.net.ring, self.io.now);
             self.drain_mail();
+            self.drain_controls();
             self.deliver_kept();
             self.tick();
             self.tell_closed();
@@ -250,6 +256,13 @@ impl<H: Handler> Driver<H> {
         }
     }
 
+    fn drain_controls(&mut self) {
+        for _ in 0..CONTROLS_PER_TURN {
+            let Ok(control) = self.controls.try_recv() else { return };
+            self.handler.on_control(&mut self.io, control);
+        }
+    }
+
     /// The ring was entered after they came; once it has no more events, what their peers did
     /// before is done.
     fn adopt_arrivals(&mut self) {
@@ -336,7 +349,8 @@ impl<H: Handler> Driver<H> {
             || deadline.is_some_and(|deadline| deadline <= self.io.now)
             || self.io.log.as_ref().is_some_and(|log| log.has_news())
             || (phase == Phase::Running && self.shared.is_stopping());
-        if pending || !place.doorbell.park(|| self.io.mesh.has_mail()) {
+        if pending || !place.doorbell.park(|| self.io.mesh.has_mail() || !self.controls.is_empty())
+        {
             if net.ring.has_work() || !self.arrivals.is_empty() {
                 net.stats.enters += 1;
                 return net.ring.enter(None);
@@ -431,9 +445,8 @@ impl<H: Handler> Driver<H> {
         }
         self.io.net.stats.accepts += 1;
         // A peer that has reset meanwhile has no address any more.
-        let peer = SockRef::from(&fd).peer_addr().ok().and_then(|address| address.as_socket());
-        let Some(peer) = peer else { return };
-        let accepted = Accepted { listener: listener as usize, peer };
+        let Ok(peer) = SockRef::from(&fd).peer_addr() else { return };
+        let accepted = Accepted { listener: listener as usize, peer: peer.as_socket() };
         if let Some(conn) = self.io.net.insert(fd, accepted) {
             self.handler.on_accept(&mut self.io, conn, accepted);
             self.io.net.arm(conn);

@@ -19,8 +19,8 @@ use super::faults::{self, Fault};
 use super::files::{make_directory, open_file, put_file, read_or_empty, sync_directory};
 use crate::log::{self, AlignedBuffer, BLOCK_BYTES, Identity, Manifest, manifest, ring};
 
-const LOCK: &str = "LOCK";
-const BROKER: &str = "broker";
+pub(super) const LOCK: &str = "LOCK";
+pub(super) const BROKER: &str = "broker";
 const PROBE: &str = "probe.tmp";
 pub(super) const QUARANTINE: &str = "quarantine";
 
@@ -147,11 +147,11 @@ fn make_path(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn shard_name(shard: u16) -> String {
+pub(super) fn shard_name(shard: u16) -> String {
     format!("shard-{shard:04}")
 }
 
-fn shard_directories(path: &Path) -> io::Result<Vec<u16>> {
+pub(super) fn shard_directories(path: &Path) -> io::Result<Vec<u16>> {
     let mut shards = Vec::new();
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
@@ -171,15 +171,19 @@ fn take_lock(directory: &Path) -> Result<File, DirectoryError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            return Err(DirectoryError::InUse { path: directory.to_owned(), pid });
+            return Err(in_use(directory, &mut file));
         }
         Err(TryLockError::Error(error)) => return Err(fail(error)),
     }
     let pid = format!("{}\n", std::process::id());
     file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0)).map_err(fail)?;
     Ok(file)
+}
+
+pub(super) fn in_use(directory: &Path, lock: &mut File) -> DirectoryError {
+    let mut text = String::new();
+    let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+    DirectoryError::InUse { path: directory.to_owned(), pid }
 }
 
 /// Can files be written here, and past the page cache?

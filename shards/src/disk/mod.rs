@@ -12,13 +12,16 @@
 //!   handler ── append ─▶ ShardLog ── Operation ─▶ Errand ─▶ ring              ▼
 //!   on_durable ◀── settled rises ◀── Outcome ◀── completion          ShardLog on its shard
 //! ```
+//! Without an engine: [`Examination`] reads and changes nothing, [`OfflineLog`] appends.
 
 mod broker_file;
 mod directory;
 pub(crate) mod errand;
 mod error;
+mod examination;
 pub(crate) mod faults;
 mod files;
+mod offline;
 mod pump;
 mod reads;
 mod recovery;
@@ -27,6 +30,8 @@ mod stats;
 pub use broker_file::{BROKER_FILE_BYTES, Broker};
 pub use directory::Directory;
 pub use error::DirectoryError;
+pub use examination::{Examination, read_segment_file};
+pub use offline::OfflineLog;
 pub use pump::ShardLog;
 pub(crate) use reads::Answer;
 pub use recovery::{Opened, Recovery};

@@ -54,7 +54,7 @@ impl Directory {
         let files = Files::new(path.clone(), self.direct);
         let fail = |error| DirectoryError::io("read", &path, error);
         let (segments, drafts) = list(&path).map_err(fail)?;
-        let recovered = self.scan(&files, &identity, &segments, (mode, sink)).map_err(fail)?;
+        let recovered = scan(&files, &identity, self.shards, (mode, sink)).map_err(fail)?;
         let Some(resume) = recovered.resume else {
             return Err(refusal(path, &recovered.verdict));
         };
@@ -73,39 +73,6 @@ impl Directory {
             segments,
             drafts,
         })
-    }
-
-    fn scan(
-        &self,
-        files: &Files,
-        identity: &Identity,
-        segments: &[u64],
-        (mode, sink): (Mode, &mut impl FnMut(Record<'_>)),
-    ) -> io::Result<Recovered> {
-        let manifest = read_or_empty(&files.path_of(log::File::Manifest))?;
-        let ring = read_or_empty(&files.path_of(log::File::Ring))?;
-        let mut heads = Vec::with_capacity(segments.len());
-        for &number in segments {
-            let mut head = Vec::with_capacity(BLOCK_BYTES);
-            let file = File::open(files.path_of(log::File::Segment(number)))?;
-            file.take(log::offset(BLOCK_BYTES)).read_to_end(&mut head)?;
-            heads.push((number, head));
-        }
-        let heads: Vec<_> = heads.iter().map(|(number, head)| (*number, head.as_slice())).collect();
-        let Found::Log(survey) = log::survey(identity, &manifest, &ring, &heads) else {
-            let manifest = Manifest::fresh(self.shards, 2);
-            return Ok(nothing_there(Resume::fresh(manifest)));
-        };
-        let mut scan = Scan::new(*survey, mode);
-        let (mut bytes, mut read) = (Vec::new(), None);
-        while let Some(number) = scan.wanted() {
-            if read != Some(number) {
-                read_segment(&files.path_of(log::File::Segment(number)), &mut bytes)?;
-                read = Some(number);
-            }
-            scan.feed(&bytes, sink);
-        }
-        Ok(scan.finish())
     }
 }
 
@@ -273,7 +240,7 @@ pub struct Opened {
     pub(super) durability: Durability,
 }
 
-fn refusal(path: PathBuf, verdict: &Verdict) -> DirectoryError {
+pub(super) fn refusal(path: PathBuf, verdict: &Verdict) -> DirectoryError {
     let Verdict::Corrupt(corruption) = verdict else {
         return DirectoryError::Missing { path: path.join(log::File::Manifest.to_string()) };
     };
@@ -283,6 +250,40 @@ fn refusal(path: PathBuf, verdict: &Verdict) -> DirectoryError {
         return DirectoryError::Newer { path: path.join(corruption.file.to_string()), format };
     }
     DirectoryError::Damaged { path, corruption: Box::new(*corruption) }
+}
+
+/// Reads the log of one shard; changes nothing.
+pub(super) fn scan(
+    files: &Files,
+    identity: &Identity,
+    shards: u16,
+    (mode, sink): (Mode, &mut impl FnMut(Record<'_>)),
+) -> io::Result<Recovered> {
+    let (segments, _) = list(&files.path)?;
+    let manifest = read_or_empty(&files.path_of(log::File::Manifest))?;
+    let ring = read_or_empty(&files.path_of(log::File::Ring))?;
+    let mut heads = Vec::with_capacity(segments.len());
+    for number in segments {
+        let mut head = Vec::with_capacity(BLOCK_BYTES);
+        let file = File::open(files.path_of(log::File::Segment(number)))?;
+        file.take(log::offset(BLOCK_BYTES)).read_to_end(&mut head)?;
+        heads.push((number, head));
+    }
+    let heads: Vec<_> = heads.iter().map(|(number, head)| (*number, head.as_slice())).collect();
+    let Found::Log(survey) = log::survey(identity, &manifest, &ring, &heads) else {
+        let manifest = Manifest::fresh(shards, 2);
+        return Ok(nothing_there(Resume::fresh(manifest)));
+    };
+    let mut scan = Scan::new(*survey, mode);
+    let (mut bytes, mut read) = (Vec::new(), None);
+    while let Some(number) = scan.wanted() {
+        if read != Some(number) {
+            read_segment(&files.path_of(log::File::Segment(number)), &mut bytes)?;
+            read = Some(number);
+        }
+        scan.feed(&bytes, sink);
+    }
+    Ok(scan.finish())
 }
 
 fn nothing_there(resume: Resume) -> Recovered {
@@ -297,7 +298,7 @@ fn nothing_there(resume: Resume) -> Recovered {
 }
 
 /// Numbers of the segments, rising, and drafts.
-fn list(path: &Path) -> io::Result<(Vec<u64>, Vec<PathBuf>)> {
+pub(super) fn list(path: &Path) -> io::Result<(Vec<u64>, Vec<PathBuf>)> {
     let (mut segments, mut drafts) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(path)? {
         let entry = entry?;
