@@ -159,6 +159,12 @@ impl ShardLog {
         self.log.prepare_error()
     }
 
+    /// No segment can be made and what room is left is kept for records that free space: messages
+    /// that bring more should be refused before they become records.
+    pub fn is_full(&self) -> bool {
+        self.log.is_short_of_space(0)
+    }
+
     /// Reads a record back; [`crate::Handler::on_record`] brings it, with `token`. If it is not
     /// written yet, that waits until it is.
     ///
@@ -188,8 +194,9 @@ impl ShardLog {
         self.log.index()
     }
 
-    /// No record that begins before this segment is needed any more. When the manifest says so on
-    /// stable storage, the files are removed. The segment that is being written stays, and one in
+    /// No record that begins before this segment is needed any more. When everything that was
+    /// appended before this call is on stable storage (synced, with an interval too), and then the
+    /// manifest, the files are removed. The segment that is being written stays, and one in
     /// which a record begins that is not durable yet.
     pub fn release_before(&mut self, segment: u64) {
         self.log.release_before(segment);

@@ -74,6 +74,8 @@ pub(super) struct Trouble {
 pub(super) struct Release {
     /// Everything before this one.
     pub(super) before: u64,
+    /// When this record is durable: what is still needed may have been written anew.
+    pub(super) after: Lsn,
     /// The manifest does not say so yet.
     pub(super) wanted: bool,
     /// The manifest that says so is on its way.

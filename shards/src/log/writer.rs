@@ -196,9 +196,9 @@ impl Log {
         Ok(Place { lsn, at })
     }
 
-    /// No segment can be made, and this record would need the last one that is ready. It is kept
-    /// for records that free space.
-    fn is_short_of_space(&self, frame_bytes: usize) -> bool {
+    /// No segment can be made, and a record of so many bytes would need the last one that is ready.
+    /// It is kept for records that free space.
+    pub fn is_short_of_space(&self, frame_bytes: usize) -> bool {
         if self.trouble.errno.is_none() || self.settings.spares < 2 {
             return false;
         }
@@ -262,7 +262,8 @@ impl Log {
     }
 
     /// No record that begins in a segment before this one is needed any more: reading will begin
-    /// here at the next start. When the manifest says so on stable storage, the files are removed.
+    /// here at the next start. When everything that was appended before this call is on stable
+    /// storage, and then the manifest that says so, the files are removed.
     /// The segment that is being written stays, and one in which a record begins that is not
     /// durable yet.
     pub fn release_before(&mut self, segment: u64) {
@@ -275,6 +276,7 @@ impl Log {
             before = before.min(extent.segment);
         }
         self.release.before = self.release.before.max(before);
+        self.release.after = Lsn(self.next_lsn.0 - 1);
         self.release.wanted = true;
     }
 

@@ -65,7 +65,7 @@ impl Act for Fill {
                 Err(Refused::Full) => return,
                 Err(refused) => {
                     assert_eq!(refused, Refused::DiskFull);
-                    assert_eq!(log.prepare_error(), Some(ENOSPC));
+                    assert!(log.prepare_error() == Some(ENOSPC) && log.is_full());
                     self.refused = true;
                 }
             }

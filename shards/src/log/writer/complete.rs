@@ -167,7 +167,8 @@ impl Log {
 
     /// The manifest moves on; the files go when it is on stable storage.
     fn begin_release(&mut self) -> bool {
-        if !std::mem::take(&mut self.release.wanted) || self.phase != Phase::Open {
+        let due = self.phase == Phase::Open && self.durable >= self.release.after;
+        if !due || !std::mem::take(&mut self.release.wanted) {
             return false;
         }
         let first = self.index.first_from(self.release.before).unwrap_or_default();
