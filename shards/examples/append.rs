@@ -19,7 +19,7 @@ struct Append {
     appended: u64,
     durable: u64,
     until: Millis,
-    done: Sender<(u64, f64)>,
+    done: Sender<(u64, u64)>,
     clock: Clock,
     began_us: u64,
 }
@@ -51,8 +51,7 @@ impl Handler for Append {
             self.fill(io);
         } else if self.in_flight > 0 && self.durable == self.appended {
             self.in_flight = 0;
-            let seconds = (self.clock.micros() - self.began_us) as f64 / 1e6;
-            let _ = self.done.send((self.appended, seconds));
+            let _ = self.done.send((self.appended, self.clock.micros() - self.began_us));
             if let Some(log) = io.log() {
                 println!("    {:?}", log.stats());
             }
@@ -94,9 +93,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             clock: Clock::start(),
             began_us: 0,
         })?;
-        let (last, seconds) = results.recv()?;
-        let count = last - before;
-        println!("{in_flight:5} in flight: {:9.0} records/s", count as f64 / seconds);
+        let (last, us) = results.recv()?;
+        println!("{in_flight:5} in flight: {:9} records/s", (last - before) * 1_000_000 / us);
         running.stop();
         running.join()?;
     }

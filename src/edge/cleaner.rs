@@ -92,8 +92,8 @@ impl Cleaner {
     fn read(&mut self, log: &mut ShardLog, segment: u64, cursor: Cursor) {
         self.state = match log.walk(cursor, STEP_BYTES, 0) {
             Ok(()) => State::Reading { segment },
-            // Only a log that failed or is being closed refuses.
-            Err(_) => State::Stuck,
+            // Too many reads wait; later.
+            Err(_) => State::Settling { segment, lsn: 0, next: Some(cursor) },
         };
     }
 

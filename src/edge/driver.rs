@@ -671,6 +671,9 @@ impl Handler for Driver {
     fn on_record(&mut self, io: &mut Wire, token: u64, read: Result<StoredRecord, ReadFault>) {
         if let Some(journal) = &mut self.journal {
             journal.on_record(&mut self.shard, token, read, io.now());
+            if let Some(log) = io.log() {
+                journal.read_late(log);
+            }
         }
     }
 

@@ -29,6 +29,9 @@ pub(super) struct Journal {
     /// What is being read is for; the token is the place.
     fetches: Vec<Option<Purpose>>,
     free: Vec<usize>,
+    /// Reads that the log did not take yet, oldest first: one for each message that a session
+    /// waits for at most.
+    late: VecDeque<(Place, u64)>,
     pub(super) cleaner: Cleaner,
 }
 
@@ -40,6 +43,7 @@ impl Journal {
             backlog: VecDeque::new(),
             fetches: Vec::new(),
             free: Vec::new(),
+            late: VecDeque::new(),
             cleaner: Cleaner::default(),
         }
     }
@@ -92,11 +96,17 @@ impl Journal {
         if let Some(entry) = self.fetches.get_mut(token) {
             *entry = Some(purpose);
         }
-        let place = Place { lsn: Lsn(lsn), at };
-        if let Err(refused) = log.read(place, token as u64) {
-            // Only a log that failed or is being closed refuses; nothing is sent any more then.
-            given_up(refused);
-            self.take(token as u64);
+        self.late.push_back((Place { lsn: Lsn(lsn), at }, token as u64));
+        self.read_late(log);
+    }
+
+    /// Gives the log the reads that wait here, as far as it takes them.
+    pub(super) fn read_late(&mut self, log: &mut ShardLog) {
+        while let Some((place, token)) = self.late.front() {
+            if log.read(*place, *token).is_err() {
+                return;
+            }
+            self.late.pop_front();
         }
     }
 

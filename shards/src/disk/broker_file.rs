@@ -83,15 +83,14 @@ mod tests {
     };
 
     /// The bytes on disk must not change.
-    const GOLDEN: &str = "4d514252 0100 0000 30313233343536373839616263646566 \
-                          8877665544332211 00ffeeddccbbaa99";
+    const GOLDEN: &[u8; CHECKED_BYTES] = b"MQBR\x01\0\0\x000123456789abcdef\
+          \x88\x77\x66\x55\x44\x33\x22\x11\0\xff\xee\xdd\xcc\xbb\xaa\x99";
 
     #[test]
     fn bytes_are_those_of_format_1() {
         let bytes = BROKER.encode();
         let (checked, crc) = bytes.split_at(CHECKED_BYTES);
-        let hex: String = checked.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, GOLDEN.replace([' ', '\n'], ""));
+        assert_eq!(checked, GOLDEN);
         assert_eq!(crc, crc32c::crc32c(checked).to_le_bytes());
         assert_eq!(Broker::decode(&bytes), Ok(BROKER));
     }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::broker_file::{Broker, BrokerFault};
 use super::error::DirectoryError;
+use super::faults::{self, Fault};
 use super::files::{make_directory, open_file, put_file, read_or_empty, sync_directory};
 use super::layout::Layout;
 use crate::log::{self, AlignedBuffer, BLOCK_BYTES, Identity, Manifest, manifest, ring};
@@ -49,7 +50,7 @@ impl Directory {
     pub fn open(path: &Path, shards: u16) -> Result<Directory, DirectoryError> {
         assert!(shards > 0, "an engine has shards");
         let fail = |action, source| DirectoryError::io(action, path, source);
-        make_directory(path, true).map_err(|error| fail("create data directory", error))?;
+        make_path(path).map_err(|error| fail("create data directory", error))?;
         let lock = Arc::new(take_lock(path)?);
         let direct = probe(path).map_err(|error| fail("write to data directory", error))?;
         if !direct {
@@ -81,8 +82,8 @@ impl Directory {
         self.base.join(shard_name(shard))
     }
 
-    /// Every shard has its directory before the first one is used: one that is missing later is
-    /// known to be lost.
+    /// Every shard has its directory before the first one is used: one that is missing or empty
+    /// later is known to be lost.
     pub(super) fn make_shards(&self) -> Result<(), DirectoryError> {
         let fail = |error| DirectoryError::io("read data directory", &self.base, error);
         let (mut missing, mut used) = (Vec::new(), false);
@@ -94,7 +95,8 @@ impl Directory {
                     return Err(DirectoryError::Shards { path, written, wanted: self.shards });
                 }
                 Some(manifest) => used |= manifest.active_segment > 0,
-                None if !there.contains(&shard) => missing.push(shard),
+                None if self.is_empty(shard).map_err(fail)? => missing.push(shard),
+                // Recovery tells what is wrong with it.
                 None => {}
             }
         }
@@ -107,6 +109,14 @@ impl Directory {
                 .map_err(|error| DirectoryError::io("create", &path, error))?;
         }
         sync_directory(&self.base).map_err(|error| DirectoryError::io("sync", &self.base, error))
+    }
+
+    /// No such directory, or nothing in it?
+    fn is_empty(&self, shard: u16) -> io::Result<bool> {
+        match fs::read_dir(self.shard_path(shard)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            entries => Ok(entries?.next().is_none()),
+        }
     }
 
     fn newest_manifest(&self, shard: u16) -> io::Result<Option<Manifest>> {
@@ -128,6 +138,21 @@ impl Directory {
         put_file(path, &log::File::Ring.to_string(), &ring::fresh(&identity))?;
         put_file(path, &log::File::Manifest.to_string(), &manifest::fresh(&fresh, &identity))
     }
+}
+
+/// Makes the directory and those above it; all new names are on stable storage.
+fn make_path(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+    make_directory(path, true)?;
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        // One may be allowed to make a name there, but not to open it.
+        sync_directory(parent).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => Ok(()),
+            _ => Err(error),
+        })?;
+    }
+    Ok(())
 }
 
 pub(super) fn shard_name(shard: u16) -> String {
@@ -178,7 +203,12 @@ fn probe(directory: &Path) -> io::Result<bool> {
         file.write_all_at(block.as_slice(), 0)?;
         file.sync_data()
     };
-    let direct = match write(true) {
+    // In a test, a file system that does not know direct I/O.
+    let direct = match faults::hit("probe") {
+        Fault::Errno(errno) => Err(io::Error::from_raw_os_error(errno)),
+        Fault::None | Fault::Skip | Fault::Short | Fault::DelayMs(_) => write(true),
+    };
+    let direct = match direct {
         Ok(()) => true,
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => write(false).map(|()| false)?,
         Err(error) => {

@@ -81,11 +81,10 @@ impl DirectoryError {
     /// the disk failed, 78 the settings do not fit.
     pub fn exit_status(&self) -> u8 {
         match self {
-            DirectoryError::InUse { .. } => EXIT_CREATE,
             DirectoryError::Io { source, .. } if source.raw_os_error() == Some(libc::EIO) => {
                 EXIT_IO
             }
-            DirectoryError::Io { .. } => EXIT_CREATE,
+            DirectoryError::InUse { .. } | DirectoryError::Io { .. } => EXIT_CREATE,
             DirectoryError::Damaged { .. }
             | DirectoryError::Missing { .. }
             | DirectoryError::Newer { .. } => EXIT_DATA,

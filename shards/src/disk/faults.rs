@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   CULEX_FAILPOINTS = point "=" action [ "@" n [ "+" ] ] { ";" … }
-//!   action           = crash | skip | short | eio | enospc | delay(ms)
+//!   action           = crash | skip | short | eio | enospc | einval | delay(ms)
 //! ```
 //! `@n`: only at the n-th time (from 1); `@n+`: from then on; neither: always.
 
@@ -106,6 +106,7 @@ mod points {
             "short" => What::Fault(Fault::Short),
             "eio" => What::Fault(Fault::Errno(libc::EIO)),
             "enospc" => What::Fault(Fault::Errno(libc::ENOSPC)),
+            "einval" => What::Fault(Fault::Errno(libc::EINVAL)),
             _ => {
                 let ms = what.strip_prefix("delay(")?.strip_suffix(')')?;
                 What::Fault(Fault::DelayMs(ms.parse().ok()?))

@@ -51,6 +51,15 @@ pub(super) fn open_file(path: &Path, direct: bool, create: bool) -> io::Result<F
     options.open(path)
 }
 
+/// What an operation that is not done says when a test wants it to look done.
+pub(super) fn skipped(action: &Action) -> Outcome {
+    if let Action::Write(write) = action {
+        Outcome::Wrote(write.bytes().len())
+    } else {
+        Outcome::Done
+    }
+}
+
 /// One shard's directory and the files that are open in it.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -79,15 +88,14 @@ impl Files {
     pub(super) fn perform(&mut self, operation: &Operation) -> Outcome {
         let name = faults::name(operation);
         let outcome = match faults::hit(name) {
-            Fault::Skip => match &operation.action {
-                Action::Write(write) => Outcome::Wrote(write.bytes().len()),
-                _ => Outcome::Done,
-            },
+            Fault::Skip => skipped(&operation.action),
             Fault::Errno(errno) => Outcome::Failed(errno),
-            fault => match self.call(&operation.action, fault == Fault::Short) {
-                Ok(outcome) => outcome,
-                Err(error) => Outcome::Failed(error.raw_os_error().unwrap_or(libc::EIO)),
-            },
+            fault @ (Fault::None | Fault::Short | Fault::DelayMs(_)) => {
+                let called = self.call(&operation.action, fault == Fault::Short);
+                called.unwrap_or_else(|error| {
+                    Outcome::Failed(error.raw_os_error().unwrap_or(libc::EIO))
+                })
+            }
         };
         faults::hit_after(name);
         outcome

@@ -85,6 +85,28 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The first setting that cannot work, in words.
+    pub fn fault(&self) -> Option<&'static str> {
+        let block = log::BLOCK_BYTES;
+        if !self.segment_bytes.is_multiple_of(log::offset(block))
+            || u32::try_from(self.segment_bytes / log::offset(block)).is_err()
+        {
+            Some("segment_bytes must be a multiple of 4096 and less than 16 TiB")
+        } else if !self.batch_bytes_max.is_multiple_of(block)
+            || !(block..=log::BATCH_BYTES_MAX).contains(&self.batch_bytes_max)
+        {
+            Some("batch_bytes_max must be a multiple of 4096 and at most 1048576")
+        } else if self.segment_bytes < log::offset(block + self.batch_bytes_max) {
+            Some("segment_bytes must have room for a batch and 4096 bytes more")
+        } else if self.pending_bytes_max == 0 || self.spares == 0 {
+            Some("pending_bytes_max and spares must be at least 1")
+        } else if self.durability == (Durability::Interval { ms: 0 }) {
+            Some("an interval must be at least 1 ms")
+        } else {
+            None
+        }
+    }
+
     fn of_log(&self, identity: log::Identity) -> log::Settings {
         log::Settings {
             identity,
@@ -96,6 +118,30 @@ impl Settings {
                 Durability::Fsync => log::Commit::Sync,
                 Durability::Interval { .. } => log::Commit::Interval,
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_do_not_fit_are_named() {
+        let good = Settings::default();
+        assert_eq!(good.fault(), None);
+        let bad = [
+            Settings { segment_bytes: 4097, ..good.clone() },
+            Settings { segment_bytes: 1 << 20, ..good.clone() },
+            Settings { segment_bytes: 1 << 44, ..good.clone() },
+            Settings { batch_bytes_max: 0, ..good.clone() },
+            Settings { batch_bytes_max: 2 << 20, ..good.clone() },
+            Settings { pending_bytes_max: 0, ..good.clone() },
+            Settings { spares: 0, ..good.clone() },
+            Settings { durability: Durability::Interval { ms: 0 }, ..good },
+        ];
+        for settings in bad {
+            assert!(settings.fault().is_some(), "{settings:?}");
         }
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::Durability;
 use super::errand::{Call, Duty, Errand};
 use super::faults::{self, Fault};
+use super::files::skipped;
 use super::reads::{Answer, Next, Reads};
 use super::recovery::Opened;
 use super::stats::{LogStats, SLOW_SYNC_US};
@@ -158,6 +159,12 @@ impl ShardLog {
         self.log.prepare_error()
     }
 
+    /// No segment can be made and what room is left is kept for records that free space: messages
+    /// that bring more should be refused before they become records.
+    pub fn is_full(&self) -> bool {
+        self.log.is_short_of_space(0)
+    }
+
     /// Reads a record back; [`crate::Handler::on_record`] brings it, with `token`. If it is not
     /// written yet, that waits until it is.
     ///
@@ -168,7 +175,8 @@ impl ShardLog {
     }
 
     /// Reads the records that begin in a segment, in steps of at most `bytes_max` (1 MiB at most,
-    /// one batch at least); [`crate::Handler::on_chunk`] brings them, with `token`.
+    /// one batch at least); [`crate::Handler::on_chunk`] brings them, with `token`. A segment that
+    /// is not there has none.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -186,8 +194,9 @@ impl ShardLog {
         self.log.index()
     }
 
-    /// No record that begins before this segment is needed any more. When the manifest says so on
-    /// stable storage, the files are removed. The segment that is being written stays, and one in
+    /// No record that begins before this segment is needed any more. When everything that was
+    /// appended before this call is on stable storage (synced, with an interval too), and then the
+    /// manifest, the files are removed. The segment that is being written stays, and one in
     /// which a record begins that is not durable yet.
     pub fn release_before(&mut self, segment: u64) {
         self.log.release_before(segment);
@@ -320,16 +329,12 @@ impl ShardLog {
         } else {
             self.sync_at = None;
         }
-        match self.log.prepare_error() {
-            None => (self.retry_at, self.retry_ms) = (None, RETRY_MS),
-            Some(_) => {
-                let at = *self.retry_at.get_or_insert(now.after(self.retry_ms));
-                if at <= now {
-                    self.retry_ms = (self.retry_ms * 2).min(RETRY_MS_MAX);
-                    self.retry_at = Some(now.after(self.retry_ms));
-                    self.log.retry_preparation();
-                }
-            }
+        if self.log.prepare_error().is_none() {
+            (self.retry_at, self.retry_ms) = (None, RETRY_MS);
+        } else if *self.retry_at.get_or_insert(now.after(self.retry_ms)) <= now {
+            self.retry_ms = (self.retry_ms * 2).min(RETRY_MS_MAX);
+            self.retry_at = Some(now.after(self.retry_ms));
+            self.log.retry_preparation();
         }
     }
 
@@ -348,14 +353,10 @@ impl ShardLog {
             Fault::None => self.submit(ring, operation, usize::MAX),
             Fault::Short => self.submit(ring, operation, crate::log::BLOCK_BYTES),
             Fault::DelayMs(ms) => self.delayed.push_back((self.now.after(ms), operation)),
-            Fault::Errno(errno) => self.ended(ring, operation, -errno, None),
+            Fault::Errno(errno) => self.finish(operation, Outcome::Failed(errno), None),
             Fault::Skip => {
-                let written = match &operation.action {
-                    Action::Write(write) => write.bytes().len(),
-                    _ => 0,
-                };
-                let result = i32::try_from(written).expect("a write has at most 1 MiB");
-                self.ended(ring, operation, result, None);
+                let outcome = skipped(&operation.action);
+                self.finish(operation, outcome, None);
             }
         }
     }
@@ -392,7 +393,7 @@ impl ShardLog {
         }
         match call {
             Some(call) => ring.run(Errand::new(Duty::Log(operation), call)),
-            None => self.ended(ring, operation, -libc::EBADF, None),
+            None => self.finish(operation, Outcome::Failed(libc::EBADF), None),
         }
     }
 
@@ -412,12 +413,16 @@ impl ShardLog {
             }
         }
         self.interrupts = 0;
-        faults::hit_after(faults::name(&operation));
         let outcome = match (&operation.action, usize::try_from(result)) {
             (_, Err(_)) => Outcome::Failed(-result),
             (Action::Write(_), Ok(bytes)) => Outcome::Wrote(bytes),
             (_, Ok(_)) => Outcome::Done,
         };
+        self.finish(operation, outcome, opened);
+    }
+
+    fn finish(&mut self, operation: Operation, outcome: Outcome, opened: Option<OwnedFd>) {
+        faults::hit_after(faults::name(&operation));
         if !matches!(outcome, Outcome::Failed(_)) {
             self.note(&operation, opened, outcome);
         }

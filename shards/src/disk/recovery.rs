@@ -16,6 +16,9 @@ use crate::log::{
     Recovered, Resume, Scan, Verdict,
 };
 
+/// Files of one name in the quarantine.
+const QUARANTINE_COPIES_MAX: u32 = 10_000;
+
 /// A shard's log after it was read. Nothing in its directory was changed yet.
 #[derive(Debug)]
 pub struct Recovery {
@@ -119,7 +122,11 @@ impl Recovery {
     ///
     /// # Errors
     /// Why that could not be done. The directory can be recovered again.
+    ///
+    /// # Panics
+    /// If [`Settings::fault`] has found one.
     pub fn begin(mut self, settings: &Settings) -> Result<Opened, DirectoryError> {
+        assert!(settings.fault().is_none(), "the settings were checked");
         let path = self.files.path.clone();
         let fail = |action, error| DirectoryError::io(action, &path, error);
         let tidied = self.tidy(settings).map_err(|error| fail("tidy up", error))?;
@@ -217,13 +224,13 @@ impl Recovery {
         for &number in numbers {
             let file = log::File::Segment(number);
             let name = format!("shard-{:04}-{file}", self.shard);
-            let target = (0..)
+            let target = (0..QUARANTINE_COPIES_MAX)
                 .map(|copy| match copy {
                     0 => quarantine.join(&name),
                     _ => quarantine.join(format!("{name}.{copy}")),
                 })
                 .find(|target| !target.exists());
-            let target = target.expect("numbers do not end");
+            let target = target.ok_or(io::ErrorKind::AlreadyExists)?;
             tracing::warn!(file = %target.display(), "moved away what no log needs");
             fs::rename(self.files.path_of(file), target)?;
         }
@@ -247,13 +254,12 @@ pub(super) fn refusal(path: PathBuf, verdict: &Verdict) -> DirectoryError {
     let Verdict::Corrupt(corruption) = verdict else {
         return DirectoryError::Missing { path: path.join(log::File::Manifest.to_string()) };
     };
-    match corruption.cause {
-        Cause::Block(BlockFault::Format(format))
-        | Cause::Batch(log::batch::BatchFault::Format(format)) => {
-            DirectoryError::Newer { path: path.join(corruption.file.to_string()), format }
-        }
-        _ => DirectoryError::Damaged { path, corruption: Box::new(*corruption) },
+    if let Cause::Block(BlockFault::Format(format))
+    | Cause::Batch(log::batch::BatchFault::Format(format)) = corruption.cause
+    {
+        return DirectoryError::Newer { path: path.join(corruption.file.to_string()), format };
     }
+    DirectoryError::Damaged { path, corruption: Box::new(*corruption) }
 }
 
 /// Reads the log of one shard; changes nothing.
@@ -308,7 +314,7 @@ pub(super) fn list(path: &Path) -> io::Result<(Vec<u64>, Vec<PathBuf>)> {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        if name.ends_with(".tmp") {
+        if name.strip_suffix(".tmp").is_some() {
             drafts.push(entry.path());
             continue;
         }

@@ -90,7 +90,6 @@ impl Fetch {
     }
 
     /// What to do next.
-    #[expect(clippy::should_implement_trait, reason = "not an iterator: it may have to wait")]
     pub fn next(&self, log: &Log) -> Step {
         Step::read(self.wanted(), log)
     }
@@ -137,12 +136,11 @@ impl Fetch {
         let part = bytes.get(skipped..).filter(|part| !part.is_empty()).ok_or(short)?;
         let part = part.get(..limit.saturating_sub(self.at)).unwrap_or(part);
         self.frame.extend_from_slice(part);
-        let frame_bytes = match self.frame_bytes {
-            Some(frame_bytes) => frame_bytes,
-            None => {
-                let (head, body) = record::lengths(&self.frame).map_err(ReadFault::Damaged)?;
-                head + body
-            }
+        let frame_bytes = if let Some(frame_bytes) = self.frame_bytes {
+            frame_bytes
+        } else {
+            let (head, body) = record::lengths(&self.frame).map_err(ReadFault::Damaged)?;
+            head + body
         };
         self.frame_bytes = Some(frame_bytes);
         self.at += part.len();

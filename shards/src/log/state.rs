@@ -52,11 +52,30 @@ pub(super) struct Marks {
     pub(super) calm: bool,
 }
 
+/// What was written and is not synced.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    /// Windows that were written in full, as one.
+    pub(super) window: Option<Window>,
+    /// Somebody asked for the sync.
+    pub(super) wanted: bool,
+}
+
+/// Why no segment can be made ready.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    pub(super) errno: Option<i32>,
+    /// It is worth trying again.
+    pub(super) retry: bool,
+}
+
 /// Segments that nobody needs any more.
 #[derive(Debug, Default)]
 pub(super) struct Release {
     /// Everything before this one.
     pub(super) before: u64,
+    /// When this record is durable: what is still needed may have been written anew.
+    pub(super) after: Lsn,
     /// The manifest does not say so yet.
     pub(super) wanted: bool,
     /// The manifest that says so is on its way.

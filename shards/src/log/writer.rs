@@ -23,7 +23,7 @@ use super::operation::{Action, File, Lane, Operation, Outcome, Write};
 use super::prepare::Preparation;
 use super::record;
 use super::settings::{Commit, Failure, Refused, Settings, Urgency};
-use super::state::{Draft, Marks, Out, Phase, Release, Segment, Window};
+use super::state::{Draft, Marks, Out, Phase, Release, Segment, Trouble, Unsynced, Window};
 use super::{
     AlignedBuffer, BLOCK_BYTES, Extent, Index, Lsn, Manifest, Place, RECORD_BYTES_MAX, Resume,
     SegmentInfo, offset, whole_blocks,
@@ -66,9 +66,7 @@ pub struct Log {
     out: Out,
     outbox: VecDeque<Write>,
     window: Option<Window>,
-    /// Windows that were written in full and not synced, as one.
-    unsynced: Option<Window>,
-    sync_wanted: bool,
+    unsynced: Unsynced,
     written: Lsn,
     /// Segment, and the byte up to which it was written.
     written_end: (u64, u64),
@@ -79,8 +77,7 @@ pub struct Log {
     active: Option<Segment>,
     spares: VecDeque<u64>,
     preparation: Option<Preparation>,
-    prepare_error: Option<i32>,
-    retry: bool,
+    trouble: Trouble,
     next_segment: u64,
     index: Index,
     release: Release,
@@ -128,8 +125,7 @@ impl Log {
             out: Out::Nothing,
             outbox: VecDeque::new(),
             window: None,
-            unsynced: None,
-            sync_wanted: false,
+            unsynced: Unsynced::default(),
             written: resume.last_lsn,
             written_end: (resume.last_segment.unwrap_or_default(), u64::MAX),
             durable: resume.last_lsn,
@@ -138,8 +134,7 @@ impl Log {
             active: None,
             spares: resume.spares.iter().copied().collect(),
             preparation: None,
-            prepare_error: None,
-            retry: false,
+            trouble: Trouble::default(),
             next_segment: resume.next_segment,
             index: resume.index.clone(),
             release: Release::default(),
@@ -201,10 +196,10 @@ impl Log {
         Ok(Place { lsn, at })
     }
 
-    /// No segment can be made, and this record would need the last one that is ready. It is kept
-    /// for records that free space.
-    fn is_short_of_space(&self, frame_bytes: usize) -> bool {
-        if self.prepare_error.is_none() || self.settings.spares < 2 {
+    /// No segment can be made, and a record of so many bytes would need the last one that is ready.
+    /// It is kept for records that free space.
+    pub fn is_short_of_space(&self, frame_bytes: usize) -> bool {
+        if self.trouble.errno.is_none() || self.settings.spares < 2 {
             return false;
         }
         let Settings { segment_bytes, batch_bytes_max, .. } = self.settings;
@@ -233,12 +228,12 @@ impl Log {
     /// Was something written that no sync covers yet? Only with [`Commit::Interval`] does that
     /// last.
     pub fn is_unsynced(&self) -> bool {
-        self.unsynced.is_some() || self.window.is_some()
+        self.unsynced.window.is_some() || self.window.is_some()
     }
 
     /// Syncs what has been written, as soon as nothing else is in flight.
     pub fn sync_now(&mut self) {
-        self.sync_wanted = self.is_unsynced();
+        self.unsynced.wanted = self.is_unsynced();
     }
 
     /// What it was opened with.
@@ -267,7 +262,8 @@ impl Log {
     }
 
     /// No record that begins in a segment before this one is needed any more: reading will begin
-    /// here at the next start. When the manifest says so on stable storage, the files are removed.
+    /// here at the next start. When everything that was appended before this call is on stable
+    /// storage, and then the manifest that says so, the files are removed.
     /// The segment that is being written stays, and one in which a record begins that is not
     /// durable yet.
     pub fn release_before(&mut self, segment: u64) {
@@ -280,6 +276,7 @@ impl Log {
             before = before.min(extent.segment);
         }
         self.release.before = self.release.before.max(before);
+        self.release.after = Lsn(self.next_lsn.0 - 1);
         self.release.wanted = true;
     }
 
@@ -322,12 +319,12 @@ impl Log {
     /// Why no segment could be made ready, until one is. None is tried before
     /// [`Log::retry_preparation`].
     pub fn prepare_error(&self) -> Option<i32> {
-        self.prepare_error
+        self.trouble.errno
     }
 
     /// Tries again to make segments ready, after a while or when space was freed.
     pub fn retry_preparation(&mut self) {
-        self.retry = true;
+        self.trouble.retry = true;
     }
 
     /// Nothing was appended for a while (100 ms): lets the commit ring catch up, and syncs it.
@@ -385,9 +382,9 @@ impl Log {
         }
         if self.preparation.is_none()
             && self.spares.len() < self.settings.spares.max(1)
-            && (self.prepare_error.is_none() || self.retry)
+            && (self.trouble.errno.is_none() || self.trouble.retry)
         {
-            self.retry = false;
+            self.trouble.retry = false;
             let bytes = self.settings.segment_bytes;
             self.preparation = Some(Preparation::new(self.next_segment, bytes));
             self.next_segment += 1;

@@ -1,7 +1,9 @@
 //! Group commit, step by step: what is asked of the disk, and when.
 
 use shards::log::Urgency::Usual;
-use shards::log::{Action, File, Lane, Log, Lsn, Manifest, Operation, Outcome, Refused, Resume};
+use shards::log::{
+    Action, Commit, File, Lane, Log, Lsn, Manifest, Operation, Outcome, Refused, Resume,
+};
 use shards::log::{RECORD_BYTES_MAX, Settings};
 
 use crate::rig::IDENTITY;
@@ -167,6 +169,27 @@ fn full_disk_waits_for_space() {
         }
     }
     assert_eq!(log.pending_bytes(), 0);
+}
+
+#[test]
+fn interval_settles_before_the_sync_and_releases_after_it() {
+    let settings = Settings { commit: Commit::Interval, ..settings() };
+    let manifest = Manifest::fresh(1, settings.segment_blocks());
+    let mut log = Log::open(settings, &Resume::fresh(manifest), 77);
+    settle(&mut log);
+    for _ in 0..10 {
+        log.append(1, &[0; 5000], Usual).unwrap();
+        settle(&mut log);
+    }
+    let last = log.active_segment().unwrap();
+    assert!(log.settled() == Lsn(10) && log.durable() < Lsn(10) && last > 1);
+    log.release_before(last);
+    settle(&mut log);
+    let oldest = |log: &Log| log.index().segments().next().unwrap().number;
+    assert_eq!(oldest(&log), 1, "what replaces it is not synced");
+    log.sync_now();
+    settle(&mut log);
+    assert_eq!((log.durable(), oldest(&log)), (Lsn(10), last));
 }
 
 #[test]

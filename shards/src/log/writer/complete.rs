@@ -15,9 +15,9 @@ impl Log {
             Progress::Going => return,
             Progress::Ready => {
                 self.spares.push_back(preparation.segment());
-                self.prepare_error = None;
+                self.trouble.errno = None;
             }
-            Progress::GivenUp(errno) => self.prepare_error = Some(errno),
+            Progress::GivenUp(errno) => self.trouble.errno = Some(errno),
         }
         self.preparation = None;
     }
@@ -25,7 +25,7 @@ impl Log {
     /// A file that could not be removed is tried again at the next start.
     pub(super) fn complete_release(&mut self) {
         assert!(self.release.out.take().is_some(), "an outcome without an operation");
-        self.retry |= self.prepare_error.is_some();
+        self.trouble.retry |= self.trouble.errno.is_some();
     }
 
     pub(super) fn complete_commit(&mut self, action: Action, outcome: Outcome) {
@@ -112,17 +112,17 @@ impl Log {
         if self.settings.commit == Commit::Interval {
             self.pending_bytes -= std::mem::take(&mut window.pending_bytes);
         }
-        if let Some(before) = self.unsynced {
+        if let Some(before) = self.unsynced.window {
             window.pending_bytes += before.pending_bytes;
         }
-        self.unsynced = Some(window);
+        self.unsynced.window = Some(window);
     }
 
     fn synced(&mut self) {
-        let window = self.unsynced.take().expect("a sync of batches belongs to a window");
+        let window = self.unsynced.window.take().expect("a sync of batches belongs to a window");
         assert!(window.end_lsn > self.durable, "durable never goes back");
         self.out = Out::Nothing;
-        self.sync_wanted = false;
+        self.unsynced.wanted = false;
         self.durable = Lsn(window.end_lsn.0 - 1);
         self.durable_batch_no = window.batch_no;
         self.pending_bytes -= window.pending_bytes;
@@ -167,7 +167,8 @@ impl Log {
 
     /// The manifest moves on; the files go when it is on stable storage.
     fn begin_release(&mut self) -> bool {
-        if !std::mem::take(&mut self.release.wanted) || self.phase != Phase::Open {
+        let due = self.phase == Phase::Open && self.durable >= self.release.after;
+        if !due || !std::mem::take(&mut self.release.wanted) {
             return false;
         }
         let first = self.index.first_from(self.release.before).unwrap_or_default();
@@ -235,7 +236,7 @@ impl Log {
                 Some(_) => self.end_window(),
                 None => {}
             }
-            if self.unsynced.is_some() && self.is_sync_due() {
+            if self.unsynced.window.is_some() && self.is_sync_due() {
                 self.out = Out::Sync;
                 let segment = self.active.expect("a window lies in a segment").number;
                 return Some(Action::Sync(File::Segment(segment)));
@@ -248,6 +249,6 @@ impl Log {
     }
 
     fn is_sync_due(&self) -> bool {
-        self.settings.commit == Commit::Sync || self.sync_wanted || self.phase != Phase::Open
+        self.settings.commit == Commit::Sync || self.unsynced.wanted || self.phase != Phase::Open
     }
 }

@@ -25,8 +25,8 @@ impl Log {
         let segment_bytes = self.settings.segment_bytes;
         if self.active.is_none_or(|segment| segment_bytes - segment.end < first_bytes) {
             // Nothing is written to a segment before all of the segment before it is durable.
-            self.sync_wanted = self.unsynced.is_some();
-            return self.sync_wanted || self.begin_segment();
+            self.unsynced.wanted = self.unsynced.window.is_some();
+            return self.unsynced.wanted || self.begin_segment();
         }
         let mut window = Window { writes_out: 0, pending_bytes: 0, end_lsn: Lsn(0), batch_no: 0 };
         while let Some(draft) = self.full.pop_front() {
