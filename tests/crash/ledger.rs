@@ -186,6 +186,8 @@ pub(crate) enum Wrong {
     Identifier,
     /// A packet that may not come here.
     Protocol,
+    /// The broker ended by itself, or served nobody.
+    Ended,
 }
 
 /// One finding.
