@@ -288,6 +288,7 @@ impl Client {
                 session.subscriptions.push(Subscription {
                     filter,
                     qos,
+                    asks: 0,
                     acked: None,
                     unasked: None,
                     unacked: None,
@@ -314,6 +315,10 @@ impl Client {
             }
             Phase::Off | Phase::On(_) => return,
         };
+        if let Some(session) = self.session {
+            ledger.sessions[session].subscriptions[place].asks +=
+                u32::from(what == What::Subscribe);
+        }
         ledger.note(Some(self.index), what, None, u16::try_from(place).unwrap());
         self.send(&text);
     }

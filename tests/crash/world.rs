@@ -328,15 +328,16 @@ impl World {
 
     fn settle(&mut self) -> Result<(), String> {
         self.last_packet_ms = self.now();
-        self.collect_outstanding();
+        let mut collected = false;
         loop {
             self.tick(Mood::Calm)?;
             let quiet = self.clients.iter().all(Client::is_quiet);
-            if quiet {
-                self.collect_outstanding();
-                if self.ledger.outstanding.is_empty() {
-                    return Ok(());
-                }
+            if quiet && !collected {
+                self.ledger.outstanding = crate::judge::owed(&self.ledger);
+                collected = true;
+            }
+            if quiet && self.ledger.outstanding.is_empty() {
+                return Ok(());
             }
             if self.now() > self.last_packet_ms + self.patience.still_ms {
                 if !quiet {
@@ -348,11 +349,6 @@ impl World {
                 return Ok(());
             }
         }
-    }
-
-    fn collect_outstanding(&mut self) {
-        let owed = crate::judge::owed(&self.ledger);
-        self.ledger.outstanding = owed;
     }
 
     /// One QoS 1 and one QoS 2 message to every topic: who is subscribed gets them, nobody else.
