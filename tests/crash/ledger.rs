@@ -27,6 +27,8 @@ pub(crate) struct Message {
     pub(crate) retain: bool,
     pub(crate) kind: Kind,
     pub(crate) padding: usize,
+    /// It was sent again: a QoS 1 message is then perhaps another one to the broker.
+    pub(crate) repeated: bool,
     /// First sent, or the CONNECT with this will sent.
     pub(crate) invoked: Step,
     /// PUBACK or PUBREC with success.
@@ -348,7 +350,9 @@ impl Ledger {
             return Ok(());
         }
         let (sequence, key) = (message.sequence, (message.publisher, message.topic, qos));
-        if is_shared || message.kind == Kind::Will {
+        let was_subscribed = fitting().any(|s| s.certain(message.invoked, message.invoked));
+        let is_new_to_it = message.repeated && (qos == 0 || !was_subscribed);
+        if is_shared || message.kind == Kind::Will || is_new_to_it {
             return Ok(());
         }
         let highest = session.highest.entry(key).or_default();

@@ -283,7 +283,6 @@ impl World {
         self.wait_for_wills()?;
         for client in &mut self.clients {
             client.rest_until = 0;
-            client.fresh = false;
         }
         self.settle()?;
         self.probe();
