@@ -2,7 +2,9 @@
 //!
 //! Serves as the null relay of measurements.
 
-use shards::{Accepted, Cause, ConnId, Handler, Io, ListenerSettings, Millis, Outgoing, Settings};
+use shards::{
+    Accepted, Address, Cause, ConnId, Handler, Io, ListenerSettings, Millis, Outgoing, Settings,
+};
 
 /// Spare outputs kept for reuse.
 const SPARE_MAX: usize = 256;
@@ -19,6 +21,7 @@ type EchoIo = Io<(), ()>;
 impl Handler for Echo {
     type Mail = ();
     type Luggage = ();
+    type Control = ();
 
     fn on_start(&mut self, _: &mut EchoIo) {}
 
@@ -60,6 +63,8 @@ impl Handler for Echo {
 
     fn on_mail(&mut self, _: &mut EchoIo, _: usize, (): ()) {}
 
+    fn on_control(&mut self, _: &mut EchoIo, (): ()) {}
+
     fn finish_turn(&mut self, io: &mut EchoIo) {
         for conn in self.grown.drain(..) {
             if let Some(output) = self.outputs.get_mut(conn.index())
@@ -95,7 +100,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(bytes) = arguments.next() {
         settings.buffer_bytes = bytes.parse()?;
     }
-    settings.listeners.push(ListenerSettings::new(address));
+    settings.listeners.push(ListenerSettings::new(Address::Tcp(address)));
     let running = shards::start(settings, |_| Echo::default())?;
     println!("echo on {}", running.addresses().first().ok_or("no listener")?);
     running.join()?;

@@ -17,9 +17,13 @@
 #![deny(unsafe_code)]
 
 #[cfg(not(loom))]
+pub mod account;
+#[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
 pub mod conn;
+#[cfg(not(loom))]
+pub mod disk;
 mod doorbell;
 #[cfg(not(loom))]
 pub mod engine;
@@ -39,6 +43,8 @@ pub mod outgoing;
 pub mod placement;
 #[cfg(not(loom))]
 mod pulse;
+#[cfg(not(loom))]
+mod remote;
 #[cfg(not(loom))]
 pub mod settings;
 #[cfg(not(loom))]
@@ -61,7 +67,11 @@ pub mod wheel;
 #[cfg(not(loom))]
 pub use conn::ConnId;
 #[cfg(not(loom))]
-pub use engine::{EngineError, Running, StartError, Stopper, start};
+pub use disk::ShardLog;
+#[cfg(not(loom))]
+pub use engine::{
+    Bound, EngineError, Running, StartError, Stopper, bind, start, start_with, start_with_logs,
+};
 #[cfg(not(loom))]
 pub use handler::{Accepted, Cause, Handler, ShardContext};
 #[cfg(not(loom))]
@@ -71,10 +81,14 @@ pub use outgoing::Outgoing;
 #[cfg(not(loom))]
 pub use placement::{Placement, probe};
 #[cfg(not(loom))]
-pub use settings::{ListenerSettings, Settings};
+pub use remote::{LineFull, Remote};
+#[cfg(not(loom))]
+pub use settings::{Address, ListenerSettings, Settings};
 #[cfg(not(loom))]
 pub use stats::NetStats;
 #[cfg(not(loom))]
 pub use time::Millis;
+#[cfg(not(loom))]
+pub use watchdog::Progress;
 #[cfg(not(loom))]
 pub use wheel::Wheel;

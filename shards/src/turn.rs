@@ -1,29 +1,30 @@
 //! The loop of one shard.
 //!
 //! ```text
-//!   stop? ─▶ mail ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, doorbells
+//!   stop? ─▶ mail, controls ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, bells, log
 //!                                                                        │
 //!     completions ◀── enter: submit; sleep if nothing is pending ◀───────┘
+//!      └─▶ what is durable, what was read back
 //! ```
 //!
 //! The loop is the only task of its glommio executor and never yields: glommio's reactor is not
-//! entered. Background work with glommio's files (snapshots, read-back) will change one place,
-//! [`Driver::rest`]: while such operations are outstanding a busy shard makes a forced reactor
-//! pass every 200 µs (await an always-readable `PollableFd`), and an idle one sleeps in glommio on
-//! an eventfd registered with the own ring, enabled only meanwhile, because polling the descriptor
-//! of a ring with deferred task work never wakes.
+//! entered. Files are on the same ring as the network: nothing else has to be waited for.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use socket2::SockRef;
 
 use crate::clock::Clock;
+use crate::disk::Answer;
 use crate::engine::Shared;
 use crate::handler::{Accepted, Handler};
 use crate::io::Io;
+use crate::log::Failure;
 use crate::mesh::{Letter, Parcel};
 use crate::net::Fate;
 use crate::net::listener::Listeners;
@@ -34,10 +35,14 @@ use crate::time::Millis;
 const COMPLETIONS_PER_TURN: usize = 1024;
 /// Batches taken from one mailbox per turn.
 const BATCHES_PER_TURN: usize = 4;
+/// Controls taken per turn.
+const CONTROLS_PER_TURN: usize = 64;
 /// A full mailbox is tried again after this time even if nothing else happens.
 const BLOCKED_RETRY_MS: u64 = 1;
 /// After the grace period: time for the kernel to give back what was cut.
 const CUT_MS: u64 = 1_000;
+/// The same for a shard with a log: time to write what waits, and to close it.
+const CLOSE_MS: u64 = 10_000;
 
 /// One shard.
 pub(crate) struct Driver<H: Handler> {
@@ -51,6 +56,29 @@ pub(crate) struct Driver<H: Handler> {
     /// Connections from other shards that are adopted when all that the kernel had before them has
     /// been handled: a peer that ends one connection and opens the next is seen in that order.
     pub(crate) arrivals: Vec<Parcel<H::Luggage>>,
+    /// What other threads tell this shard.
+    pub(crate) controls: Receiver<H::Control>,
+}
+
+/// Why a shard ended by itself.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    Ring(io::Error),
+    Log(Failure),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Broken {
+        Broken::Ring(error)
+    }
+}
+
+/// What the other shards know of this one while the engine stops.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    at_rest: bool,
+    closing: bool,
+    closed: bool,
 }
 
 /// How far a stop has come.
@@ -84,8 +112,8 @@ impl<H: Handler> Driver<H> {
     /// Runs until the engine stops.
     ///
     /// # Errors
-    /// If the ring cannot be entered, which no program can mend.
-    pub(crate) fn run(mut self) -> io::Result<()> {
+    /// If the ring cannot be entered, which no program can mend, or the log has failed.
+    pub(crate) fn run(mut self) -> Result<(), Broken> {
         let _abort = AbortOnPanic(self.io.shard);
         let shared = Arc::clone(&self.shared);
         let place = shared.place(self.io.shard);
@@ -93,7 +121,7 @@ impl<H: Handler> Driver<H> {
         self.handler.on_start(&mut self.io);
         let mut phase = Phase::Running;
         let mut turn = 0;
-        let mut at_rest = false;
+        let mut known = Known::default();
         loop {
             turn += 1;
             place.pulse.beat(turn);
@@ -101,6 +129,7 @@ impl<H: Handler> Driver<H> {
             phase = self.advance(phase);
             self.listeners.arm(&mut self.io.net.ring, self.io.now);
             self.drain_mail();
+            self.drain_controls();
             self.deliver_kept();
             self.tick();
             self.tell_closed();
@@ -110,13 +139,15 @@ impl<H: Handler> Driver<H> {
                 self.buffers.grow();
                 self.io.net.settle_hungry();
             }
-            self.flush_outboxes();
-            let done =
-                self.io.net.len() == 0 && self.io.mesh.waiting() == 0 && self.arrivals.is_empty();
-            if phase != Phase::Running && done != at_rest {
-                at_rest = done;
-                shared.set_at_rest(done);
+            if phase == Phase::Running {
+                self.flush_outboxes();
+            } else {
+                place.sent.store(self.io.mesh.sent_at_most(), Ordering::SeqCst);
+                self.flush_outboxes();
+                place.sent.store(self.io.mesh.sent(), Ordering::SeqCst);
+                self.tell_rest(&mut known);
             }
+            self.io.run_log();
             if self.is_over(phase) {
                 return Ok(());
             }
@@ -126,7 +157,61 @@ impl<H: Handler> Driver<H> {
             self.io.now = self.clock.now();
             self.handle_events();
             self.adopt_arrivals();
+            self.tell_log()?;
         }
+    }
+
+    /// Tells the other shards that there is nothing left to do here; when that is so everywhere,
+    /// closes the log.
+    fn tell_rest(&mut self, known: &mut Known) {
+        let shared = &self.shared;
+        let done = self.io.net.len() == 0
+            && self.io.mesh.waiting() == 0
+            && !self.io.mesh.has_mail()
+            && self.arrivals.is_empty()
+            && self.io.log.as_ref().is_none_or(|log| log.is_at_rest());
+        if done != known.at_rest {
+            known.at_rest = done;
+            shared.set_at_rest(done);
+        }
+        // Only now: who sees that mail was taken also sees what it led to.
+        let place = shared.place(self.io.shard);
+        place.taken.store(self.io.mesh.taken(), Ordering::SeqCst);
+        if !known.closing && shared.is_closing() {
+            known.closing = true;
+            if let Some(log) = &mut self.io.log {
+                log.close();
+            }
+        }
+        let log_closed = self.io.log.as_ref().is_none_or(|log| log.is_closed());
+        if known.closing && !known.closed && log_closed {
+            known.closed = true;
+            shared.set_closed();
+        }
+    }
+
+    /// Tells the handler what the log has reached.
+    ///
+    /// # Errors
+    /// If it has failed.
+    fn tell_log(&mut self) -> Result<(), Broken> {
+        let Some(log) = &mut self.io.log else { return Ok(()) };
+        if let Some(failure) = log.failed() {
+            self.handler.on_log_failed(&mut self.io, failure);
+            return Err(Broken::Log(failure));
+        }
+        if let Some(lsn) = log.risen() {
+            self.handler.on_durable(&mut self.io, lsn);
+        }
+        while let Some(answer) = self.io.log.as_mut().and_then(|log| log.answer()) {
+            match answer {
+                Answer::Record(token, result) => {
+                    self.handler.on_record(&mut self.io, token, result);
+                }
+                Answer::Chunk(token, result) => self.handler.on_chunk(&mut self.io, token, result),
+            }
+        }
+        Ok(())
     }
 
     fn advance(&mut self, phase: Phase) -> Phase {
@@ -139,7 +224,8 @@ impl<H: Handler> Driver<H> {
             }
             Phase::Stopping { cut_at } if now >= cut_at => {
                 self.io.net.close_all();
-                Phase::Cut { over_at: now.after(CUT_MS) }
+                let ms = if self.io.log.is_some() { CLOSE_MS } else { CUT_MS };
+                Phase::Cut { over_at: now.after(ms) }
             }
             Phase::Running | Phase::Stopping { .. } | Phase::Cut { .. } => phase,
         }
@@ -147,11 +233,12 @@ impl<H: Handler> Driver<H> {
 
     /// A shard that is done goes on moving mail until all are done.
     fn is_over(&self, phase: Phase) -> bool {
-        match phase {
+        let over = match phase {
             Phase::Running => false,
-            Phase::Stopping { .. } => self.shared.all_at_rest(),
-            Phase::Cut { over_at } => self.shared.all_at_rest() || self.io.now >= over_at,
-        }
+            Phase::Stopping { .. } => self.shared.all_closed(),
+            Phase::Cut { over_at } => self.shared.all_closed() || self.io.now >= over_at,
+        };
+        over || self.shared.is_abandoned()
     }
 
     fn drain_mail(&mut self) {
@@ -166,6 +253,13 @@ impl<H: Handler> Driver<H> {
                 }
                 self.io.mesh.recycle(from, batch);
             }
+        }
+    }
+
+    fn drain_controls(&mut self) {
+        for _ in 0..CONTROLS_PER_TURN {
+            let Ok(control) = self.controls.try_recv() else { return };
+            self.handler.on_control(&mut self.io, control);
         }
     }
 
@@ -253,8 +347,10 @@ impl<H: Handler> Driver<H> {
             || !self.arrivals.is_empty()
             || net.ring.has_events()
             || deadline.is_some_and(|deadline| deadline <= self.io.now)
+            || self.io.log.as_ref().is_some_and(|log| log.has_news())
             || (phase == Phase::Running && self.shared.is_stopping());
-        if pending || !place.doorbell.park(|| self.io.mesh.has_mail()) {
+        if pending || !place.doorbell.park(|| self.io.mesh.has_mail() || !self.controls.is_empty())
+        {
             if net.ring.has_work() || !self.arrivals.is_empty() {
                 net.stats.enters += 1;
                 return net.ring.enter(None);
@@ -278,7 +374,8 @@ impl<H: Handler> Driver<H> {
         };
         let lingering = self.io.net.next_deadline();
         let accept = self.listeners.next_deadline();
-        let all = [self.handler.next_deadline(), lingering, accept, blocked, stop];
+        let log = self.io.log.as_ref().and_then(|log| log.next_deadline());
+        let all = [self.handler.next_deadline(), lingering, accept, blocked, log, stop];
         all.into_iter().flatten().min()
     }
 
@@ -327,6 +424,11 @@ impl<H: Handler> Driver<H> {
                     self.accept_ended(listener, error.as_ref());
                 }
             }
+            Event::Ran { errand, result, opened } => {
+                if let Some(log) = &mut self.io.log {
+                    log.completed(&mut self.io.net.ring, errand, result, opened);
+                }
+            }
             Event::Polled { more: false } => {
                 let place = self.shared.place(self.io.shard);
                 self.io.net.ring.poll(place.event.as_raw_fd());
@@ -343,9 +445,8 @@ impl<H: Handler> Driver<H> {
         }
         self.io.net.stats.accepts += 1;
         // A peer that has reset meanwhile has no address any more.
-        let peer = SockRef::from(&fd).peer_addr().ok().and_then(|address| address.as_socket());
-        let Some(peer) = peer else { return };
-        let accepted = Accepted { listener: listener as usize, peer };
+        let Ok(peer) = SockRef::from(&fd).peer_addr() else { return };
+        let accepted = Accepted { listener: listener as usize, peer: peer.as_socket() };
         if let Some(conn) = self.io.net.insert(fd, accepted) {
             self.handler.on_accept(&mut self.io, conn, accepted);
             self.io.net.arm(conn);

@@ -24,6 +24,7 @@ mod build;
 mod fault;
 mod file;
 mod identity;
+mod network;
 mod rights;
 mod rules;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod tests;
 pub use build::{Builder, RoleRules};
 pub use fault::{AclError, AclFault};
 pub use identity::Identity;
+pub use network::{Network, NoNetwork};
 pub use rights::{Action, Rights};
 pub use rules::Rules;
 

@@ -1,7 +1,11 @@
 //! What can be wrong with a file, in one line.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// No key is longer.
+const WORD_BYTES_MAX: usize = 64;
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +34,37 @@ pub enum ConfigError {
         /// What is wrong with it, one line.
         message: String,
     },
+    /// A variable of the environment is not valid.
+    #[error("{name} in the environment: {message}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What is wrong with it, one line.
+        message: String,
+    },
+}
+
+/// What cannot be although every value by itself can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key, without its table, or the table.
+    pub(super) key: &'static str,
+    /// The how manieth of that name, from 0.
+    pub(super) nth: usize,
+    /// What is wrong, one line.
+    pub(super) message: String,
+}
+
+impl Fault {
+    pub(super) fn new(key: &'static str, message: impl Into<String>) -> Self {
+        Self { key, nth: 0, message: message.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.key, self.message)
+    }
 }
 
 impl ConfigError {
@@ -42,13 +77,15 @@ impl ConfigError {
         Self::Invalid { path: path.to_owned(), line, key, message: one_line(error.message()) }
     }
 
-    /// An error of a value that reads well but cannot be used.
-    pub(super) fn at_key(path: &Path, text: &str, key: &str, message: String) -> Self {
-        let index = text.lines().position(|line| {
+    /// An error of values that read well but cannot be used.
+    pub(super) fn at_key(path: &Path, text: &str, fault: Fault) -> Self {
+        let Fault { key, nth, message } = fault;
+        let named = |line: &str| {
             let line = line.trim_start().trim_start_matches('[');
             line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', ']']))
-        });
-        let line = index.map_or(1, |index| index + 1);
+        };
+        let mut lines = (1..).zip(text.lines()).filter(|(_, line)| named(line));
+        let line = lines.nth(nth).map_or(1, |(line, _)| line);
         Self::Invalid { path: path.to_owned(), line, key: key.to_owned(), message }
     }
 }
@@ -74,13 +111,50 @@ fn key_in_force<'a>(lines: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// The reader's words, shortened to what a user needs.
-fn one_line(message: &str) -> String {
+pub(super) fn one_line(message: &str) -> String {
     let message = message.split('\n').map(str::trim).collect::<Vec<_>>().join("; ");
     match message.strip_prefix("unknown field ") {
-        // The list of all keys that follows is in the sample file, and too long for one line.
-        Some(rest) => format!("unknown key {}", rest.split(',').next().unwrap_or(rest)),
-        None => message
-            .replace("missing field", "missing key")
-            .replace("invalid socket address syntax", "must be IP:PORT or [IPV6]:PORT"),
+        Some(rest) => unknown_key(rest),
+        None => message.replace("missing field", "missing key"),
     }
+}
+
+/// The list of all keys is in the sample file, and too long for one line; the nearest is enough.
+fn unknown_key(rest: &str) -> String {
+    let mut quoted = rest.split('`').skip(1).step_by(2);
+    let key = quoted.next().unwrap_or_default();
+    format!("unknown key `{key}`{}", suggestion(key, quoted))
+}
+
+/// `; did you mean ...?` with the known word that is nearest to an unknown one, if one is near.
+pub(super) fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near = known
+        .map(|known| (distance(word, known), known))
+        .filter(|(distance, known)| {
+            *distance <= (known.len().min(word.len()) / 3).max(1)
+                || (word.len() > 3 && known.contains(word))
+        })
+        .min();
+    near.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"))
+}
+
+/// Letters to insert, remove or replace to make one word of the other. Words longer than any key
+/// are not compared.
+fn distance(word: &str, known: &str) -> usize {
+    if word.len() > WORD_BYTES_MAX {
+        return usize::MAX;
+    }
+    let known: Vec<char> = known.chars().collect();
+    let mut row: Vec<usize> = (0..=known.len()).collect();
+    for (index, letter) in word.chars().enumerate() {
+        let mut left = index + 1;
+        let mut next = vec![left];
+        for (above, other) in row.windows(2).zip(&known) {
+            let &[diagonal, above] = above else { continue };
+            left = (diagonal + usize::from(letter != *other)).min(above + 1).min(left + 1);
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
 }

@@ -1,10 +1,18 @@
 //! One shard's connections, as the engine's handler.
 
+use super::journal::Journal;
+use super::layers::Layers;
 use super::reassembly::Reassembly;
+use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
-use crate::shard::{Effect, Flow, Input, Mail, Network, Place, Shard};
+use crate::shard::{Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
+use crate::store::{Image, Wall};
+use crate::transport::{self, Last, Stack};
+use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use tracing::debug;
 
 /// What the edge is told at its start.
@@ -14,6 +22,23 @@ pub struct Settings {
     pub shard: crate::shard::Settings,
     /// Time from accept to a complete CONNECT.
     pub connect_timeout_ms: u64,
+    /// Largest packet of a connection whose CONNECT was not accepted.
+    pub connect_packet_bytes_max: u32,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
+    pub handshakes_max: usize,
+    /// What each listener speaks below MQTT, in their order.
+    pub transports: Arc<[transport::Settings]>,
+}
+
+/// What a shard with a log starts with.
+#[derive(Debug)]
+pub struct Durable {
+    /// What its log held.
+    pub image: Image,
+    /// The time of day at the start of the engine's clock.
+    pub wall: Wall,
 }
 
 /// Packet type of CONNECT in the upper half of the first byte.
@@ -22,22 +47,33 @@ const CONNECT_TYPE: u8 = 1;
 /// What travels with a socket to its home shard.
 #[derive(Debug)]
 pub struct Luggage {
-    /// Everything received so far; begins with CONNECT.
+    /// All bytes of MQTT received so far; begins with CONNECT.
     bytes: Vec<u8>,
     /// End of patience, counted from accept.
     deadline: Millis,
+    /// The client's address, as far as it has one.
+    address: Option<SocketAddr>,
+    /// Its layers below MQTT.
+    stack: Option<Box<Stack>>,
+}
+
+/// What other threads tell a shard's edge.
+#[derive(Clone, Debug)]
+pub enum Control {
+    /// The settings have changed.
+    Settings(Arc<Settings>),
 }
 
 /// Letters of this broker.
-type Wire = Io<Mail, Luggage>;
+pub(super) type Wire = Io<Mail, Luggage>;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// No connection has this place.
     Vacant,
     /// CONNECT is not complete.
-    Connecting { deadline: Millis, adopted: bool },
+    Connecting,
     /// Packets go to the shard.
     Live,
     /// The end is decided.
@@ -51,14 +87,46 @@ const CLOSE_PATIENCE_MS: u64 = 5_000;
 const PAUSED_BY_SHARD: u8 = 1;
 const PAUSED_BY_MESH: u8 = 2;
 const PAUSED_BY_OUTPUT: u8 = 4;
+/// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
+/// when it asked for a pause; who does not read its answers is not forgiven.)
+const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH;
+pub(super) const PAUSED_BY_HANDSHAKES: u8 = 8;
+const PAUSED_BY_MOVE: u8 = 16;
+const PAUSED_BY_LOG: u8 = 32;
+const PAUSED_BY_START: u8 = 64;
 
 #[derive(Debug)]
-struct Conn {
-    id: ConnId,
-    stage: Stage,
+pub(super) struct Conn {
+    pub(super) id: ConnId,
+    pub(super) stage: Stage,
     version: Version,
     paused: u8,
     reassembly: Reassembly,
+    /// Layers below MQTT; none for plain TCP.
+    pub(super) stack: Option<Box<Stack>>,
+    /// Until CONNECT is complete.
+    pub(super) arrival: Option<Box<Arrival>>,
+}
+
+/// What is known of a connection before its CONNECT.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    deadline: Millis,
+    listener: usize,
+    pub(super) address: Option<SocketAddr>,
+    adopted: bool,
+    pub(super) handshake: Handshake,
+}
+
+/// A connection's part in the limit of TLS handshakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// None, or it is over.
+    Over,
+    /// Not read until others are done.
+    Waiting,
+    /// Counted.
+    UnderWay,
 }
 
 const VACANT: Conn = Conn {
@@ -67,59 +135,88 @@ const VACANT: Conn = Conn {
     version: Version::V311,
     paused: 0,
     reassembly: Reassembly::NEW,
+    stack: None,
+    arrival: None,
 };
 
 /// See the module.
 #[derive(Debug)]
 pub struct Driver {
-    shard: Shard,
+    pub(super) shard: Shard,
     place: Place,
     packet_bytes_max: u32,
+    connect_packet_bytes_max: u32,
     connect_timeout_ms: u64,
-    conns: Vec<Conn>,
+    pub(super) conns: Vec<Conn>,
+    pub(super) layers: Layers,
     effects: Vec<Effect>,
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
+    /// Connections that came before all shards had come back.
+    early: Vec<ConnId>,
+    /// Connections that are not read because the disk does not keep up.
+    waiting_for_log: Vec<ConnId>,
     /// Connections whose end is decided, and when they are cut; times ascend.
     closing: VecDeque<(Millis, ConnId)>,
+    /// The log; none if all is in memory.
+    journal: Option<Journal>,
+    /// What the log held, until it was taken over.
+    durable: Option<Durable>,
 }
 
 impl Driver {
     /// The handler of one shard.
-    pub fn new(settings: &Settings, context: ShardContext) -> Self {
+    pub fn new(settings: &Settings, durable: Option<Durable>, context: ShardContext) -> Self {
         let place = Place { shard: context.shard, shards: context.shards };
+        let mut shard = Shard::new(settings.shard.clone(), place, context.now);
+        shard.set_access(Arc::clone(&settings.access));
         Driver {
-            shard: Shard::new(settings.shard.clone(), place, context.now),
+            shard,
             place,
             packet_bytes_max: settings.shard.packet_bytes_max,
+            connect_packet_bytes_max: settings
+                .connect_packet_bytes_max
+                .min(settings.shard.packet_bytes_max),
             connect_timeout_ms: settings.connect_timeout_ms,
             conns: Vec::new(),
+            layers: Layers::new(settings),
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
+            early: Vec::new(),
+            waiting_for_log: Vec::new(),
             closing: VecDeque::new(),
+            journal: durable.as_ref().map(|durable| Journal::new(durable.wall)),
+            durable,
         }
     }
 
-    fn enter(&mut self, conn: ConnId, stage: Stage) {
+    /// New settings: clients that are connected keep what they were promised.
+    fn reconfigure(&mut self, settings: &Settings) {
+        self.connect_timeout_ms = settings.connect_timeout_ms;
+        self.layers.reconfigure(settings);
+        self.shard.reconfigure(&settings.shard);
+    }
+
+    fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
         if self.conns.len() <= conn.index() {
             self.conns.resize_with(conn.index() + 1, || VACANT);
         }
         if let Some(entry) = self.conns.get_mut(conn.index()) {
-            *entry = Conn { id: conn, stage, ..VACANT };
+            *entry = Conn { id: conn, stage, arrival: Some(Box::new(arrival)), ..VACANT };
         }
     }
 
-    fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
+    pub(super) fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
         self.conns.get_mut(conn.index()).filter(|entry| entry.id == conn)
     }
 
     /// Bytes of a connection that has not sent a complete CONNECT yet.
-    fn connecting(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
-        let (max, here, now) = (self.packet_bytes_max, self.place.shard, io.now());
+    pub(super) fn connecting(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
+        let (max, here, now) = (self.connect_packet_bytes_max, self.place.shard, io.now());
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
-        let Stage::Connecting { deadline, adopted } = entry.stage else { return };
+        let Some(arrival) = entry.arrival.as_deref().copied() else { return };
         entry.reassembly.keep(bytes);
         let held = entry.reassembly.take();
         let decoded = match held.first() {
@@ -135,14 +232,19 @@ impl Driver {
                     "" => here,
                     client_id => self.shard.home_of(client_id),
                 };
-                if home != here && !adopted {
-                    self.leave(conn, now);
-                    return io.hand_over(conn, home, Luggage { bytes: held, deadline });
+                if home != here && !arrival.adopted {
+                    return self.move_home(io, conn, home, held);
                 }
                 entry.stage = Stage::Live;
                 entry.version = connect.version;
+                entry.arrival = None;
+                let peer = Peer {
+                    listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
+                    address: arrival.address,
+                    certificate: entry.stack.as_ref().and_then(|stack| stack.certificate()),
+                };
                 io.start_stream(conn);
-                self.shard.handle(Input::Connect { conn, connect }, now);
+                self.shard.handle(Input::Connect { conn, peer: &peer, connect }, now);
                 let rest = held.get(connect_bytes..).unwrap_or_default();
                 if !rest.is_empty() {
                     self.live(io, conn, rest);
@@ -160,16 +262,32 @@ impl Driver {
         }
     }
 
-    /// The connection goes to another shard: nothing of it stays here.
-    fn leave(&mut self, conn: ConnId, now: Millis) {
-        self.shard.handle(Input::Closed { conn }, now);
+    /// Sends a connection with all it has brought to the shard of its client. What is on its way to
+    /// the peer has to leave first; then [`Handler::on_sent`] comes back to it.
+    fn move_home(&mut self, io: &mut Wire, conn: ConnId, home: usize, bytes: Vec<u8>) {
+        let Some(entry) = self.conns.get_mut(conn.index()) else { return };
+        if io.is_sending(conn) {
+            entry.reassembly.put_back(bytes);
+            return self.pause(io, conn, PAUSED_BY_MOVE);
+        }
+        let Some(arrival) = entry.arrival.as_deref().copied() else { return };
+        let stack = entry.stack.take();
+        let Arrival { deadline, address, .. } = arrival;
+        self.leave(io, conn);
+        io.hand_over(conn, home, Luggage { bytes, deadline, address, stack });
+    }
+
+    /// The connection goes to another shard or has ended: nothing of it stays here.
+    fn leave(&mut self, io: &mut Wire, conn: ConnId) {
+        self.shard.handle(Input::Closed { conn }, io.now());
+        self.handshake_over(io, conn);
         if let Some(entry) = self.conns.get_mut(conn.index()) {
             *entry = VACANT;
         }
     }
 
     /// Bytes of a connection at home.
-    fn live(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
+    pub(super) fn live(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
         let (max, now) = (self.packet_bytes_max, io.now());
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
         let version = entry.version;
@@ -220,22 +338,56 @@ impl Driver {
         }
     }
 
-    fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
+    pub(super) fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
         if let Some(entry) = self.conn(conn) {
             if entry.paused == 0 {
                 io.pause(conn);
             }
             entry.paused |= why;
+            if why & PAUSED_WITHOUT_FAULT != 0 {
+                self.shard.set_read(conn, false, io.now());
+            }
         }
     }
 
-    fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
+    pub(super) fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
         if let Some(entry) = self.conn(conn) {
             let before = entry.paused;
             entry.paused &= !why;
+            let forgiven = before & PAUSED_WITHOUT_FAULT;
+            let forgives_still = entry.paused & PAUSED_WITHOUT_FAULT;
+            if forgiven != 0 && forgives_still == 0 {
+                self.shard.set_read(conn, true, io.now());
+            }
+            let Some(entry) = self.conn(conn) else { return };
             if before != 0 && entry.paused == 0 {
                 io.resume(conn);
             }
+        }
+    }
+
+    /// Bytes of MQTT, whatever they came in.
+    pub(super) fn mqtt(&mut self, io: &mut Wire, conn: ConnId, stage: Stage, bytes: &[u8]) {
+        match stage {
+            Stage::Connecting => self.connecting(io, conn, bytes),
+            Stage::Live => {
+                self.live(io, conn, bytes);
+                if self.shard.is_choked(conn) {
+                    // Who does not read its acknowledgements is not read until they have left.
+                    self.pause(io, conn, PAUSED_BY_OUTPUT);
+                }
+                if !io.outboxes_clear() {
+                    // Who publishes while a mailbox is full is not read until it has room.
+                    self.pause(io, conn, PAUSED_BY_MESH);
+                    self.waiting.push(conn);
+                }
+                if self.is_log_behind(io) {
+                    // Who writes more than the disk takes is not read until it has caught up.
+                    self.pause(io, conn, PAUSED_BY_LOG);
+                    self.waiting_for_log.push(conn);
+                }
+            }
+            Stage::Closing | Stage::Vacant => {}
         }
     }
 
@@ -250,25 +402,41 @@ impl Driver {
                 Effect::Close(conn) => closes.push(conn),
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
-                // Sessions live in memory: settings never ask for records.
-                Effect::Record(_) | Effect::Fetch { .. } => {}
+                Effect::Record(record) => {
+                    if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+                        journal.append(log, &mut self.shard, &record);
+                    }
+                }
+                Effect::Fetch { lsn, at, purpose } => {
+                    if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+                        journal.fetch(log, (lsn, at), purpose);
+                    }
+                }
             }
         }
         self.effects = effects;
         self.send_dirty(io);
         for conn in closes {
-            if let Some(entry) = self.conn(conn) {
-                entry.stage = Stage::Closing;
-                if !self.close_when_sent(io, conn) {
-                    self.closing.push_back((io.now().after(CLOSE_PATIENCE_MS), conn));
-                }
-            }
+            self.end(io, conn);
         }
+    }
+
+    /// Nobody is served before all shards have come back from their logs.
+    fn wait_for_start(&mut self, io: &mut Wire, conn: ConnId) {
+        self.pause(io, conn, PAUSED_BY_START);
+        self.early.push(conn);
+    }
+
+    /// The log has more to write than it should, or could not take something.
+    fn is_log_behind(&self, io: &mut Wire) -> bool {
+        let Some(journal) = &self.journal else { return false };
+        journal.is_behind() || io.log().is_some_and(|log| log.is_congested())
     }
 
     fn send_dirty(&mut self, io: &mut Wire) {
         let mut dirty = std::mem::take(&mut self.dirty);
         self.shard.take_dirty(&mut dirty);
+        self.layers.take_answering(&mut dirty);
         for conn in dirty.drain(..) {
             // While a send is on its way the output grows on; `on_sent` comes back to it.
             if !io.is_sending(conn) {
@@ -279,9 +447,37 @@ impl Driver {
     }
 
     fn send(&mut self, io: &mut Wire, conn: ConnId) {
-        if let Some(outgoing) = self.shard.take_output(conn) {
+        let output = self.shard.take_output(conn);
+        if self.conn(conn).is_some_and(|entry| entry.stack.is_some()) {
+            self.send_layered(io, conn, output);
+        } else if let Some(outgoing) = output {
             io.send(conn, outgoing);
             self.resume(io, conn, PAUSED_BY_OUTPUT);
+        }
+    }
+
+    fn send_layered(&mut self, io: &mut Wire, conn: ConnId, output: Option<Outgoing>) {
+        let more = self.shard.has_output(conn);
+        let Some(entry) = self.conn(conn) else { return };
+        let Some(stack) = &mut entry.stack else { return };
+        let last = if entry.stage == Stage::Closing && !more { Last::Yes } else { Last::No };
+        let taken = output.is_some();
+        match stack.seal(output, last) {
+            Ok(sealed) => {
+                if let Some(spare) = sealed.spare {
+                    self.shard.recycle(spare);
+                }
+                if let Some(outgoing) = sealed.outgoing {
+                    io.send(conn, outgoing);
+                }
+                if taken {
+                    self.resume(io, conn, PAUSED_BY_OUTPUT);
+                }
+            }
+            Err(fault) => {
+                debug!(conn = conn.index(), %fault, "cannot send");
+                io.close(conn);
+            }
         }
     }
 
@@ -291,11 +487,27 @@ impl Driver {
         if !io.is_sending(conn) {
             self.send(io, conn);
         }
-        let given = !self.shard.has_output(conn);
+        let given = !self.has_output(conn);
         if given {
             io.close_after_flush(conn);
         }
         given
+    }
+
+    /// Something is still to be given to the engine before the end.
+    fn has_output(&mut self, conn: ConnId) -> bool {
+        let unfinished = |entry: &mut Conn| entry.stack.as_ref().is_some_and(|s| !s.is_finished());
+        self.shard.has_output(conn) || self.conn(conn).is_some_and(unfinished)
+    }
+
+    /// The end is decided: what is left leaves, within [`CLOSE_PATIENCE_MS`].
+    pub(super) fn end(&mut self, io: &mut Wire, conn: ConnId) {
+        if let Some(entry) = self.conn(conn) {
+            entry.stage = Stage::Closing;
+            if !self.close_when_sent(io, conn) {
+                self.closing.push_back((io.now().after(CLOSE_PATIENCE_MS), conn));
+            }
+        }
     }
 
     /// Cuts those that had time enough to take what was left for them.
@@ -304,7 +516,7 @@ impl Driver {
             && due <= io.now()
         {
             self.closing.pop_front();
-            if self.shard.has_output(conn) {
+            if self.has_output(conn) {
                 debug!(conn = conn.index(), "does not take its last output");
                 io.close(conn);
             }
@@ -315,61 +527,111 @@ impl Driver {
 impl Handler for Driver {
     type Mail = Mail;
     type Luggage = Luggage;
+    type Control = Control;
 
-    fn on_start(&mut self, _io: &mut Wire) {}
+    fn on_start(&mut self, io: &mut Wire) {
+        if let (Some(durable), Some(log)) = (self.durable.take(), io.log()) {
+            self.shard.restore(durable.image, log.next_lsn().0 - 1, io.now());
+        }
+    }
 
     fn on_accept(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted) {
         let deadline = io.now().after(self.connect_timeout_ms);
-        debug!(conn = conn.index(), peer = %accepted.peer, shard = self.place.shard, "accepted");
-        self.enter(conn, Stage::Connecting { deadline, adopted: false });
+        let Accepted { listener, peer } = accepted;
+        debug!(conn = conn.index(), ?peer, listener, shard = self.place.shard, "accepted");
+        let handshake = Handshake::Over;
+        let arrival = Arrival { deadline, listener, address: peer, adopted: false, handshake };
+        self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
+        self.lay(io, conn, listener, peer);
+        if !self.shard.is_ready() {
+            self.wait_for_start(io, conn);
+        }
     }
 
-    fn on_adopt(&mut self, io: &mut Wire, conn: ConnId, _accepted: Accepted, luggage: Luggage) {
-        let Luggage { bytes, deadline } = luggage;
-        self.enter(conn, Stage::Connecting { deadline, adopted: true });
+    fn on_adopt(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted, luggage: Luggage) {
+        let Luggage { bytes, deadline, address, stack } = luggage;
+        let (listener, handshake) = (accepted.listener, Handshake::Over);
+        let arrival = Arrival { deadline, listener, address, adopted: true, handshake };
+        self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
-        self.connecting(io, conn, &bytes);
+        if let Some(entry) = self.conn(conn) {
+            entry.stack = stack;
+        }
+        if self.shard.is_ready() {
+            self.connecting(io, conn, &bytes);
+        } else {
+            if let Some(entry) = self.conn(conn) {
+                entry.reassembly.put_back(bytes);
+            }
+            self.wait_for_start(io, conn);
+        }
+        if self.conn(conn).is_some_and(|entry| entry.stack.as_ref().is_some_and(|s| s.has_output()))
+        {
+            self.layers.answer(conn);
+        }
     }
 
     fn on_bytes(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
-        match self.conn(conn).map(|entry| entry.stage) {
-            Some(Stage::Connecting { .. }) => self.connecting(io, conn, bytes),
-            Some(Stage::Live) => {
-                self.live(io, conn, bytes);
-                if self.shard.is_choked(conn) {
-                    // Who does not read its acknowledgements is not read until they have left.
-                    self.pause(io, conn, PAUSED_BY_OUTPUT);
-                }
-                if !io.outboxes_clear() {
-                    // Who publishes while a mailbox is full is not read until it has room.
-                    self.pause(io, conn, PAUSED_BY_MESH);
-                    self.waiting.push(conn);
-                }
+        match self.conn(conn) {
+            Some(entry) if entry.stack.is_some() => self.layered(io, conn, bytes),
+            Some(entry) => {
+                let stage = entry.stage;
+                self.mqtt(io, conn, stage, bytes);
             }
-            Some(Stage::Closing | Stage::Vacant) | None => {}
+            None => {}
         }
     }
 
     fn on_sent(&mut self, io: &mut Wire, conn: ConnId, outgoing: Outgoing) {
         self.shard.recycle(outgoing.bytes);
         self.shard.handle(Input::Drained { conn }, io.now());
-        if self.conn(conn).is_some_and(|entry| entry.stage == Stage::Closing) {
-            self.close_when_sent(io, conn);
+        match self.conn(conn).map(|entry| (entry.stage, entry.stack.as_ref())) {
+            Some((Stage::Closing, _)) => {
+                self.close_when_sent(io, conn);
+            }
+            Some((stage, Some(stack))) => {
+                if stack.has_output() {
+                    self.layers.answer(conn);
+                }
+                if stage == Stage::Connecting {
+                    self.connecting(io, conn, &[]);
+                }
+            }
+            Some((Stage::Connecting | Stage::Live | Stage::Vacant, None)) | None => {}
         }
     }
 
     fn on_closed(&mut self, io: &mut Wire, conn: ConnId, cause: Cause) {
         debug!(conn = conn.index(), ?cause, "closed");
-        self.leave(conn, io.now());
+        self.leave(io, conn);
     }
 
     fn on_mail(&mut self, io: &mut Wire, from: usize, mail: Mail) {
         self.shard.on_mail(from, mail, io.now());
     }
 
+    fn on_control(&mut self, _io: &mut Wire, control: Control) {
+        match control {
+            Control::Settings(settings) => self.reconfigure(&settings),
+        }
+    }
+
     fn finish_turn(&mut self, io: &mut Wire) {
         self.carry_out(io);
+        if !self.early.is_empty() && self.shard.is_ready() {
+            for conn in std::mem::take(&mut self.early) {
+                self.resume(io, conn, PAUSED_BY_START);
+                // What came with a connection from another shard.
+                self.connecting(io, conn, &[]);
+            }
+            self.carry_out(io);
+        }
+        if !self.waiting_for_log.is_empty() && !self.is_log_behind(io) {
+            for conn in std::mem::take(&mut self.waiting_for_log) {
+                self.resume(io, conn, PAUSED_BY_LOG);
+            }
+        }
         if !self.waiting.is_empty() && io.outboxes_clear() {
             for conn in std::mem::take(&mut self.waiting) {
                 self.resume(io, conn, PAUSED_BY_MESH);
@@ -379,7 +641,8 @@ impl Handler for Driver {
 
     fn next_deadline(&self) -> Option<Millis> {
         let cut = self.closing.front().map(|(due, _)| *due);
-        self.shard.next_deadline().into_iter().chain(cut).min()
+        let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
+        self.shard.next_deadline().into_iter().chain(cut).chain(cleaning).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -392,6 +655,30 @@ impl Handler for Driver {
         self.shard.note_network(network);
         self.shard.tick(io.now());
         self.cut(io);
+        let now = io.now();
+        if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+            journal.cleaner.step(log, &mut self.shard, now);
+        }
+    }
+
+    fn on_durable(&mut self, io: &mut Wire, lsn: Lsn) {
+        self.shard.on_durable(lsn.0, io.now());
+        if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+            journal.retry(log, &mut self.shard);
+        }
+    }
+
+    fn on_record(&mut self, io: &mut Wire, token: u64, read: Result<StoredRecord, ReadFault>) {
+        if let Some(journal) = &mut self.journal {
+            journal.on_record(&mut self.shard, token, read, io.now());
+        }
+    }
+
+    fn on_chunk(&mut self, io: &mut Wire, _token: u64, chunk: Result<Chunk, ReadFault>) {
+        if let Some(journal) = &mut self.journal {
+            let wall = journal.wall();
+            journal.cleaner.on_chunk(&mut self.shard, chunk, wall, io.now());
+        }
     }
 
     fn on_stop(&mut self, _io: &mut Wire) {

@@ -4,14 +4,21 @@
 //! sends, brings a connection to the shard of its client id, and carries out what the shard asks.
 //!
 //! ```text
-//!  engine ─ on_bytes ─▶ Reassembly ─▶ codec::decode ─▶ Shard::handle
-//!  engine ◀─ send, close, post, pause ─ finish_turn ◀─ output and effects
+//!  engine ─ on_bytes ─▶ [transport::Stack] ─▶ Reassembly ─▶ codec::decode ─▶ Shard::handle
+//!  engine ◀─ send, close, post, pause ─ [transport::Stack] ◀─ finish_turn ◀─ output and effects
 //! ```
+//!
+//! Only connections with TLS, WebSocket or a PROXY header have a `Stack`.
 
+mod cleaner;
 mod driver;
+mod files;
+mod journal;
+mod layers;
 mod reassembly;
 
-pub use driver::{Driver, Luggage, Settings};
+pub use driver::{Control, Driver, Durable, Luggage, Settings};
+pub use files::{FileError, OpenKeys, TlsFiles};
 
 #[cfg(test)]
 mod tests;

@@ -93,6 +93,8 @@ pub(super) struct Connection {
     dirty: bool,
     /// Reading was stopped because acknowledgements pile up.
     pub(super) paused: bool,
+    /// The edge does not read it, for the sake of other shards or of a rate.
+    pub(super) unread: bool,
     /// 1.5 keep-alive periods; 0 = none.
     pub(super) silence_ms_max: u32,
     pub(super) last_packet: Millis,
@@ -108,6 +110,8 @@ pub(super) struct Connection {
 pub(super) struct Clients {
     pub(super) sessions: Slots<Session>,
     pub(super) by_id: AHashMap<ClientId, Key>,
+    /// Number of sessions of each user that has one here.
+    by_user: AHashMap<Arc<str>, usize>,
     pub(super) counters: Counters,
     pub(super) layouts: Layouts,
     /// Records up to this log position are on stable storage.
@@ -128,10 +132,17 @@ pub(super) struct Clients {
 }
 
 impl Clients {
+    /// For what is queued from now on, and for clients that connect from now on.
+    pub(super) fn reconfigure(&mut self, limits: Limits, output_bytes_max: usize) {
+        self.limits = limits;
+        self.output_bytes_max = output_bytes_max;
+    }
+
     pub(super) fn new(limits: Limits, output_bytes_max: usize) -> Self {
         Clients {
             sessions: Slots::default(),
             by_id: AHashMap::new(),
+            by_user: AHashMap::new(),
             counters: Counters::default(),
             layouts: Layouts::default(),
             durable: 0,
@@ -157,6 +168,7 @@ impl Clients {
             link: Link::new(self.output_bytes_max),
             dirty: false,
             paused: false,
+            unread: false,
             silence_ms_max: 0,
             last_packet: now,
             held_until: 0,
@@ -165,6 +177,29 @@ impl Clients {
         });
         if let Some(entry) = self.connections.get_mut(id.index()) {
             *entry = Some(connection);
+        }
+    }
+
+    /// Sessions of a user on this shard.
+    pub(super) fn sessions_of(&self, user: &str) -> usize {
+        self.by_user.get(user).copied().unwrap_or(0)
+    }
+
+    /// A session begins to belong to a user.
+    pub(super) fn count_user(&mut self, user: Option<&Arc<str>>) {
+        if let Some(user) = user {
+            *self.by_user.entry(Arc::clone(user)).or_default() += 1;
+        }
+    }
+
+    /// A session no longer belongs to a user.
+    pub(super) fn discount_user(&mut self, user: Option<&Arc<str>>) {
+        let Some(user) = user else { return };
+        if let Some(count) = self.by_user.get_mut(user) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_user.remove(user);
+            }
         }
     }
 

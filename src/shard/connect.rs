@@ -1,6 +1,7 @@
 //! CONNECT: admission, take-over, clean start, CONNACK (MQTT 5.0 §3.1.4, §3.2).
 
 use super::clients::{Phase, Session, Will, author_of};
+use super::peer::Peer;
 use super::publish::has_plain_response;
 use super::slots::Key;
 use super::{Shard, Timer};
@@ -20,7 +21,13 @@ use tracing::debug;
 pub(super) const EXPIRY_NEVER: u32 = u32::MAX;
 
 impl Shard {
-    pub(super) fn connect(&mut self, conn: ConnId, connect: &Connect<'_>, now: Millis) {
+    pub(super) fn connect(
+        &mut self,
+        conn: ConnId,
+        peer: &Peer,
+        connect: &Connect<'_>,
+        now: Millis,
+    ) {
         self.clients.counters.packets_received += 1;
         self.clients.counters.connects += 1;
         let Some(connection) = self.clients.connection_mut(conn) else { return };
@@ -30,7 +37,12 @@ impl Shard {
         }
         connection.last_packet = now;
         connection.link.version = connect.version;
-        let identity = connection.identity.clone();
+        let mut identity = connection.identity.clone();
+        let certificate = peer.certificate.as_ref();
+        if let Some(user) = certificate.and_then(|certificate| certificate.user.as_ref()) {
+            // The listener takes the name from the certificate, whatever CONNECT says.
+            identity.user = Some(Arc::clone(user));
+        }
         let (client_id, will) = match self.admit(connect, &identity) {
             Ok(admitted) => admitted,
             Err(reason) => return self.refuse(conn, reason),
@@ -40,12 +52,21 @@ impl Shard {
             return self.refuse(conn, Reason::PacketTooLarge);
         }
         let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
+        let user = identity.user.clone();
         self.take_identity(key, identity);
+        self.record_head(key, None);
         self.set_will(key, will);
         self.tune_link(conn, connect, &granted, now);
         self.clients.attach(key, conn);
         self.members_online(key, true);
-        debug!(client = client_id.as_str(), conn = conn.index(), session_present, "connected");
+        debug!(
+            client = client_id.as_str(),
+            conn = conn.index(),
+            session_present,
+            address = ?peer.address,
+            user = user.as_deref(),
+            "connected"
+        );
         // [MQTT-3.1.4-5] [MQTT-3.2.0-1] CONNACK is the first packet of the connection.
         let connack = Connack {
             session_present,
@@ -78,12 +99,17 @@ impl Shard {
             // [MQTT-4.12.0-1] No method is supported.
             return Err(Reason::BadAuthenticationMethod);
         }
-        let client_id = self.client_id(connect)?;
-        let known = self.clients.by_id.contains_key(&client_id);
-        if !known && self.clients.sessions.len() >= self.settings.sessions_max {
+        let will = connect.will.as_ref();
+        if !self.within_user_properties(connect.properties)
+            || will.is_some_and(|will| !self.within_user_properties(will.properties))
+        {
             return Err(Reason::QuotaExceeded);
         }
-        let will = connect.will.as_ref();
+        let client_id = self.client_id(connect)?;
+        let known = self.clients.by_id.contains_key(&client_id);
+        if !known && !self.has_session_room(identity) {
+            return Err(Reason::QuotaExceeded);
+        }
         let will = will.map(|will| self.will(will, &client_id, identity)).transpose()?;
         Ok((client_id, will))
     }
@@ -158,6 +184,7 @@ impl Shard {
         let message: Arc<Message> = Arc::clone(publication.owned());
         let expiry_s = will.properties.message_expiry_interval();
         let delay_s = will.properties.will_delay_interval().unwrap_or(0);
+        let delay_s = delay_s.min(self.settings.will_delay_s_max);
         Ok(Will { message, expiry_s, delay_s })
     }
 
@@ -221,7 +248,6 @@ impl Shard {
             && let Some(session) = self.clients.sessions.get_mut(key)
         {
             session.expiry_s = granted.expiry_s;
-            self.record_head(key, None);
             return (key, true);
         }
         let durable = self.settings.recording && granted.expiry_s > 0;
@@ -241,7 +267,6 @@ impl Shard {
         };
         let key = self.clients.sessions.insert(session);
         self.clients.by_id.insert(client_id.clone(), key);
-        self.record_head(key, None);
         (key, false)
     }
 

@@ -92,7 +92,7 @@ impl Shard {
             // [MQTT-4.1.0-2] The session ends, and with it every delay of the will.
             return self.end_session(key, now);
         }
-        self.record_head(key, Some(now));
+        self.record_head(key, Some(self.wall_ms(now)));
         match delay_s {
             Some(0) => self.publish_will(key, now),
             Some(delay_s) => {
@@ -186,6 +186,7 @@ impl Shard {
         let lost = session.outbound.unfinished() as u64;
         self.clients.counters.drop_many(DropCause::SessionEnded, lost);
         self.clients.by_id.remove(&session.client_id);
+        self.clients.discount_user(session.identity.user.as_ref());
     }
 
     /// Looks whether a connection has been silent too long. [MQTT-3.1.2-22]
@@ -195,7 +196,8 @@ impl Shard {
             return;
         }
         // Who is not read for the sake of other shards or the log may have sent its PINGREQ.
-        let heard = if connection.paused { now } else { connection.last_packet };
+        let unread = connection.paused || connection.unread;
+        let heard = if unread { now } else { connection.last_packet };
         let deadline = heard.after(u64::from(connection.silence_ms_max));
         if now < deadline {
             self.wait(deadline, Timer::KeepAlive(conn), now);

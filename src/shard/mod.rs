@@ -20,8 +20,11 @@ mod exchange;
 mod fanout;
 mod home;
 mod journal;
+mod limits;
 mod mail;
+mod peer;
 mod publish;
+mod restore;
 mod retained;
 mod revive;
 mod rights;
@@ -36,6 +39,7 @@ pub use bodies::Purpose;
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use mail::{Interest, Mail, Ticket, Waiter};
+pub use peer::{Certificate, Peer};
 pub use settings::{Place, SHARDS_MAX, Settings};
 pub use slots::Key;
 pub use sys::{Network, Report};
@@ -72,6 +76,8 @@ pub enum Input<'a> {
     Connect {
         /// The connection.
         conn: ConnId,
+        /// Where it comes from.
+        peer: &'a Peer,
         /// The packet.
         connect: Connect<'a>,
     },
@@ -111,6 +117,8 @@ enum Timer {
     /// Session, its epoch, and when it ends.
     SessionExpiry(Key, u32, Millis),
     Sys,
+    /// Time of day for the log.
+    Clock,
 }
 
 /// One core's share of the broker.
@@ -141,6 +149,7 @@ pub struct Shard {
     revived: revive::Revived,
     journal: Journal,
     exchanges: Exchanges,
+    start: restore::Start,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -170,6 +179,28 @@ const TIMER_TICK_MS: u64 = 50;
 const TIMER_SPAN_MS_MAX: u64 = 300_000;
 
 impl Shard {
+    /// Takes new limits and choices over. What is above a new limit stays; nothing more comes.
+    ///
+    /// What clients were told at CONNECT or what all shards agree on does not change: largest
+    /// packet, Receive Maximum, Topic Alias Maximum, keys, recording, `$SYS` interval.
+    pub fn reconfigure(&mut self, settings: &Settings) {
+        let old = &self.settings;
+        let new = Settings {
+            hash_key: old.hash_key,
+            id_seed: old.id_seed,
+            packet_bytes_max: old.packet_bytes_max,
+            receive_maximum: old.receive_maximum,
+            topic_alias_maximum: old.topic_alias_maximum,
+            sys_interval_s: old.sys_interval_s,
+            recording: old.recording,
+            wall_offset_ms: old.wall_offset_ms,
+            ..settings.clone()
+        };
+        self.clients.reconfigure(new.queue, new.output_bytes_max);
+        self.retained.reconfigure(&new);
+        self.settings = Rc::new(new);
+    }
+
     /// An empty shard.
     ///
     /// # Panics
@@ -197,6 +228,7 @@ impl Shard {
             revived: revive::Revived::default(),
             journal: Journal::default(),
             exchanges: Exchanges::new(place.shards),
+            start: restore::Start::default(),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -205,6 +237,7 @@ impl Shard {
             place,
         };
         shard.start_sys(now);
+        shard.start_clock(now);
         shard
     }
 
@@ -215,7 +248,7 @@ impl Shard {
                 self.clients.open(conn, now);
                 self.timers.insert(deadline, Timer::ConnectDeadline(conn));
             }
-            Input::Connect { conn, connect } => self.connect(conn, &connect, now),
+            Input::Connect { conn, peer, connect } => self.connect(conn, peer, &connect, now),
             Input::Packet { conn, packet } => self.packet(conn, packet, now),
             Input::Malformed { conn, error } => self.malformed(conn, &error, now),
             Input::Closed { conn } => self.closed(conn, now),
@@ -234,6 +267,9 @@ impl Shard {
             // [MQTT-3.1.4-6] Nothing is processed after the end was decided.
             Phase::Closing => return,
         };
+        if !self.within_user_properties(packet.properties()) {
+            return self.end_connection(conn, Reason::QuotaExceeded, now);
+        }
         match packet {
             Packet::Publish(publish) => self.publish(conn, key, &publish, now),
             Packet::Puback(ack) => self.puback(key, &ack, now),
@@ -328,6 +364,7 @@ impl Shard {
             Mail::RetainedBatch { query, messages, next } => {
                 self.on_batch(query, &messages, next, now);
             }
+            Mail::Restored => self.on_restored(from, now),
             Mail::Report(report) => self.on_report(from, *report),
         }
     }
@@ -364,6 +401,7 @@ impl Shard {
                 Timer::Will(key, epoch, due) => self.will_due(key, epoch, due, now),
                 Timer::SessionExpiry(key, epoch, due) => self.session_due(key, epoch, due, now),
                 Timer::Sys => self.sys_due(now),
+                Timer::Clock => self.clock_due(now),
             }
         }
         self.expired = due;

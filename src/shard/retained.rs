@@ -78,6 +78,12 @@ enum Stored {
 }
 
 impl Retained {
+    /// For what is retained from now on.
+    pub(super) fn reconfigure(&mut self, settings: &Settings) {
+        self.messages_max = settings.retained_messages_max;
+        self.bytes_max = settings.retained_bytes_max;
+    }
+
     pub(super) fn new(settings: &Settings, shards: usize) -> Self {
         Retained {
             tree: RetainedTree::new(),
@@ -438,7 +444,7 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Input, Place, Shard};
+    use super::super::{Input, Peer, Place, Shard};
     use super::*;
     use crate::codec::{Connect, Properties, Version};
     use crate::codec::{Packet, PacketId, Subscribe, SubscribeFilter, SubscribeOptions};
@@ -462,7 +468,7 @@ mod tests {
             username: None,
             password: None,
         };
-        shard.handle(Input::Connect { conn, connect }, now);
+        shard.handle(Input::Connect { conn, peer: &Peer::default(), connect }, now);
         let options = SubscribeOptions {
             qos: crate::codec::Qos::AtLeastOnce,
             no_local: false,

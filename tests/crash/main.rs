@@ -42,7 +42,7 @@ mod world;
 
 /// Does the broker keep its promises over a crash? Until it does, the tests that need it do not
 /// run, and the negative control is the broker as it is.
-pub(crate) const DURABILITY_BUILT: bool = false;
+pub(crate) const DURABILITY_BUILT: bool = true;
 
 /// The value of an environment variable, or `usual`.
 pub(crate) fn setting<T: std::str::FromStr>(name: &str, usual: T) -> T {

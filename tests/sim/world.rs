@@ -9,7 +9,7 @@ use crate::swarm::Swarm;
 use crate::wire::{Conn, Stage};
 use culex::codec::{self, Packet, Version};
 use culex::session::Message;
-use culex::shard::{Effect, Flow, Input, Mail, Place, Shard};
+use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Shard};
 use culex::store::Record;
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, VecDeque};
@@ -436,7 +436,9 @@ impl World {
                 self.conns[at].stage = Stage::Live;
                 self.conns[at].version = connect.version;
                 let facts = connect.clone();
-                self.input(at, Input::Connect { conn, connect }, None, |shadow, refused, _| {
+                let peer = Peer::default();
+                let input = Input::Connect { conn, peer: &peer, connect };
+                self.input(at, input, None, |shadow, refused, _| {
                     if !refused {
                         shadow.connected(at, &facts, home);
                     }

@@ -29,7 +29,9 @@ const LADDER: &[Row] = &[
     row("access", &["codec", "topic"], Engine::None, true),
     row("store", &["codec", "topic", "session"], Engine::Pure, true),
     row("shard", &["codec", "topic", "session", "access", "store"], Engine::Pure, true),
-    row("edge", &["codec", "topic", "shard"], Engine::Whole, false),
+    // Its state is what a connection brings to a shard, so it speaks the shard's `Peer`.
+    row("transport", &["access", "shard"], Engine::Pure, true),
+    row("edge", &["codec", "topic", "access", "shard", "transport"], Engine::Whole, false),
     row("peer", &["codec", "topic", "shard"], Engine::Whole, false),
     row("admin", &["codec", "topic", "shard"], Engine::Whole, false),
     row(
@@ -40,7 +42,18 @@ const LADDER: &[Row] = &[
     ),
     row(
         "broker",
-        &["codec", "session", "shard", "edge", "peer", "admin", "config"],
+        &[
+            "codec",
+            "session",
+            "access",
+            "store",
+            "shard",
+            "transport",
+            "edge",
+            "peer",
+            "admin",
+            "config",
+        ],
         Engine::Whole,
         false,
     ),

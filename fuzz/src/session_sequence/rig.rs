@@ -4,7 +4,7 @@ use super::peer::Peer;
 use crate::taker::Taker;
 use culex::codec::{self, Connect, DecodeError, Packet, Properties, Publish, Qos, Version};
 use culex::session::{Limits, Overflow};
-use culex::shard::{Effect, Flow, Input, Mail, Place, Report, Settings, Shard};
+use culex::shard::{Effect, Flow, Input, Mail, Peer as From, Place, Report, Settings, Shard};
 use culex::topic::{Filter, TopicName};
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -417,7 +417,7 @@ impl Rig {
             let deadline = self.now.after(1);
             self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
             let Packet::Connect(connect) = connect.clone() else { return };
-            self.shards[shard].handle(Input::Connect { conn, connect }, self.now);
+            self.shards[shard].handle(Input::Connect { conn, peer: &From::default(), connect }, self.now);
             for topic in TOPICS {
                 let packet = Packet::Publish(Publish {
                     dup: false,

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use shards::placement::choose;
 use shards::{
-    Accepted, Cause, ConnId, Handler, Io, ListenerSettings, Millis, NetStats, Outgoing, Running,
-    Settings,
+    Accepted, Address, Cause, ConnId, Handler, Io, ListenerSettings, Millis, NetStats, Outgoing,
+    Remote, Running, Settings,
 };
 
 /// Longest a test waits for something that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Controls that may wait for a shard.
+pub(crate) const CONTROLS_MAX: usize = 64;
 /// Set in a process that runs one test alone.
 const ALONE: &str = "SHARDS_TEST_ALONE";
 
@@ -26,6 +28,7 @@ pub(crate) enum Seen {
     Bytes(usize),
     Closed(Cause, Box<NetStats>),
     Mail { from: usize, mail: u64 },
+    Control { shard: usize, control: u64 },
     Tick(Millis),
     Note(u64),
 }
@@ -113,6 +116,7 @@ struct Acting<A> {
 impl<A: Act> Handler for Acting<A> {
     type Mail = u64;
     type Luggage = Vec<u8>;
+    type Control = u64;
 
     fn on_start(&mut self, io: &mut TestIo) {
         self.act.start(&mut self.base, io);
@@ -156,6 +160,10 @@ impl<A: Act> Handler for Acting<A> {
         self.act.mail(&mut self.base, io, from, mail);
     }
 
+    fn on_control(&mut self, io: &mut TestIo, control: u64) {
+        self.base.see(Seen::Control { shard: io.shard(), control });
+    }
+
     fn finish_turn(&mut self, io: &mut TestIo) {
         self.act.turn(&mut self.base, io);
         self.base.flush(io);
@@ -180,13 +188,14 @@ impl<A: Act> Handler for Acting<A> {
 pub(crate) struct Rig {
     pub(crate) running: Option<Running>,
     pub(crate) address: SocketAddr,
+    pub(crate) remote: Remote<u64>,
     pub(crate) seen: Receiver<Seen>,
 }
 
 pub(crate) fn settings(shards: usize) -> Settings {
     let mut settings = Settings::new(choose(Some(shards), None).expect("CPUs"));
     let any = "127.0.0.1:0".parse().expect("an address");
-    settings.listeners.push(ListenerSettings::new(any));
+    settings.listeners.push(ListenerSettings::new(Address::Tcp(any)));
     settings.stop_grace_ms = 50;
     settings
 }
@@ -198,15 +207,16 @@ pub(crate) fn start<A: Act>(
 ) -> Rig {
     let (tx, seen) = channel();
     let tx = Mutex::new(tx);
-    let running = shards::start(settings, move |context| {
+    let remote = Remote::new(settings.placement.cpus().len(), CONTROLS_MAX);
+    let running = shards::start_with(settings, &remote, move |context| {
         let seen = tx.lock().expect("no panic holds it").clone();
         let (out, grown, open) = (Vec::new(), Vec::new(), Vec::new());
         let base = Base { seen, deadline: None, open, out, grown };
         Acting { act: make(context.shard), base }
     })
     .expect("the engine starts");
-    let address = running.addresses()[0];
-    Rig { running: Some(running), address, seen }
+    let address = running.addresses()[0].tcp().expect("a TCP listener");
+    Rig { running: Some(running), address, seen, remote }
 }
 
 /// A plain echo.

@@ -63,6 +63,7 @@ fn arrives(shards: usize, mailbox_batches: usize) -> u64 {
             | Seen::Adopted(_)
             | Seen::Bytes(_)
             | Seen::Closed(..)
+            | Seen::Control { .. }
             | Seen::Tick(_) => None,
         });
     }

@@ -9,6 +9,8 @@ mod close_after_flush;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod controls;
+#[cfg(test)]
 mod deadlines;
 #[cfg(test)]
 mod descriptors_run_out;

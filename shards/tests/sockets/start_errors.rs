@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use shards::{
-    Accepted, Cause, ConnId, Handler, Io, ListenerSettings, Millis, Outgoing, StartError,
+    Accepted, Address, Cause, ConnId, Handler, Io, ListenerSettings, Millis, Outgoing, StartError,
 };
 
 use crate::common::{echo, settings};
@@ -14,6 +14,7 @@ struct Idle;
 impl Handler for Idle {
     type Mail = ();
     type Luggage = ();
+    type Control = ();
     fn on_start(&mut self, _: &mut Io<(), ()>) {}
     fn on_accept(&mut self, _: &mut Io<(), ()>, _: ConnId, _: Accepted) {}
     fn on_adopt(&mut self, _: &mut Io<(), ()>, _: ConnId, _: Accepted, (): ()) {}
@@ -21,6 +22,7 @@ impl Handler for Idle {
     fn on_sent(&mut self, _: &mut Io<(), ()>, _: ConnId, _: Outgoing) {}
     fn on_closed(&mut self, _: &mut Io<(), ()>, _: ConnId, _: Cause) {}
     fn on_mail(&mut self, _: &mut Io<(), ()>, _: usize, (): ()) {}
+    fn on_control(&mut self, _: &mut Io<(), ()>, (): ()) {}
     fn finish_turn(&mut self, _: &mut Io<(), ()>) {}
     fn next_deadline(&self) -> Option<Millis> {
         None
@@ -31,7 +33,7 @@ impl Handler for Idle {
 
 fn taken(address: std::net::SocketAddr) {
     let mut settings = settings(1);
-    settings.listeners.push(ListenerSettings::new(address));
+    settings.listeners.push(ListenerSettings::new(Address::Tcp(address)));
     let error = shards::start(settings, |_| Idle).expect_err("the port is taken");
     assert!(matches!(error, StartError::Listen { address: told, .. } if told == address));
     assert!(error.to_string().contains(&address.to_string()), "{error}");

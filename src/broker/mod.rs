@@ -1,0 +1,241 @@
+//! The broker, put together: settings to shards.
+//!
+//! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
+
+mod data;
+mod listeners;
+mod reload;
+mod rules;
+
+pub use reload::Reloader;
+
+pub use rules::RulesError;
+
+use crate::config::{self, Config, Listener};
+use crate::edge::{self, Driver, Durable, FileError};
+use crate::session::{Limits, Overflow};
+use crate::shard;
+use crate::store::{DecodeFault, Wall};
+use crate::transport;
+use shards::clock::unix_ms;
+use shards::disk::DirectoryError;
+use shards::log::Mode;
+use shards::{Placement, Remote, Running, ShardContext, StartError};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use thiserror::Error;
+
+/// What other threads may leave for one shard before it takes it; more is tried again.
+const CONTROLS_MAX: usize = 1024;
+
+/// Why the broker does not start. One line each.
+#[derive(Debug, Error)]
+pub enum BrokerError {
+    /// More shards than one bit each in the interest table.
+    #[error("{wanted} shards are too many, the maximum is {}", shard::SHARDS_MAX)]
+    TooManyShards {
+        /// What the settings ask for.
+        wanted: usize,
+    },
+    /// The settings ask for something that is not there.
+    #[error("{key}: not supported by this version")]
+    NotSupported {
+        /// The key with its table.
+        key: &'static str,
+    },
+    /// The access rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// A listener's certificates cannot be used.
+    #[error("listener {address}: {source}")]
+    Tls {
+        /// The listener.
+        address: String,
+        /// What is wrong with which file.
+        source: FileError,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A record of a whole log has no meaning: a newer version, or a fault of this one.
+    #[error("shard {shard}: record {lsn} of the log is not understood: {why}")]
+    Record {
+        /// The shard.
+        shard: u16,
+        /// Log position of the record.
+        lsn: u64,
+        /// What is wrong with it.
+        why: DecodeFault,
+    },
+    /// A shard did not take its new settings.
+    #[error("shard {shard} does not take new settings")]
+    Busy {
+        /// The shard.
+        shard: usize,
+    },
+    /// The network engine could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// A broker whose listeners are bound and whose files are read, before it has any thread.
+#[derive(Debug)]
+pub struct Bound {
+    engine: shards::Bound,
+    edge: edge::Settings,
+    config: Config,
+}
+
+/// Reads what the settings name and binds the listeners. What root alone may do is done then.
+///
+/// # Errors
+/// [`BrokerError`]; nothing is bound then.
+pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError> {
+    let wanted = placement.cpus().len();
+    if wanted > shard::SHARDS_MAX {
+        return Err(BrokerError::TooManyShards { wanted });
+    }
+    if let Some(key) = not_supported(config) {
+        return Err(BrokerError::NotSupported { key });
+    }
+    let edge = edge_settings(config, wanted, &[])?;
+    let mut engine = shards::Settings::new(placement);
+    engine.listeners = config.listeners.iter().map(listeners::engine).collect();
+    if config.limits.connections_max > 0 {
+        let all = usize_of(config.limits.connections_max.into());
+        engine.connections_max = all.div_ceil(wanted);
+    }
+    Ok(Bound { engine: shards::bind(engine)?, edge, config: config.clone() })
+}
+
+/// What the shards are told, at their start and at a reload. `before` is what they were told last.
+fn edge_settings(
+    config: &Config,
+    shards: usize,
+    before: &[transport::Settings],
+) -> Result<edge::Settings, BrokerError> {
+    Ok(edge::Settings {
+        shard: shard_settings(config, shards),
+        access: Arc::new(rules::access(config)?),
+        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
+        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+        handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
+        transports: listeners::transports(config, before)?,
+    })
+}
+
+impl Bound {
+    /// Starts all shards; the broker serves when this returns. Without a data directory all is
+    /// kept in memory.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; nothing keeps running then.
+    pub fn start(self, data_dir: Option<&Path>) -> Result<(Running, Reloader), BrokerError> {
+        let Self { engine, mut edge, config } = self;
+        let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock().now().0) };
+        let (mut logs, mut durables) = (Vec::new(), Vec::new());
+        if let Some(path) = data_dir {
+            let shards = u16::try_from(engine.shards()).unwrap_or(u16::MAX);
+            let data = data::open(&config, path, shards, Mode::Strict, wall)?;
+            edge.shard.hash_key = data.hash_key;
+            edge.shard.recording = true;
+            edge.shard.wall_offset_ms = wall.start_ms;
+            logs = data.logs;
+            durables = data.images.into_iter().map(|image| Some(Durable { image, wall })).collect();
+        }
+        // The factory runs once on each shard's thread; each takes its own state.
+        let durables = Mutex::new(durables);
+        let told = edge.clone();
+        let factory = move |context: ShardContext| {
+            let mut durables = durables.lock().unwrap_or_else(PoisonError::into_inner);
+            let durable = durables.get_mut(context.shard).and_then(Option::take);
+            Driver::new(&told, durable, context)
+        };
+        let remote = Remote::new(engine.shards(), CONTROLS_MAX);
+        let running = engine.start(&remote, logs, factory)?;
+        Ok((running, Reloader::new(remote, edge, config)))
+    }
+}
+
+/// The first setting that asks for something this version does not have. Each line goes with what
+/// makes it untrue.
+fn not_supported(config: &Config) -> Option<&'static str> {
+    let limits = &config.limits;
+    let listeners =
+        |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
+    let asked = |asked: bool, key| asked.then_some(key);
+    [
+        listeners(|l| l.max_connections != 0, "listener.max_connections"),
+        asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
+        asked(config.auth.is_on(), "auth"),
+        asked(limits.connections_per_address_max != 0, "limits.connections_per_address_max"),
+        asked(limits.connecting_max != 0, "limits.connecting_max"),
+        asked(limits.accepts_per_s_max != 0, "limits.accepts_per_s_max"),
+        asked(limits.packets_per_s_max != 0, "limits.packets_per_s_max"),
+        asked(limits.bytes_per_s_max != 0, "limits.bytes_per_s_max"),
+        asked(limits.memory_bytes_max != 0, "limits.memory_bytes_max"),
+    ]
+    .into_iter()
+    .flatten()
+    .next()
+}
+
+/// The settings of every shard: limits for the whole broker are shared out evenly.
+fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
+    let limits = &config.limits;
+    let share = |all: u64| usize_of(all).div_ceil(shards);
+    shard::Settings {
+        hash_key: (random(), random()),
+        id_seed: random(),
+        packet_bytes_max: limits.packet_bytes_max,
+        client_id_bytes_max: limits.client_id_bytes_max.into(),
+        allow_empty_client_id: config.mqtt.allow_empty_client_id,
+        topic_levels_max: limits.topic_levels_max.into(),
+        topic_bytes_max: limits.topic_bytes_max.into(),
+        subscriptions_per_session_max: usize_of(limits.subscriptions_per_session_max.into()),
+        sessions_max: share(limits.sessions_max.into()),
+        sessions_per_user_max: usize_of(limits.sessions_per_user_max.into()),
+        user_properties_max: limits.user_properties_max.into(),
+        user_property_bytes_max: usize_of(limits.user_property_bytes_max.into()),
+        will_delay_s_max: limits.will_delay_s_max,
+        queue: Limits {
+            queue_messages_max: usize_of(limits.queue_messages_max.into()),
+            queue_bytes_max: usize_of(limits.queue_bytes_max),
+            queue_qos0: config.mqtt.queue_qos0,
+            overflow: overflow(config.queue.overflow),
+        },
+        inflight_max: limits.inflight_max,
+        receive_maximum: limits.receive_maximum,
+        topic_alias_maximum: limits.topic_alias_maximum,
+        topic_alias_out_maximum: limits.topic_alias_out_maximum,
+        session_expiry_s_max: limits.session_expiry_s_max,
+        keep_alive_s_max: limits.keep_alive_s_max,
+        retained_messages_max: share(limits.retained_messages_max.into()),
+        retained_bytes_max: share(limits.retained_bytes_max),
+        output_bytes_max: usize_of(limits.output_bytes_max.into()),
+        payload_format_check: config.mqtt.payload_format_check,
+        retain_available: config.mqtt.retain_available,
+        sys_interval_s: config.sys_interval_s,
+        sys_version_mosquitto: config.mqtt.sys_version_mosquitto,
+        recording: false,
+        wall_offset_ms: 0,
+    }
+}
+
+/// `Reject` is refused by [`not_supported`].
+fn overflow(overflow: config::Overflow) -> Overflow {
+    match overflow {
+        config::Overflow::DropOldest => Overflow::DropOldest,
+        config::Overflow::DropNewest | config::Overflow::Reject => Overflow::DropNewest,
+    }
+}
+
+/// A number that nobody can guess: the standard library seeds its hasher from the system.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
