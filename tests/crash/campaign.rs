@@ -5,8 +5,9 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use crate::broker::{Broker, Setup, pause};
-use crate::disk::Disk;
-use crate::judge::{Report, judge};
+use crate::disk::{Disk, Loss};
+use crate::judge::{Report, judge, sum_up};
+use crate::ledger::{Finding, Wrong};
 use crate::load;
 use crate::rng::Rng;
 use crate::tamper::{Bug, Tamper};
@@ -17,6 +18,24 @@ const CYCLES_PER_RUN: usize = 15;
 
 /// A file system holds the segments of two shards, spare ones too, and what a run adds.
 const DISK_BYTES: u64 = 4 << 30;
+
+/// Points of the log, and what may happen there.
+const POINTS: &[(&str, &[&str])] = &[
+    ("log.header", &["crash", "short", "eio"]),
+    ("log.write", &["crash", "short", "eio", "delay(20)"]),
+    ("log.sync", &["crash", "eio", "delay(20)"]),
+    ("ring.write", &["crash", "short", "eio"]),
+    ("ring.sync", &["crash", "eio"]),
+    ("manifest.write", &["crash", "short", "eio"]),
+    ("manifest.sync", &["crash", "eio"]),
+    ("draft.create", &["crash", "enospc"]),
+    ("draft.write", &["crash", "enospc"]),
+    ("draft.sync", &["crash", "enospc"]),
+    ("draft.rename", &["crash", "enospc"]),
+    ("directory.sync", &["crash", "eio"]),
+    ("mark.write", &["crash", "eio"]),
+    ("release.remove", &["crash", "eio"]),
+];
 
 /// How the number of shards changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +51,10 @@ pub(crate) enum Fault {
     /// SIGKILL, at times during recovery too, at times after SIGSTOP; at times an orderly stop.
     Kill,
     /// The disk loses its power, then the broker is killed.
-    PowerCut,
+    PowerCut(Loss),
+    /// The broker ends itself, or its disk fails, at a named point of its log (a build with the
+    /// feature `failpoints`).
+    Point,
 }
 
 /// What is run.
@@ -78,9 +100,9 @@ impl Campaign {
 
     fn one(&self, shards: Shards, cycles: usize, seed: u64) -> Result<Report, String> {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let disk = match self.fault {
-            Fault::Kill => None,
-            Fault::PowerCut => Some(Disk::make(folder.path(), DISK_BYTES)?),
+        let mut disk = match self.fault {
+            Fault::Kill | Fault::Point => None,
+            Fault::PowerCut(loss) => Some(Disk::make(folder.path(), DISK_BYTES, loss)?),
         };
         let data = disk.as_ref().map_or(folder.path(), |disk| &disk.path).join("data");
         let mut rng = Rng::new(seed, "faults");
@@ -88,15 +110,19 @@ impl Campaign {
         if let Shards::Always(count) = shards {
             world.broker.setup.shards = count;
         }
-        let ended = faults(&mut world, disk.as_ref(), (shards, cycles), &mut rng);
-        let retained = world.clients.last().unwrap().retained.clone();
-        let mut report = judge(&mut world.ledger, &retained);
-        report.restarts_ms = world.restarts_ms.split_off(1.min(world.restarts_ms.len()));
+        let ended = self.faults(&mut world, disk.as_mut(), (shards, cycles), &mut rng);
         let panics = world.broker.panics();
         let ended = ended.and(if panics.is_empty() { Ok(()) } else { Err(panics.join("\n")) });
-        if let Err(text) = ended {
-            panic!("CRASH_SEED={seed} {shards:?}: {text}\n{}\n{}", report.line(), report.story);
-        }
+        let retained = world.clients.last().unwrap().retained.clone();
+        let mut report = match ended {
+            Ok(()) => judge(&mut world.ledger, &retained),
+            Err(text) => {
+                let finding = Finding { wrong: Wrong::Ended, text, message: None, client: None };
+                world.ledger.findings.push(finding);
+                sum_up(&world.ledger)
+            }
+        };
+        report.restarts_ms = world.restarts_ms.split_off(1.min(world.restarts_ms.len()));
         Ok(report)
     }
 
@@ -108,27 +134,50 @@ impl Campaign {
         }
         world
     }
-}
 
-fn faults(
-    world: &mut World,
-    disk: Option<&Disk>,
-    (shards, cycles): (Shards, usize),
-    rng: &mut Rng,
-) -> Result<(), String> {
-    world.start_broker();
-    for _ in 0..cycles {
-        world.run(rng.spread(50, 1500) as u64, Mood::Busy)?;
-        match disk {
-            None => strike(world, rng)?,
-            Some(disk) => cut(world, disk, rng)?,
+    fn faults(
+        &self,
+        world: &mut World,
+        mut disk: Option<&mut Disk>,
+        (shards, cycles): (Shards, usize),
+        rng: &mut Rng,
+    ) -> Result<(), String> {
+        self.start(world, rng);
+        for _ in 0..cycles {
+            world.may_end = self.fault == Fault::Point;
+            world.run(rng.spread(50, 1500) as u64, Mood::Busy)?;
+            match &mut disk {
+                None if self.fault == Fault::Kill => strike(world, rng)?,
+                None => {
+                    world.broker.kill();
+                    world.fault();
+                }
+                Some(disk) => cut(world, disk, rng)?,
+            }
+            world.may_end = false;
+            if shards == Shards::Changing {
+                world.broker.setup.shards = rng.between(1, 2);
+            }
+            self.start(world, rng);
         }
-        if shards == Shards::Changing {
-            world.broker.setup.shards = rng.between(1, 2);
+        if self.fault == Fault::Point {
+            world.broker.kill();
+            world.fault();
+            world.broker.setup.environment.clear();
+            world.start_broker();
+        }
+        world.come_to_rest()
+    }
+
+    fn start(&self, world: &mut World, rng: &mut Rng) {
+        if self.fault == Fault::Point {
+            let (point, actions) = rng.pick(POINTS);
+            let (action, time) = (rng.pick(actions), rng.spread(1, 64));
+            let value = format!("{point}={action}@{time}");
+            world.broker.setup.environment = vec![("CULEX_FAILPOINTS".into(), value)];
         }
         world.start_broker();
     }
-    world.come_to_rest()
 }
 
 /// One fault; afterwards no process is left.
@@ -160,13 +209,12 @@ fn strike(world: &mut World, rng: &mut Rng) -> Result<(), String> {
 }
 
 /// The disk goes first: what the broker says in the time it still has must hold all the same.
-fn cut(world: &mut World, disk: &Disk, rng: &mut Rng) -> Result<(), String> {
+fn cut(world: &mut World, disk: &mut Disk, rng: &mut Rng) -> Result<(), String> {
     disk.cut();
     world.may_end = true;
     world.run(rng.spread(1, 100) as u64, Mood::Busy)?;
-    world.may_end = false;
     world.broker.kill();
     world.fault();
-    disk.power_on();
+    disk.power_on(rng);
     Ok(())
 }

@@ -68,9 +68,19 @@ pub(crate) struct Link {
     /// CONNACK came.
     pub(crate) live: bool,
     clean: bool,
-    /// The session's time had run out before.
-    expired: bool,
+    session_was: SessionWas,
     pub(crate) will: Option<Will>,
+}
+
+/// The session when CONNECT was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SessionWas {
+    Alive,
+    /// There was none, or its time may have run out: this CONNECT may have begun one. Without an
+    /// answer nobody knows, so the next CONNECT wants a new one.
+    Unsure,
+    /// Its time had run out.
+    Over,
 }
 
 /// The will of one connection.
@@ -173,7 +183,7 @@ impl Client {
         };
         stream.set_nonblocking(true).unwrap();
         stream.set_nodelay(true).unwrap();
-        let expired = self.note_expiry(ledger);
+        let session_was = self.note_expiry(ledger);
         // Once said, it is said until CONNACK: only then is it known that the broker heard it.
         let clean = self.plan.expiry_s == 0 || self.fresh;
         let step = ledger.note(Some(self.index), What::Connect, None, u16::from(clean));
@@ -193,23 +203,27 @@ impl Client {
         self.outbox.clear();
         let output = compose(&text, self.plan.version, &self.plan.name);
         self.link =
-            Some(Link { stream, input: Vec::new(), output, live: false, clean, will, expired });
+            Some(Link { stream, input: Vec::new(), output, live: false, clean, will, session_was });
         true
     }
 
-    /// A session that was alone too long may have ended. True if it has ended without doubt.
-    fn note_expiry(&mut self, ledger: &mut Ledger) -> bool {
-        let Some(session) = self.session else { return false };
+    /// A session that was alone too long may have ended.
+    fn note_expiry(&mut self, ledger: &mut Ledger) -> SessionWas {
+        let Some(session) = self.session else { return SessionWas::Unsure };
         let (since, faults) = self.gone;
         let alone_ms = ledger.ms.saturating_sub(since);
         let expiry_ms = u64::from(self.plan.expiry_s) * 1000;
         let may_end = self.plan.version == Version::V5 && alone_ms + 1000 > expiry_ms;
-        if may_end || !ledger.sessions[session].durable {
-            let step = ledger.step();
-            ledger.sessions[session].ended.get_or_insert(step);
+        if !may_end && ledger.sessions[session].durable {
+            return SessionWas::Alive;
         }
+        let step = ledger.step();
+        ledger.sessions[session].ended.get_or_insert(step);
         // How long it was alone counts anew where the broker was away meanwhile.
-        may_end && alone_ms > expiry_ms + 2000 && faults == ledger.faults
+        if may_end && alone_ms > expiry_ms + 2000 && faults == ledger.faults {
+            return SessionWas::Over;
+        }
+        SessionWas::Unsure
     }
 
     fn compose_message(&mut self, topic: usize, qos: u8, kind: Kind, ledger: &mut Ledger) -> usize {
@@ -222,6 +236,7 @@ impl Client {
             retain: kind == Kind::Deletion,
             kind,
             padding: 0,
+            repeated: false,
             invoked: ledger.step(),
             acked: None,
             refused: false,
@@ -288,6 +303,7 @@ impl Client {
                 session.subscriptions.push(Subscription {
                     filter,
                     qos,
+                    asks: 0,
                     acked: None,
                     unasked: None,
                     unacked: None,
@@ -314,6 +330,10 @@ impl Client {
             }
             Phase::Off | Phase::On(_) => return,
         };
+        if let Some(session) = self.session {
+            ledger.sessions[session].subscriptions[place].asks +=
+                u32::from(what == What::Subscribe);
+        }
         ledger.note(Some(self.index), what, None, u16::try_from(place).unwrap());
         self.send(&text);
     }
@@ -322,6 +342,7 @@ impl Client {
     pub(crate) fn disconnect(&mut self, ledger: &mut Ledger) {
         let Some(mut link) = self.link.take() else { return };
         ledger.note(Some(self.index), What::Disconnect, None, 0);
+        self.note_unanswered(&link);
         self.outbox.clear();
         link.output.extend(compose("disconnect", self.plan.version, ""));
         let _ = link.stream.write_all(&link.output);
@@ -333,6 +354,7 @@ impl Client {
     pub(crate) fn abandon(&mut self, ledger: &mut Ledger) {
         let Some(mut link) = self.link.take() else { return };
         ledger.note(Some(self.index), What::Closed, None, 0);
+        self.note_unanswered(&link);
         link.will = None;
         self.left.push((link, ledger.ms));
         self.forget_connection(ledger);
@@ -340,10 +362,15 @@ impl Client {
 
     /// The connection is gone.
     pub(crate) fn closed(&mut self, ledger: &mut Ledger) {
-        if self.link.take().is_some() {
+        if let Some(link) = self.link.take() {
             ledger.note(Some(self.index), What::Closed, None, 0);
+            self.note_unanswered(&link);
             self.forget_connection(ledger);
         }
+    }
+
+    fn note_unanswered(&mut self, link: &Link) {
+        self.fresh |= !link.live && link.session_was != SessionWas::Alive;
     }
 
     fn forget_connection(&mut self, ledger: &Ledger) {
@@ -396,13 +423,14 @@ impl Client {
         }
         let link = self.link.as_mut().expect("it came on it");
         link.live = true;
-        let (clean, expired) = (link.clean, link.expired);
+        let (clean, session_was) = (link.clean, link.session_was);
         self.fresh = false;
         let receive_maximum = packet.value("rmax").and_then(|value| value.parse().ok());
         self.window = self.plan.window.min(receive_maximum.unwrap_or(usize::MAX));
         let former = self.session.map(|at| &ledger.sessions[at]);
         let must = former.is_some_and(|session| session.stored && session.ended.is_none());
-        let may = former.is_some_and(|session| session.durable) && !clean && !expired;
+        let may = former.is_some_and(|session| session.durable) && !clean;
+        let may = may && session_was != SessionWas::Over;
         if (present && !may) || (!present && must) {
             let text = format!("session present is {present}");
             ledger.found(Wrong::SessionPresent, self.index, None, text);
@@ -454,6 +482,7 @@ impl Client {
             if pending.released {
                 self.send(&format!("pubrel {}", pending.id));
             } else {
+                ledger.messages[pending.message].repeated = true;
                 self.send_publish(pending.message, pending.id, "dup", ledger);
             }
             ledger.note(Some(self.index), What::Repeat, Some(pending.message), pending.id);

@@ -1,4 +1,5 @@
-//! A disk of its own whose power can be cut: an ext4 file system in a file.
+//! A disk of its own whose power can be cut: an ext4 file system in a file, or on a drive with a
+//! volatile cache.
 //!
 //! It is mounted in a mount namespace of the calling thread. When the thread and the brokers it
 //! started are gone, however they end, the kernel takes the mount and the loop device away.
@@ -12,6 +13,8 @@ use rustix::process::getuid;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::broker::{END_MS, pause};
+use crate::drive::{Drive, FILE_NAME};
+use crate::rng::Rng;
 
 /// `EXT4_IOC_SHUTDOWN`, `_IOR('X', 125, __u32)`.
 const SHUTDOWN: u32 = 0x8004_587d;
@@ -19,10 +22,22 @@ const SHUTDOWN: u32 = 0x8004_587d;
 /// Its argument: the journal is not written out first.
 const NO_LOG_FLUSH: u32 = 2;
 
+/// What a power cut takes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// What the file system had not written: pages, sizes, names.
+    FileSystem,
+    /// That, and what the drive had not been told to sync.
+    Drive,
+}
+
 /// The file system and where it is mounted.
 pub(crate) struct Disk {
     image: PathBuf,
     pub(crate) path: PathBuf,
+    /// Where the drive is mounted.
+    outer: PathBuf,
+    drive: Option<Drive>,
 }
 
 impl Disk {
@@ -30,26 +45,40 @@ impl Disk {
     ///
     /// # Errors
     /// What this host does not have or allow, in one line.
-    pub(crate) fn make(folder: &Path, bytes: u64) -> Result<Self, String> {
+    pub(crate) fn make(folder: &Path, bytes: u64, loss: Loss) -> Result<Self, String> {
         if !getuid().is_root() {
             return Err("mounting needs root".into());
         }
         own_namespace()?;
-        let disk = Self { image: folder.join("disk.img"), path: folder.join("disk") };
+        let mut disk = Self {
+            image: folder.join("disk.img"),
+            path: folder.join("disk"),
+            outer: folder.join("outer"),
+            drive: None,
+        };
         let file = File::create(&disk.image).map_err(|error| error.to_string())?;
         file.set_len(bytes).map_err(|error| error.to_string())?;
         std::fs::create_dir(&disk.path).map_err(|error| error.to_string())?;
+        std::fs::create_dir(&disk.outer).map_err(|error| error.to_string())?;
         run("mkfs.ext4", &["-q", "-F"], &[&disk.image])?;
-        disk.mount()?;
+        disk.mount(loss)?;
         Ok(disk)
     }
 
-    fn mount(&self) -> Result<(), String> {
-        run("mount", &["-t", "ext4", "-o", "loop"], &[&self.image, &self.path])
+    fn mount(&mut self, loss: Loss) -> Result<(), String> {
+        let mut source = self.image.clone();
+        if loss == Loss::Drive {
+            self.drive = Some(Drive::mount(&self.image, &self.outer)?);
+            source = self.outer.join(FILE_NAME);
+        }
+        run("mount", &["-t", "ext4", "-o", "loop"], &[&source, &self.path])
     }
 
     /// Cuts the power: from now on nothing reaches the medium, and what was not synced is gone.
     pub(crate) fn cut(&self) {
+        if let Some(drive) = &self.drive {
+            return drive.cut();
+        }
         let directory = File::open(&self.path).expect("it is mounted");
         // SAFETY: the kernel reads one u32, which lives until the call returns.
         #[expect(unsafe_code, reason = "rustix knows no safe call for this number")]
@@ -59,24 +88,33 @@ impl Disk {
 
     /// Power is back: the file system as a start of the machine would find it. No process may use
     /// it any more; the kernel may still be busy with what they left.
-    pub(crate) fn power_on(&self) {
-        self.unmount();
-        self.mount().expect("it was mounted before");
+    pub(crate) fn power_on(&mut self, rng: &mut Rng) {
+        unmount(&self.path);
+        let loss = if let Some(drive) = self.drive.take() {
+            unmount(&self.outer);
+            drive.settle(rng);
+            Loss::Drive
+        } else {
+            Loss::FileSystem
+        };
+        self.mount(loss).expect("it was mounted before");
     }
+}
 
-    fn unmount(&self) {
-        let mut waited_ms = 0;
-        while let Err(text) = run("umount", &[], &[&self.path]) {
-            assert!(waited_ms < END_MS, "{text}");
-            pause(10);
-            waited_ms += 10;
-        }
+fn unmount(path: &Path) {
+    let mut waited_ms = 0;
+    while let Err(text) = run("umount", &[], &[path]) {
+        assert!(waited_ms < END_MS, "{text}");
+        pause(10);
+        waited_ms += 10;
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = run("umount", &["-l"], &[&self.path]);
+        for path in [&self.path, &self.outer] {
+            let _not_mounted = run("umount", &["-l"], &[path]);
+        }
     }
 }
 

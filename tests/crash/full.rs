@@ -7,7 +7,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::broker::{Broker, Setup};
 use crate::client::Plan;
-use crate::disk::Disk;
+use crate::disk::{Disk, Loss};
 use crate::judge::judge;
 use crate::ledger::Kind;
 use crate::load::{self, Load};
@@ -126,7 +126,7 @@ fn check(restart: bool) {
         return;
     }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let disk = match Disk::make(folder.path(), DISK_BYTES) {
+    let disk = match Disk::make(folder.path(), DISK_BYTES, Loss::FileSystem) {
         Ok(disk) => disk,
         Err(text) => return println!("not run: {text}"),
     };

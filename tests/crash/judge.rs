@@ -157,6 +157,11 @@ pub(crate) fn judge(ledger: &mut Ledger, retained: &HashMap<String, usize>) -> R
     }
     check_groups(ledger);
     check_retained(ledger, retained);
+    sum_up(ledger)
+}
+
+/// The figures of a history, with what was found so far.
+pub(crate) fn sum_up(ledger: &Ledger) -> Report {
     let mut report = Report {
         faults: ledger.faults,
         acked: ledger.messages.iter().filter(|message| message.acked.is_some()).count(),

@@ -27,6 +27,8 @@ pub(crate) struct Message {
     pub(crate) retain: bool,
     pub(crate) kind: Kind,
     pub(crate) padding: usize,
+    /// It was sent again: a QoS 1 message is then perhaps another one to the broker.
+    pub(crate) repeated: bool,
     /// First sent, or the CONNECT with this will sent.
     pub(crate) invoked: Step,
     /// PUBACK or PUBREC with success.
@@ -56,6 +58,8 @@ impl Message {
 pub(crate) struct Subscription {
     pub(crate) filter: String,
     pub(crate) qos: u8,
+    /// How often SUBSCRIBE was sent: each time retained messages may come.
+    pub(crate) asks: u32,
     pub(crate) acked: Option<Step>,
     /// UNSUBSCRIBE sent.
     pub(crate) unasked: Option<Step>,
@@ -170,6 +174,8 @@ pub(crate) enum Wrong {
     Lost,
     /// A QoS 2 message arrived twice (I2).
     Duplicate,
+    /// A QoS 0 delivery of a message that was sent once happened twice.
+    DuplicateQos0,
     /// A later message of the same publisher, topic and `QoS` came first (I5).
     Order,
     /// Nobody sent it, or not like this (I4).
@@ -186,6 +192,8 @@ pub(crate) enum Wrong {
     Identifier,
     /// A packet that may not come here.
     Protocol,
+    /// The broker ended by itself, or served nobody.
+    Ended,
 }
 
 /// One finding.
@@ -319,8 +327,8 @@ impl Ledger {
             return Err((Wrong::Subscription, format!("QoS {qos}, granted {granted}")));
         }
         if retained {
-            let handouts = fitting().count();
-            let repeats = message.qos == 2 && copies.retained as usize > handouts;
+            let handouts = fitting().map(|s| s.asks).sum();
+            let repeats = message.qos == 2 && copies.retained > handouts;
             return if repeats && qos == 2 && session.durable {
                 Err((Wrong::Duplicate, format!("retained {} times", copies.retained)))
             } else {
@@ -328,15 +336,23 @@ impl Ledger {
             };
         }
         let is_shared = fitting().any(|s| shared(&s.filter).is_some());
-        if copies.live > 1 && message.qos == 2 && qos != 1 {
-            return Err((Wrong::Duplicate, format!("{} times", copies.live)));
+        let certain = fitting().filter(|s| s.certain(message.invoked, Step::MAX));
+        let least = certain.map(|s| s.qos.min(message.qos)).max().unwrap_or_default();
+        if qos < least && !is_shared {
+            return Err((Wrong::Subscription, format!("QoS {qos}, at least {least} was granted")));
+        }
+        if copies.live > 1 && qos != 1 && message.qos != 1 {
+            let wrong = if qos == 2 { Wrong::Duplicate } else { Wrong::DuplicateQos0 };
+            return Err((wrong, format!("{} times", copies.live)));
         }
         if copies.live > 1 {
             self.repeated_at_qos1 += 1;
             return Ok(());
         }
         let (sequence, key) = (message.sequence, (message.publisher, message.topic, qos));
-        if is_shared || message.kind == Kind::Will {
+        let was_subscribed = fitting().any(|s| s.certain(message.invoked, message.invoked));
+        let is_new_to_it = message.repeated && (qos == 0 || !was_subscribed);
+        if is_shared || message.kind == Kind::Will || is_new_to_it {
             return Ok(());
         }
         let highest = session.highest.entry(key).or_default();

@@ -15,6 +15,8 @@ mod compose;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod drive;
+#[cfg(test)]
 mod full;
 #[cfg(test)]
 mod judge;

@@ -30,6 +30,7 @@ fn cuts(world: &mut World, rng: &mut Rng) -> Result<(), String> {
     world.start_broker();
     for _ in 0..4 {
         world.run(rng.spread(50, 400) as u64, Mood::Busy)?;
+        world.until_answered()?;
         world.fault();
     }
     world.come_to_rest()

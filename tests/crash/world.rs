@@ -135,6 +135,16 @@ impl World {
         Ok(())
     }
 
+    /// Busy until no CONNECT is unanswered: of one whose connection was cut, nobody knows whether the
+    /// broker takes it before or after the next.
+    pub(crate) fn until_answered(&mut self) -> Result<(), String> {
+        let waits = |client: &Client| client.link.as_ref().is_some_and(|link| !link.live);
+        while self.clients.iter().any(waits) {
+            self.tick(Mood::Busy)?;
+        }
+        Ok(())
+    }
+
     /// One turn of the loop, at most a millisecond of waiting.
     pub(crate) fn tick(&mut self, mood: Mood) -> Result<(), String> {
         self.ledger.ms = self.now();
@@ -283,7 +293,6 @@ impl World {
         self.wait_for_wills()?;
         for client in &mut self.clients {
             client.rest_until = 0;
-            client.fresh = false;
         }
         self.settle()?;
         self.probe();
@@ -328,15 +337,16 @@ impl World {
 
     fn settle(&mut self) -> Result<(), String> {
         self.last_packet_ms = self.now();
-        self.collect_outstanding();
+        let mut collected = false;
         loop {
             self.tick(Mood::Calm)?;
             let quiet = self.clients.iter().all(Client::is_quiet);
-            if quiet {
-                self.collect_outstanding();
-                if self.ledger.outstanding.is_empty() {
-                    return Ok(());
-                }
+            if quiet && !collected {
+                self.ledger.outstanding = crate::judge::owed(&self.ledger);
+                collected = true;
+            }
+            if quiet && self.ledger.outstanding.is_empty() {
+                return Ok(());
             }
             if self.now() > self.last_packet_ms + self.patience.still_ms {
                 if !quiet {
@@ -348,11 +358,6 @@ impl World {
                 return Ok(());
             }
         }
-    }
-
-    fn collect_outstanding(&mut self) {
-        let owed = crate::judge::owed(&self.ledger);
-        self.ledger.outstanding = owed;
     }
 
     /// One QoS 1 and one QoS 2 message to every topic: who is subscribed gets them, nobody else.
