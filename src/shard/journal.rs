@@ -6,7 +6,7 @@
 //! ```text
 //!  deliver ─▶ draft (entries) ─┐
 //!  retain  ─▶ draft (retained) ┴▶ commit ─▶ Record::Publish at n ─▶ slots know n
-//!                                                 on_durable(n) ─▶ acknowledgements, QoS 2, exchanges
+//!                              on_durable(n) ─▶ acknowledgements, QoS 2, exchanges
 //! ```
 
 use super::mail::{Mail, Ticket};
@@ -200,6 +200,9 @@ impl Shard {
         from: Source,
         onward: Option<Onward>,
     ) -> u64 {
+        if !self.settings.recording {
+            return 0;
+        }
         let entries = std::mem::take(&mut self.journal.entries);
         let retained = std::mem::take(&mut self.journal.retained);
         let record = if entries.is_empty() && !retained && onward.is_none() {

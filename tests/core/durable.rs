@@ -1,4 +1,4 @@
-//! What must be durable before what: one test for each promise, with the crash on either side of it.
+//! What must be durable before what: one test for each promise, with the crash on either side.
 //! One shard; `exactly_once` has several.
 
 use crate::rig::{Rig, check_on};
