@@ -145,6 +145,10 @@ impl Campaign {
         self.start(world, rng);
         for _ in 0..cycles {
             world.may_end = self.fault == Fault::Point;
+            // Most of the time it serves first; else the fault may come before.
+            if rng.chance(750) {
+                world.until_served()?;
+            }
             world.run(rng.spread(50, 1500) as u64, Mood::Busy)?;
             match &mut disk {
                 None if self.fault == Fault::Kill => strike(world, rng)?,

@@ -135,6 +135,14 @@ impl World {
         Ok(())
     }
 
+    /// Busy until the first CONNACK after a start, or the end of a broker that may end.
+    pub(crate) fn until_served(&mut self) -> Result<(), String> {
+        while self.started_ms.is_some() && self.broker.ended().is_none() {
+            self.tick(Mood::Busy)?;
+        }
+        Ok(())
+    }
+
     /// Busy until no CONNECT is unanswered: of one whose connection was cut, nobody knows whether the
     /// broker takes it before or after the next.
     pub(crate) fn until_answered(&mut self) -> Result<(), String> {
