@@ -36,7 +36,7 @@ fn taken(address: std::net::SocketAddr) {
     settings.listeners.push(ListenerSettings::new(Address::Tcp(address)));
     let error = shards::start(settings, |_| Idle).expect_err("the port is taken");
     assert!(
-        matches!(error, StartError::Listen { address: told, .. } if told == Address::Tcp(address))
+        matches!(&error, StartError::Listen { address: told, .. } if *told == Address::Tcp(address))
     );
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
@@ -59,6 +59,6 @@ fn limits_out_of_range_are_refused() {
         let mut settings = settings(1);
         settings.buffers = buffers;
         let error = shards::start(settings, |_| Idle).expect_err("no power of two");
-        assert!(matches!(error, StartError::Settings(_)));
+        assert!(matches!(&error, StartError::Settings(_)));
     }
 }
