@@ -36,6 +36,7 @@ impl Append {
 impl Handler for Append {
     type Mail = ();
     type Luggage = ();
+    type Control = ();
 
     fn on_start(&mut self, io: &mut Io<(), ()>) {
         self.until = io.now().after(ROUND_MS);
@@ -64,6 +65,7 @@ impl Handler for Append {
     fn on_sent(&mut self, _: &mut Io<(), ()>, _: ConnId, _: Outgoing) {}
     fn on_closed(&mut self, _: &mut Io<(), ()>, _: ConnId, _: Cause) {}
     fn on_mail(&mut self, _: &mut Io<(), ()>, _: usize, (): ()) {}
+    fn on_control(&mut self, _: &mut Io<(), ()>, (): ()) {}
     fn finish_turn(&mut self, _: &mut Io<(), ()>) {}
     fn next_deadline(&self) -> Option<Millis> {
         None

@@ -147,9 +147,8 @@ fn make_path(path: &Path) -> io::Result<()> {
     for parent in missing.into_iter().filter_map(Path::parent) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         // One may be allowed to make a name there, but not to open it.
-        sync_directory(parent).or_else(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => Ok(()),
-            _ => Err(error),
+        sync_directory(parent).or_else(|error| {
+            if error.kind() == io::ErrorKind::PermissionDenied { Ok(()) } else { Err(error) }
         })?;
     }
     Ok(())

@@ -102,7 +102,7 @@ mod tests {
             log.append(n, &body(n)).expect("room");
         }
         // Longer than a batch.
-        log.append(100, &[7; 200_000]).expect("room");
+        log.append(100, &vec![7; 200_000]).expect("room");
         log.close().expect("an end");
         drop(directory);
         let examination = Examination::begin(path).expect("a directory");

@@ -159,10 +159,10 @@ impl ShardLog {
         self.log.prepare_error()
     }
 
-    /// No segment can be made and what room is left is kept for records that free space: messages
-    /// that bring more should be refused before they become records.
+    /// No segment can be made and what room is left, but for a batch, is kept for records that free
+    /// space: messages that bring more should be refused before they become records.
     pub fn is_full(&self) -> bool {
-        self.log.is_short_of_space(0)
+        self.log.is_short_of_space(self.log.settings().batch_bytes_max)
     }
 
     /// Reads a record back; [`crate::Handler::on_record`] brings it, with `token`. If it is not

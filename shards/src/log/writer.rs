@@ -275,7 +275,11 @@ impl Log {
             // A long record may begin there.
             before = before.min(extent.segment);
         }
-        self.release.before = self.release.before.max(before);
+        if before <= self.release.before {
+            // Who asks again and again would put it off for ever.
+            return;
+        }
+        self.release.before = before;
         self.release.after = Lsn(self.next_lsn.0 - 1);
         self.release.wanted = true;
     }

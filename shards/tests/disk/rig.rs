@@ -46,6 +46,7 @@ struct Acting<A> {
 impl<A: Act> Handler for Acting<A> {
     type Mail = ();
     type Luggage = ();
+    type Control = ();
 
     fn on_start(&mut self, io: &mut TestIo) {
         self.act.start(io, &self.seen);
@@ -56,6 +57,7 @@ impl<A: Act> Handler for Acting<A> {
     fn on_sent(&mut self, _: &mut TestIo, _: ConnId, _: Outgoing) {}
     fn on_closed(&mut self, _: &mut TestIo, _: ConnId, _: Cause) {}
     fn on_mail(&mut self, _: &mut TestIo, _: usize, (): ()) {}
+    fn on_control(&mut self, _: &mut TestIo, (): ()) {}
     fn finish_turn(&mut self, io: &mut TestIo) {
         self.act.turn(io, &self.seen);
     }

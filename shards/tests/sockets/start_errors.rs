@@ -35,7 +35,9 @@ fn taken(address: std::net::SocketAddr) {
     let mut settings = settings(1);
     settings.listeners.push(ListenerSettings::new(Address::Tcp(address)));
     let error = shards::start(settings, |_| Idle).expect_err("the port is taken");
-    assert!(matches!(error, StartError::Listen { address: told, .. } if told == address));
+    assert!(
+        matches!(&error, StartError::Listen { address: told, .. } if *told == Address::Tcp(address))
+    );
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
 
@@ -57,6 +59,6 @@ fn limits_out_of_range_are_refused() {
         let mut settings = settings(1);
         settings.buffers = buffers;
         let error = shards::start(settings, |_| Idle).expect_err("no power of two");
-        assert!(matches!(error, StartError::Settings(_)));
+        assert!(matches!(&error, StartError::Settings(_)));
     }
 }
