@@ -1,6 +1,9 @@
 //! One shard's connections, as the engine's handler.
 
+use super::admission::{Admission, Pass};
+use super::flow::Throttle;
 use super::layers::Layers;
+use super::rate::{Allowance, Rates};
 use super::reassembly::Reassembly;
 use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
@@ -23,6 +26,14 @@ pub struct Settings {
     pub connect_packet_bytes_max: u32,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// How many connections there may be.
+    pub admission: Arc<Admission>,
+    /// Connections that one shard accepts in a second; 0 = no limit.
+    pub accepts_per_s: u64,
+    /// How fast one client is read.
+    pub rates: Rates,
+    /// Resident memory of the process above which nothing new is taken in; 0 = no limit.
+    pub memory_bytes_max: u64,
     /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
     pub handshakes_max: usize,
     /// What each listener speaks below MQTT, in their order.
@@ -43,6 +54,8 @@ pub struct Luggage {
     address: Option<SocketAddr>,
     /// Its layers below MQTT.
     stack: Option<Box<Stack>>,
+    /// Its place in the counts of connections.
+    pass: Option<Box<Pass>>,
 }
 
 /// What other threads tell a shard's edge.
@@ -74,9 +87,10 @@ const PAUSED_BY_MESH: u8 = 2;
 const PAUSED_BY_OUTPUT: u8 = 4;
 /// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
 /// when it asked for a pause; who does not read its answers is not forgiven.)
-const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH;
+const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH | PAUSED_BY_RATE;
 pub(super) const PAUSED_BY_HANDSHAKES: u8 = 8;
 const PAUSED_BY_MOVE: u8 = 16;
+pub(super) const PAUSED_BY_RATE: u8 = 64;
 
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -89,6 +103,10 @@ pub(super) struct Conn {
     pub(super) stack: Option<Box<Stack>>,
     /// Until CONNECT is complete.
     pub(super) arrival: Option<Box<Arrival>>,
+    /// Its place in the counts of connections.
+    pub(super) pass: Option<Box<Pass>>,
+    /// What it may still send at once, where rates are limited.
+    pub(super) allowance: Option<Box<Allowance>>,
 }
 
 /// What is known of a connection before its CONNECT.
@@ -120,6 +138,8 @@ const VACANT: Conn = Conn {
     reassembly: Reassembly::NEW,
     stack: None,
     arrival: None,
+    pass: None,
+    allowance: None,
 };
 
 /// See the module.
@@ -132,6 +152,7 @@ pub struct Driver {
     connect_timeout_ms: u64,
     pub(super) conns: Vec<Conn>,
     pub(super) layers: Layers,
+    pub(super) throttle: Throttle,
     effects: Vec<Effect>,
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
@@ -156,6 +177,7 @@ impl Driver {
             connect_timeout_ms: settings.connect_timeout_ms,
             conns: Vec::new(),
             layers: Layers::new(settings),
+            throttle: Throttle::new(settings, context),
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
@@ -196,6 +218,10 @@ impl Driver {
         match decoded {
             Ok(None) => entry.reassembly.put_back(held),
             Ok(Some((Packet::Connect(connect), connect_bytes))) => {
+                if let Some(reason) = entry.refusal(arrival.address) {
+                    entry.stage = Stage::Closing;
+                    return self.shard.refuse_connect(conn, connect.version, reason);
+                }
                 let home = match connect.client_id {
                     // A client without identifier gets one whose home is here.
                     "" => here,
@@ -207,6 +233,7 @@ impl Driver {
                 entry.stage = Stage::Live;
                 entry.version = connect.version;
                 entry.arrival = None;
+                entry.pass.iter_mut().for_each(|pass| pass.connected());
                 let peer = Peer {
                     listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
                     address: arrival.address,
@@ -241,9 +268,10 @@ impl Driver {
         }
         let Some(arrival) = entry.arrival.as_deref().copied() else { return };
         let stack = entry.stack.take();
+        let pass = entry.pass.take();
         let Arrival { deadline, address, .. } = arrival;
         self.leave(io, conn);
-        io.hand_over(conn, home, Luggage { bytes, deadline, address, stack });
+        io.hand_over(conn, home, Luggage { bytes, deadline, address, stack, pass });
     }
 
     /// The connection goes to another shard or has ended: nothing of it stays here.
@@ -292,6 +320,7 @@ impl Driver {
             match codec::decode(rest, version, self.packet_bytes_max) {
                 Ok(Some((packet, packet_bytes))) => {
                     at += packet_bytes;
+                    self.throttle.packets += 1;
                     self.shard.handle(Input::Packet { conn, packet }, now);
                 }
                 Ok(None) => return at,
@@ -340,7 +369,9 @@ impl Driver {
         match stage {
             Stage::Connecting => self.connecting(io, conn, bytes),
             Stage::Live => {
+                let before = self.throttle.packets;
                 self.live(io, conn, bytes);
+                self.charge(io, conn, self.throttle.packets - before, bytes.len());
                 if self.shard.is_choked(conn) {
                     // Who does not read its acknowledgements is not read until they have left.
                     self.pause(io, conn, PAUSED_BY_OUTPUT);
@@ -483,17 +514,22 @@ impl Handler for Driver {
         let arrival = Arrival { deadline, listener, address: peer, adopted: false, handshake };
         self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
-        self.lay(io, conn, listener, peer);
+        if self.admit(conn, listener, peer, io.now()) {
+            self.lay(io, conn, listener, peer);
+        } else {
+            self.turn_away(io, conn);
+        }
     }
 
     fn on_adopt(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted, luggage: Luggage) {
-        let Luggage { bytes, deadline, address, stack } = luggage;
+        let Luggage { bytes, deadline, address, stack, pass } = luggage;
         let (listener, handshake) = (accepted.listener, Handshake::Over);
         let arrival = Arrival { deadline, listener, address, adopted: true, handshake };
         self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
         if let Some(entry) = self.conn(conn) {
             entry.stack = stack;
+            entry.pass = pass;
         }
         self.connecting(io, conn, &bytes);
         if self.conn(conn).is_some_and(|entry| entry.stack.as_ref().is_some_and(|s| s.has_output()))
@@ -546,6 +582,7 @@ impl Handler for Driver {
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
+        self.shard.set_pressed(self.throttle.is_pressed());
         self.carry_out(io);
         if !self.waiting.is_empty() && io.outboxes_clear() {
             for conn in std::mem::take(&mut self.waiting) {
@@ -556,7 +593,8 @@ impl Handler for Driver {
 
     fn next_deadline(&self) -> Option<Millis> {
         let cut = self.closing.front().map(|(due, _)| *due);
-        self.shard.next_deadline().into_iter().chain(cut).min()
+        let throttle = self.throttle.next_deadline();
+        self.shard.next_deadline().into_iter().chain(cut).chain(throttle).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -568,6 +606,7 @@ impl Handler for Driver {
         };
         self.shard.note_network(network);
         self.shard.tick(io.now());
+        self.read_on(io);
         self.cut(io);
     }
 

@@ -127,6 +127,8 @@ pub struct Shard {
     guarded: bool,
     /// A client came with rules of its own.
     claimed: bool,
+    /// Memory is above its limit.
+    pressed: bool,
     /// Rises whenever rights may have changed.
     access_epoch: u32,
     clients: Clients,
@@ -151,7 +153,7 @@ pub struct Shard {
 }
 
 /// Names of the drop causes in `$SYS`, in the order of [`DropCause`](crate::session::DropCause).
-const DROP_NAMES: [&str; 8] = [
+const DROP_NAMES: [&str; 9] = [
     "queue_full",
     "output_full",
     "expired",
@@ -160,6 +162,7 @@ const DROP_NAMES: [&str; 8] = [
     "denied",
     "retained_full",
     "no_member",
+    "memory_full",
 ];
 
 /// Acknowledgements and other answers that may wait in one connection's output.
@@ -183,6 +186,7 @@ impl Shard {
             access: Arc::default(),
             guarded: false,
             claimed: false,
+            pressed: false,
             access_epoch: 0,
             clients: Clients::new(settings.queue, settings.output_bytes_max),
             subscriptions: Subscriptions::default(),
