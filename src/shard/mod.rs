@@ -117,6 +117,7 @@ enum Timer {
 
 /// One core's share of the broker.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub struct Shard {
     settings: Rc<Settings>,
     place: Place,

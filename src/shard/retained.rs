@@ -430,7 +430,6 @@ mod tests {
     use super::*;
     use crate::codec::{Connect, Properties, Version};
     use crate::codec::{Packet, PacketId, Subscribe, SubscribeFilter, SubscribeOptions};
-    use crate::shard::Peer;
     use shards::ConnId;
 
     #[test]

@@ -21,7 +21,10 @@ mod client;
 #[path = "../wire/harness/compose.rs"]
 mod compose;
 mod connections;
+mod limits;
+mod load;
 #[expect(dead_code, reason = "shared with the wire tests")]
 #[path = "../wire/harness/packet.rs"]
 mod packet;
+mod parsing;
 mod siege;
