@@ -15,7 +15,6 @@
 #[path = "../wire/harness/broker.rs"]
 mod broker;
 mod canary;
-#[expect(dead_code, reason = "shared with the wire tests")]
 #[path = "../wire/harness/client.rs"]
 mod client;
 #[path = "../wire/harness/compose.rs"]
@@ -23,7 +22,6 @@ mod compose;
 mod connections;
 mod limits;
 mod load;
-#[expect(dead_code, reason = "shared with the wire tests")]
 #[path = "../wire/harness/packet.rs"]
 mod packet;
 mod parsing;
