@@ -1,4 +1,4 @@
-//! Command line: `culex serve`, `culex pub`, `culex sub`.
+//! Command line: `culex serve`, `check`, `config`, `reload`, `pub`, `sub`, `log`.
 //!
 //! Promise: what went wrong is said in one line on stderr, and the exit status tells it to scripts
 //! (`failure::status`). `pub` and `sub` take the everyday options of `mosquitto_pub` and
@@ -6,17 +6,22 @@
 //! Not here: the broker itself.
 
 mod calendar;
+mod check;
 mod client;
 mod clock;
 mod connection;
+mod convert;
 mod failure;
 mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod json;
+mod log;
 mod logging;
 mod property;
 mod publish;
+mod records;
+mod reload;
 mod serve;
 mod subscribe;
 
@@ -37,9 +42,13 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
+    Check(check::Args),
+    Config(convert::Args),
+    Reload(reload::Args),
     Pub(Box<publish::Args>),
     Sub(Box<subscribe::Args>),
+    Log(log::Args),
 }
 
 /// Runs the command named by the arguments, the program's name first.
@@ -49,8 +58,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let (name, quiet, result) = match cli.command {
-        Command::Serve(args) => ("serve", false, serve::run(args)),
+        Command::Serve(args) => ("serve", false, serve::run(&args)),
+        Command::Check(args) => ("check", false, check::run(&args)),
+        Command::Config(args) => ("config", false, convert::run(&args)),
+        Command::Reload(args) => ("reload", false, reload::run(&args)),
         Command::Pub(args) => ("pub", args.is_quiet(), publish::run(&args)),
+        Command::Log(args) => ("log", false, log::run(&args)),
         Command::Sub(args) => ("sub", args.is_quiet(), subscribe::run(&args)),
     };
     match result {

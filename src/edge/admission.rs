@@ -11,7 +11,7 @@ use crate::codec::Reason;
 use ahash::AHashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 /// Connections that will be refused and may still send their CONNECT; a further one is closed.
 const REFUSED_MAX: usize = 1024;
@@ -34,7 +34,7 @@ pub struct AdmissionLimits {
 /// See the module.
 #[derive(Debug)]
 pub struct Admission {
-    limits: AdmissionLimits,
+    limits: RwLock<AdmissionLimits>,
     connections: AtomicUsize,
     listeners: Vec<AtomicUsize>,
     addresses: Mutex<AHashMap<IpAddr, usize>>,
@@ -66,13 +66,23 @@ impl Admission {
             connecting: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             pressed: AtomicBool::new(false),
-            limits,
+            limits: RwLock::new(limits),
         })
+    }
+
+    /// Other limits; who is in stays in.
+    pub fn set_limits(&self, limits: AdmissionLimits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    fn limits(&self) -> RwLockReadGuard<'_, AdmissionLimits> {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection was accepted. `None` = close it at once.
     pub(super) fn enter(self: &Arc<Self>, listener: usize) -> Option<Pass> {
-        if !take(&self.connecting, self.limits.connecting_max) {
+        let limits = self.limits();
+        if !take(&self.connecting, limits.connecting_max) {
             return None;
         }
         let pass = Pass {
@@ -82,11 +92,11 @@ impl Admission {
             connecting: true,
             refusal: None,
         };
-        if !take(&self.connections, self.limits.connections_max) {
+        if !take(&self.connections, limits.connections_max) {
             // Nothing was taken, so nothing may be given back.
             return pass.refuse_before(Reason::QuotaExceeded);
         }
-        let listener_max = self.limits.listeners_max.get(listener).copied().unwrap_or(0);
+        let listener_max = limits.listeners_max.get(listener).copied().unwrap_or(0);
         if self.listeners.get(listener).is_some_and(|count| !take(count, listener_max)) {
             give(&self.connections);
             return pass.refuse_before(Reason::QuotaExceeded);
@@ -105,9 +115,14 @@ impl Admission {
     }
 
     fn take_address(&self, address: IpAddr) -> bool {
+        let per_address_max = match self.limits().per_address_max {
+            // There was a limit a moment ago.
+            0 => usize::MAX,
+            max => max,
+        };
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let count = addresses.entry(address).or_default();
-        let room = *count < self.limits.per_address_max;
+        let room = *count < per_address_max;
         *count += usize::from(room);
         room
     }
@@ -159,7 +174,7 @@ impl Pass {
     }
 
     fn counts_addresses(&self) -> bool {
-        let wanted = self.admission.limits.per_address_max > 0;
+        let wanted = self.admission.limits().per_address_max > 0;
         wanted && self.refusal.is_none() && self.address.is_none()
     }
 

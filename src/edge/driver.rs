@@ -2,13 +2,16 @@
 
 use super::admission::{Admission, Pass};
 use super::flow::Throttle;
+use super::journal::Journal;
 use super::layers::Layers;
 use super::rate::{Allowance, Rates};
 use super::reassembly::Reassembly;
 use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::shard::{Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
+use crate::store::{Image, Wall};
 use crate::transport::{self, Last, Stack};
+use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -40,6 +43,15 @@ pub struct Settings {
     pub transports: Arc<[transport::Settings]>,
 }
 
+/// What a shard with a log starts with.
+#[derive(Debug)]
+pub struct Durable {
+    /// What its log held.
+    pub image: Image,
+    /// The time of day at the start of the engine's clock.
+    pub wall: Wall,
+}
+
 /// Packet type of CONNECT in the upper half of the first byte.
 const CONNECT_TYPE: u8 = 1;
 
@@ -59,8 +71,11 @@ pub struct Luggage {
 }
 
 /// What other threads tell a shard's edge.
-#[derive(Debug)]
-pub enum Control {}
+#[derive(Clone, Debug)]
+pub enum Control {
+    /// The settings have changed.
+    Settings(Arc<Settings>),
+}
 
 /// Letters of this broker.
 pub(super) type Wire = Io<Mail, Luggage>;
@@ -82,22 +97,24 @@ pub(super) enum Stage {
 const CLOSE_PATIENCE_MS: u64 = 5_000;
 
 /// Why a connection is not read; bits.
-const PAUSED_BY_SHARD: u8 = 1;
-const PAUSED_BY_MESH: u8 = 2;
-const PAUSED_BY_OUTPUT: u8 = 4;
+const PAUSED_BY_SHARD: u16 = 1;
+const PAUSED_BY_MESH: u16 = 2;
+const PAUSED_BY_OUTPUT: u16 = 4;
 /// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
 /// when it asked for a pause; who does not read its answers is not forgiven.)
-const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH | PAUSED_BY_RATE;
-pub(super) const PAUSED_BY_HANDSHAKES: u8 = 8;
-const PAUSED_BY_MOVE: u8 = 16;
-pub(super) const PAUSED_BY_RATE: u8 = 64;
+const PAUSED_WITHOUT_FAULT: u16 = PAUSED_BY_MESH | PAUSED_BY_LOG | PAUSED_BY_RATE;
+pub(super) const PAUSED_BY_HANDSHAKES: u16 = 8;
+const PAUSED_BY_MOVE: u16 = 16;
+const PAUSED_BY_LOG: u16 = 32;
+const PAUSED_BY_START: u16 = 64;
+pub(super) const PAUSED_BY_RATE: u16 = 128;
 
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) stage: Stage,
     version: Version,
-    paused: u8,
+    paused: u16,
     reassembly: Reassembly,
     /// Layers below MQTT; none for plain TCP.
     pub(super) stack: Option<Box<Stack>>,
@@ -157,13 +174,21 @@ pub struct Driver {
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
+    /// Connections that came before all shards had come back.
+    early: Vec<ConnId>,
+    /// Connections that are not read because the disk does not keep up.
+    waiting_for_log: Vec<ConnId>,
     /// Connections whose end is decided, and when they are cut; times ascend.
     closing: VecDeque<(Millis, ConnId)>,
+    /// The log; none if all is in memory.
+    journal: Option<Journal>,
+    /// What the log held, until it was taken over.
+    durable: Option<Durable>,
 }
 
 impl Driver {
     /// The handler of one shard.
-    pub fn new(settings: &Settings, context: ShardContext) -> Self {
+    pub fn new(settings: &Settings, durable: Option<Durable>, context: ShardContext) -> Self {
         let place = Place { shard: context.shard, shards: context.shards };
         let mut shard = Shard::new(settings.shard.clone(), place, context.now);
         shard.set_access(Arc::clone(&settings.access));
@@ -181,13 +206,23 @@ impl Driver {
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
+            early: Vec::new(),
+            waiting_for_log: Vec::new(),
             closing: VecDeque::new(),
+            journal: durable.as_ref().map(|durable| Journal::new(durable.wall)),
+            durable,
         }
     }
 
-    /// Connections that are accepted from now on speak this; there is one for each listener.
-    pub fn set_transports(&mut self, transports: Arc<[transport::Settings]>) {
-        self.layers.set_transports(transports);
+    /// New settings: clients that are connected keep what they were promised.
+    fn reconfigure(&mut self, settings: &Settings, now: Millis) {
+        self.connect_timeout_ms = settings.connect_timeout_ms;
+        self.connect_packet_bytes_max =
+            settings.connect_packet_bytes_max.min(self.packet_bytes_max);
+        self.throttle.retune(settings, self.place.shard, now);
+        self.layers.reconfigure(settings);
+        self.shard.reconfigure(&settings.shard);
+        self.shard.set_access(Arc::clone(&settings.access));
     }
 
     fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
@@ -336,7 +371,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
+    pub(super) fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u16) {
         if let Some(entry) = self.conn(conn) {
             if entry.paused == 0 {
                 io.pause(conn);
@@ -348,7 +383,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
+    pub(super) fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u16) {
         if let Some(entry) = self.conn(conn) {
             let before = entry.paused;
             entry.paused &= !why;
@@ -381,6 +416,11 @@ impl Driver {
                     self.pause(io, conn, PAUSED_BY_MESH);
                     self.waiting.push(conn);
                 }
+                if self.is_log_behind(io) {
+                    // Who writes more than the disk takes is not read until it has caught up.
+                    self.pause(io, conn, PAUSED_BY_LOG);
+                    self.waiting_for_log.push(conn);
+                }
             }
             Stage::Closing | Stage::Vacant => {}
         }
@@ -397,8 +437,16 @@ impl Driver {
                 Effect::Close(conn) => closes.push(conn),
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
-                // Sessions live in memory: settings never ask for records.
-                Effect::Record(_) | Effect::Fetch { .. } => {}
+                Effect::Record(record) => {
+                    if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+                        journal.append(log, &mut self.shard, &record);
+                    }
+                }
+                Effect::Fetch { lsn, at, purpose } => {
+                    if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+                        journal.fetch(log, (lsn, at), purpose);
+                    }
+                }
             }
         }
         self.effects = effects;
@@ -406,6 +454,18 @@ impl Driver {
         for conn in closes {
             self.end(io, conn);
         }
+    }
+
+    /// Nobody is served before all shards have come back from their logs.
+    fn wait_for_start(&mut self, io: &mut Wire, conn: ConnId) {
+        self.pause(io, conn, PAUSED_BY_START);
+        self.early.push(conn);
+    }
+
+    /// The log has more to write than it should, or could not take something.
+    fn is_log_behind(&self, io: &mut Wire) -> bool {
+        let Some(journal) = &self.journal else { return false };
+        journal.is_behind() || io.log().is_some_and(|log| log.is_congested())
     }
 
     fn send_dirty(&mut self, io: &mut Wire) {
@@ -504,7 +564,11 @@ impl Handler for Driver {
     type Luggage = Luggage;
     type Control = Control;
 
-    fn on_start(&mut self, _io: &mut Wire) {}
+    fn on_start(&mut self, io: &mut Wire) {
+        if let (Some(durable), Some(log)) = (self.durable.take(), io.log()) {
+            self.shard.restore(durable.image, log.next_lsn().0 - 1, io.now());
+        }
+    }
 
     fn on_accept(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted) {
         let deadline = io.now().after(self.connect_timeout_ms);
@@ -514,10 +578,12 @@ impl Handler for Driver {
         let arrival = Arrival { deadline, listener, address: peer, adopted: false, handshake };
         self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
-        if self.admit(conn, listener, peer, io.now()) {
-            self.lay(io, conn, listener, peer);
-        } else {
-            self.turn_away(io, conn);
+        if !self.admit(conn, listener, peer, io.now()) {
+            return self.turn_away(io, conn);
+        }
+        self.lay(io, conn, listener, peer);
+        if !self.shard.is_ready() {
+            self.wait_for_start(io, conn);
         }
     }
 
@@ -531,7 +597,14 @@ impl Handler for Driver {
             entry.stack = stack;
             entry.pass = pass;
         }
-        self.connecting(io, conn, &bytes);
+        if self.shard.is_ready() {
+            self.connecting(io, conn, &bytes);
+        } else {
+            if let Some(entry) = self.conn(conn) {
+                entry.reassembly.put_back(bytes);
+            }
+            self.wait_for_start(io, conn);
+        }
         if self.conn(conn).is_some_and(|entry| entry.stack.as_ref().is_some_and(|s| s.has_output()))
         {
             self.layers.answer(conn);
@@ -577,13 +650,28 @@ impl Handler for Driver {
         self.shard.on_mail(from, mail, io.now());
     }
 
-    fn on_control(&mut self, _io: &mut Wire, control: Control) {
-        match control {}
+    fn on_control(&mut self, io: &mut Wire, control: Control) {
+        match control {
+            Control::Settings(settings) => self.reconfigure(&settings, io.now()),
+        }
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
         self.shard.set_pressed(self.throttle.is_pressed());
         self.carry_out(io);
+        if !self.early.is_empty() && self.shard.is_ready() {
+            for conn in std::mem::take(&mut self.early) {
+                self.resume(io, conn, PAUSED_BY_START);
+                // What came with a connection from another shard.
+                self.connecting(io, conn, &[]);
+            }
+            self.carry_out(io);
+        }
+        if !self.waiting_for_log.is_empty() && !self.is_log_behind(io) {
+            for conn in std::mem::take(&mut self.waiting_for_log) {
+                self.resume(io, conn, PAUSED_BY_LOG);
+            }
+        }
         if !self.waiting.is_empty() && io.outboxes_clear() {
             for conn in std::mem::take(&mut self.waiting) {
                 self.resume(io, conn, PAUSED_BY_MESH);
@@ -594,7 +682,8 @@ impl Handler for Driver {
     fn next_deadline(&self) -> Option<Millis> {
         let cut = self.closing.front().map(|(due, _)| *due);
         let throttle = self.throttle.next_deadline();
-        self.shard.next_deadline().into_iter().chain(cut).chain(throttle).min()
+        let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
+        self.shard.next_deadline().into_iter().chain(cut).chain(cleaning).chain(throttle).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -608,6 +697,30 @@ impl Handler for Driver {
         self.shard.tick(io.now());
         self.read_on(io);
         self.cut(io);
+        let now = io.now();
+        if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+            journal.cleaner.step(log, &mut self.shard, now);
+        }
+    }
+
+    fn on_durable(&mut self, io: &mut Wire, lsn: Lsn) {
+        self.shard.on_durable(lsn.0, io.now());
+        if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+            journal.retry(log, &mut self.shard);
+        }
+    }
+
+    fn on_record(&mut self, io: &mut Wire, token: u64, read: Result<StoredRecord, ReadFault>) {
+        if let Some(journal) = &mut self.journal {
+            journal.on_record(&mut self.shard, token, read, io.now());
+        }
+    }
+
+    fn on_chunk(&mut self, io: &mut Wire, _token: u64, chunk: Result<Chunk, ReadFault>) {
+        if let Some(journal) = &mut self.journal {
+            let wall = journal.wall();
+            journal.cleaner.on_chunk(&mut self.shard, chunk, wall, io.now());
+        }
     }
 
     fn on_stop(&mut self, _io: &mut Wire) {

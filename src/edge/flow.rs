@@ -44,6 +44,17 @@ impl Throttle {
         }
     }
 
+    /// New limits in time. Allowances that were given out stay what they are.
+    pub(super) fn retune(&mut self, settings: &Settings, shard: usize, now: Millis) {
+        self.accepts_per_s = settings.accepts_per_s;
+        self.rates = settings.rates;
+        let watched = shard == 0 && settings.memory_bytes_max > 0;
+        self.watch = watched.then(|| Watch::new(settings.memory_bytes_max, now));
+        if shard == 0 && !watched {
+            self.admission.set_pressed(false);
+        }
+    }
+
     /// Memory is above its limit.
     pub(super) fn is_pressed(&self) -> bool {
         self.admission.is_pressed()

@@ -58,7 +58,8 @@ pub struct Message {
 
 impl Message {
     /// A message that was kept as bytes: topic, payload, property bytes that are passed on; `QoS`,
-    /// RETAIN flag as published, end of the expiry interval; client id of the publisher.
+    /// RETAIN flag as published, end of the expiry interval; client id of the publisher. The author
+    /// is [`Author::Vouched`].
     pub fn from_parts(
         (topic, payload, forwarded): (&str, Bytes, &[u8]),
         (qos, retain, expires_at): (Qos, bool, Option<Millis>),

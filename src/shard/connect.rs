@@ -37,7 +37,12 @@ impl Shard {
         }
         connection.last_packet = now;
         connection.link.version = connect.version;
-        let identity = connection.identity.clone();
+        let mut identity = connection.identity.clone();
+        let certificate = peer.certificate.as_ref();
+        if let Some(user) = certificate.and_then(|certificate| certificate.user.as_ref()) {
+            // The listener takes the name from the certificate, whatever CONNECT says.
+            identity.user = Some(Arc::clone(user));
+        }
         let (client_id, will) = match self.admit(connect, &identity) {
             Ok(admitted) => admitted,
             Err(reason) => return self.refuse(conn, reason),
@@ -47,19 +52,19 @@ impl Shard {
             return self.refuse(conn, Reason::PacketTooLarge);
         }
         let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
+        let user = identity.user.clone();
         self.take_identity(key, identity);
         self.record_head(key, None);
         self.set_will(key, will);
         self.tune_link(conn, connect, &granted, now);
         self.clients.attach(key, conn);
         self.members_online(key, true);
-        let user = peer.certificate.as_ref().and_then(|certificate| certificate.user.as_deref());
         debug!(
             client = client_id.as_str(),
             conn = conn.index(),
             session_present,
             address = ?peer.address,
-            user,
+            user = user.as_deref(),
             "connected"
         );
         // [MQTT-3.1.4-5] [MQTT-3.2.0-1] CONNACK is the first packet of the connection.

@@ -138,7 +138,8 @@ fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
         8 => publish().prop_map(Record::Publish),
         2 => head().prop_map(Record::Session),
-        2 => (session(), option::of(will)).prop_map(|(session, will)| Record::Will { session, will }),
+        2 => (session(), option::of(will))
+            .prop_map(|(session, will)| Record::Will { session, will }),
         2 => subscribe(),
         1 => session().prop_map(|session| Record::SessionEnd { session }),
         1 => (session(), filter())

@@ -2,22 +2,34 @@
 //!
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
+mod data;
 mod listeners;
+mod reload;
 mod rules;
+
+pub use reload::Reloader;
 
 pub use rules::RulesError;
 
 use crate::config::{self, Config};
-use crate::edge::{self, Admission, AdmissionLimits, Driver, FileError, Rates};
+use crate::edge::{self, Admission, AdmissionLimits, Driver, Durable, FileError, Rates};
 use crate::session::{Limits, Overflow};
 use crate::shard;
-use shards::{Placement, Running, StartError};
+use crate::store::{DecodeFault, Wall};
+use crate::transport;
+use shards::clock::unix_ms;
+use shards::disk::DirectoryError;
+use shards::log::Mode;
+use shards::{Placement, Remote, Running, ShardContext, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 /// Connections that the engine takes beyond the limit, to be told why they are refused.
 const REFUSED_ROOM: usize = 2048;
+/// What other threads may leave for one shard before it takes it; more is tried again.
+const CONTROLS_MAX: usize = 1024;
 
 /// Why the broker does not start. One line each.
 #[derive(Debug, Error)]
@@ -45,16 +57,43 @@ pub enum BrokerError {
         /// What is wrong with which file.
         source: FileError,
     },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A record of a whole log has no meaning: a newer version, or a fault of this one.
+    #[error("shard {shard}: record {lsn} of the log is not understood: {why}")]
+    Record {
+        /// The shard.
+        shard: u16,
+        /// Log position of the record.
+        lsn: u64,
+        /// What is wrong with it.
+        why: DecodeFault,
+    },
+    /// A shard did not take its new settings.
+    #[error("shard {shard} does not take new settings")]
+    Busy {
+        /// The shard.
+        shard: usize,
+    },
     /// The network engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
 }
 
-/// Starts all shards; the broker serves when this returns.
+/// A broker whose listeners are bound and whose files are read, before it has any thread.
+#[derive(Debug)]
+pub struct Bound {
+    engine: shards::Bound,
+    edge: edge::Settings,
+    config: Config,
+}
+
+/// Reads what the settings name and binds the listeners. What root alone may do is done then.
 ///
 /// # Errors
-/// [`BrokerError`]; nothing keeps running then.
-pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerError> {
+/// [`BrokerError`]; nothing is bound then.
+pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError> {
     let wanted = placement.cpus().len();
     if wanted > shard::SHARDS_MAX {
         return Err(BrokerError::TooManyShards { wanted });
@@ -62,10 +101,26 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
     if let Some(key) = not_supported(config) {
         return Err(BrokerError::NotSupported { key });
     }
-    let edge = edge::Settings {
-        shard: shard_settings(config, wanted),
+    let edge = edge_settings(config, wanted, &[])?;
+    let mut engine = shards::Settings::new(placement);
+    engine.listeners = config.listeners.iter().map(listeners::engine).collect();
+    // The engine's own limit has no words for those whom it closes, so it is a little higher than
+    // that of the edge; nor does it know how connections spread over its shards.
+    if config.limits.connections_max > 0 {
+        engine.connections_max = usize_of(config.limits.connections_max.into()) + REFUSED_ROOM;
+    }
+    Ok(Bound { engine: shards::bind(engine)?, edge, config: config.clone() })
+}
+
+/// What the shards are told, at their start and at a reload. `before` is what they were told last.
+fn edge_settings(
+    config: &Config,
+    shards: usize,
+    before: &[transport::Settings],
+) -> Result<edge::Settings, BrokerError> {
+    Ok(edge::Settings {
+        shard: shard_settings(config, shards),
         access: Arc::new(rules::access(config)?),
-        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
         admission: Admission::new(admission_limits(config)),
         accepts_per_s: config.limits.accepts_per_s_max.into(),
         rates: Rates {
@@ -74,17 +129,43 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
         },
         memory_bytes_max: config.limits.memory_bytes_max,
         connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
+        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
         handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
-        transports: listeners::transports(config, &[])?,
-    };
-    let mut engine = shards::Settings::new(placement);
-    engine.listeners = config.listeners.iter().map(listeners::engine).collect();
-    // The engine's own limit has no words for those whom it closes, so it is a little higher than
-    // that of the edge; nor does it know how connections spread over its shards.
-    if config.limits.connections_max > 0 {
-        engine.connections_max = usize_of(config.limits.connections_max.into()) + REFUSED_ROOM;
+        transports: listeners::transports(config, before)?,
+    })
+}
+
+impl Bound {
+    /// Starts all shards; the broker serves when this returns. Without a data directory all is
+    /// kept in memory.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; nothing keeps running then.
+    pub fn start(self, data_dir: Option<&Path>) -> Result<(Running, Reloader), BrokerError> {
+        let Self { engine, mut edge, config } = self;
+        let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock().now().0) };
+        let (mut logs, mut durables) = (Vec::new(), Vec::new());
+        if let Some(path) = data_dir {
+            let shards = u16::try_from(engine.shards()).unwrap_or(u16::MAX);
+            let data = data::open(&config, path, shards, Mode::Strict, wall)?;
+            edge.shard.hash_key = data.hash_key;
+            edge.shard.recording = true;
+            edge.shard.wall_offset_ms = wall.start_ms;
+            logs = data.logs;
+            durables = data.images.into_iter().map(|image| Some(Durable { image, wall })).collect();
+        }
+        // The factory runs once on each shard's thread; each takes its own state.
+        let durables = Mutex::new(durables);
+        let told = edge.clone();
+        let factory = move |context: ShardContext| {
+            let mut durables = durables.lock().unwrap_or_else(PoisonError::into_inner);
+            let durable = durables.get_mut(context.shard).and_then(Option::take);
+            Driver::new(&told, durable, context)
+        };
+        let remote = Remote::new(engine.shards(), CONTROLS_MAX);
+        let running = engine.start(&remote, logs, factory)?;
+        Ok((running, Reloader::new(remote, edge, config)))
     }
-    Ok(shards::start(engine, move |context| Driver::new(&edge, context))?)
 }
 
 /// The first setting that asks for something this version does not have. Each line goes with what
