@@ -88,7 +88,7 @@ impl Driver {
         let throttle = &mut self.throttle;
         let Some(mut pass) = throttle.admission.enter(listener) else { return false };
         let mut room = true;
-        if throttle.accepts.spend(1, throttle.accepts_per_s, now).is_some() {
+        if !throttle.accepts.take(throttle.accepts_per_s, now) {
             room = pass.refuse(Reason::ConnectionRateExceeded);
         }
         // Behind a proxy all connections have one address, until the proxy has named theirs.

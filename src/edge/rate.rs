@@ -61,6 +61,16 @@ impl Bucket {
         Bucket { level: thousandths(per_s), at: now }
     }
 
+    /// Takes one, if there is one. Who comes in vain takes nothing, so that no crowd of them keeps
+    /// the bucket empty for others.
+    pub(super) fn take(&mut self, per_s: u64, now: Millis) -> bool {
+        let room = per_s == 0 || (self.spend(0, per_s, now).is_none() && self.level >= 1000);
+        if room {
+            self.spend(1, per_s, now);
+        }
+        room
+    }
+
     /// Takes `count`. Gives the milliseconds until it is paid back, if it is in advance.
     pub(super) fn spend(&mut self, count: u64, per_s: u64, now: Millis) -> Option<u64> {
         if per_s == 0 {
@@ -95,6 +105,16 @@ mod tests {
         // Never more than a second's worth is saved.
         assert_eq!(bucket.spend(10, 10, Millis(1_000_000)), None);
         assert_eq!(bucket.spend(1, 10, Millis(1_000_000)), Some(100));
+    }
+
+    #[test]
+    fn who_comes_in_vain_takes_nothing() {
+        let mut bucket = Bucket::full(2, Millis(0));
+        let taken: Vec<bool> = (0..5).map(|_| bucket.take(2, Millis(0))).collect();
+        assert_eq!(taken, [true, true, false, false, false]);
+        assert!(!bucket.take(2, Millis(499)));
+        assert!(bucket.take(2, Millis(500)));
+        assert!((0..9).all(|_| bucket.take(0, Millis(500))));
     }
 
     #[test]

@@ -25,4 +25,6 @@ mod load;
 #[path = "../wire/harness/packet.rs"]
 mod packet;
 mod parsing;
+mod rights;
+mod settings;
 mod siege;
