@@ -2,7 +2,7 @@
 
 use super::admission::Admission;
 use super::driver::{Conn, Driver, PAUSED_BY_RATE, Settings, Stage, Wire};
-use super::memory::Watch;
+use super::memory::{LOOK_MS, Watch, take_back_freed};
 use super::rate::{Bucket, Rates};
 use crate::codec::Reason;
 use shards::{ConnId, Millis, ShardContext, Wheel};
@@ -25,6 +25,8 @@ pub(super) struct Throttle {
     due: Vec<ConnId>,
     /// On one shard of all.
     watch: Option<Watch>,
+    /// When memory is given back next, while it is above its limit.
+    nudge_due: Millis,
     /// Packets decoded on connections that have sent their CONNECT.
     pub(super) packets: u64,
 }
@@ -40,6 +42,7 @@ impl Throttle {
             waiting: Wheel::new(context.now, TICK_MS),
             due: Vec::new(),
             watch: watched.then(|| Watch::new(settings.memory_bytes_max, context.now)),
+            nudge_due: context.now,
             packets: 0,
         }
     }
@@ -62,7 +65,8 @@ impl Throttle {
 
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         let watch = self.watch.as_ref().map(Watch::due);
-        self.waiting.next_deadline().into_iter().chain(watch).min()
+        let nudge = self.is_pressed().then_some(self.nudge_due);
+        self.waiting.next_deadline().into_iter().chain(watch).chain(nudge).min()
     }
 }
 
@@ -132,6 +136,10 @@ impl Driver {
             self.resume(io, conn, PAUSED_BY_RATE);
         }
         self.throttle.due = due;
+        if self.throttle.is_pressed() && io.now() >= self.throttle.nudge_due {
+            self.throttle.nudge_due = io.now().after(LOOK_MS);
+            take_back_freed();
+        }
         let Some(watch) = &mut self.throttle.watch else { return };
         if let Some(pressed) = watch.look(io.now()) {
             self.throttle.admission.set_pressed(pressed);
