@@ -12,8 +12,8 @@ pub use reload::Reloader;
 
 pub use rules::RulesError;
 
-use crate::config::{self, Config, Listener};
-use crate::edge::{self, Driver, Durable, FileError};
+use crate::config::{self, Config};
+use crate::edge::{self, Admission, AdmissionLimits, Driver, Durable, FileError, Rates};
 use crate::session::{Limits, Overflow};
 use crate::shard;
 use crate::store::{DecodeFault, Wall};
@@ -27,6 +27,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
+/// Connections that the engine takes beyond the limit, to be told why they are refused.
+const REFUSED_ROOM: usize = 2048;
 /// What other threads may leave for one shard before it takes it; more is tried again.
 const CONTROLS_MAX: usize = 1024;
 
@@ -103,9 +105,10 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
     let edge = edge_settings(config, wanted, &[])?;
     let mut engine = shards::Settings::new(placement);
     engine.listeners = config.listeners.iter().map(listeners::engine).collect();
+    // The engine's own limit has no words for those whom it closes, so it is a little higher than
+    // that of the edge; nor does it know how connections spread over its shards.
     if config.limits.connections_max > 0 {
-        let all = usize_of(config.limits.connections_max.into());
-        engine.connections_max = all.div_ceil(wanted);
+        engine.connections_max = usize_of(config.limits.connections_max.into()) + REFUSED_ROOM;
     }
     Ok(Bound { engine: shards::bind(engine)?, edge, config: config.clone() })
 }
@@ -119,6 +122,13 @@ fn edge_settings(
     Ok(edge::Settings {
         shard: shard_settings(config, shards),
         access: Arc::new(rules::access(config)?),
+        admission: Admission::new(admission_limits(config)),
+        accepts_per_s: config.limits.accepts_per_s_max.into(),
+        rates: Rates {
+            packets_per_s: config.limits.packets_per_s_max.into(),
+            bytes_per_s: config.limits.bytes_per_s_max,
+        },
+        memory_bytes_max: config.limits.memory_bytes_max,
         connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
         handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
@@ -163,24 +173,25 @@ impl Bound {
 /// The first setting that asks for something this version does not have. Each line goes with what
 /// makes it untrue.
 fn not_supported(config: &Config) -> Option<&'static str> {
-    let limits = &config.limits;
-    let listeners =
-        |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
     let asked = |asked: bool, key| asked.then_some(key);
     [
-        listeners(|l| l.max_connections != 0, "listener.max_connections"),
         asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
         asked(config.auth.is_on(), "auth"),
-        asked(limits.connections_per_address_max != 0, "limits.connections_per_address_max"),
-        asked(limits.connecting_max != 0, "limits.connecting_max"),
-        asked(limits.accepts_per_s_max != 0, "limits.accepts_per_s_max"),
-        asked(limits.packets_per_s_max != 0, "limits.packets_per_s_max"),
-        asked(limits.bytes_per_s_max != 0, "limits.bytes_per_s_max"),
-        asked(limits.memory_bytes_max != 0, "limits.memory_bytes_max"),
     ]
     .into_iter()
     .flatten()
     .next()
+}
+
+fn admission_limits(config: &Config) -> AdmissionLimits {
+    let limits = &config.limits;
+    let listeners = config.listeners.iter();
+    AdmissionLimits {
+        connections_max: usize_of(limits.connections_max.into()),
+        listeners_max: listeners.map(|l| usize_of(l.max_connections.into())).collect(),
+        per_address_max: usize_of(limits.connections_per_address_max.into()),
+        connecting_max: usize_of(limits.connecting_max.into()),
+    }
 }
 
 /// The settings of every shard: limits for the whole broker are shared out evenly.

@@ -3,7 +3,7 @@
 //! Promise: everything is read and checked first; then every shard takes it at the start of a turn.
 //! If something cannot be used, nothing has changed.
 
-use super::{BrokerError, edge_settings, not_supported};
+use super::{BrokerError, admission_limits, edge_settings, not_supported};
 use crate::config::{Address, Config, Listener};
 use crate::edge::{self, Control};
 use shards::{LineFull, Remote};
@@ -38,7 +38,10 @@ impl Reloader {
         if let Some(key) = not_supported(&config) {
             return Err(BrokerError::NotSupported { key });
         }
-        let edge = edge_settings(&config, self.remote.shards(), &self.edge.transports)?;
+        let mut edge = edge_settings(&config, self.remote.shards(), &self.edge.transports)?;
+        // The counts go on; their limits are new.
+        edge.admission = Arc::clone(&self.edge.admission);
+        edge.admission.set_limits(admission_limits(&config));
         let shared = Arc::new(edge.clone());
         for shard in 0..self.remote.shards() {
             self.post(shard, Control::Settings(Arc::clone(&shared)))?;

@@ -1,7 +1,10 @@
 //! One shard's connections, as the engine's handler.
 
+use super::admission::{Admission, Pass};
+use super::flow::Throttle;
 use super::journal::Journal;
 use super::layers::Layers;
+use super::rate::{Allowance, Rates};
 use super::reassembly::Reassembly;
 use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
@@ -26,6 +29,14 @@ pub struct Settings {
     pub connect_packet_bytes_max: u32,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// How many connections there may be.
+    pub admission: Arc<Admission>,
+    /// Connections that one shard accepts in a second; 0 = no limit.
+    pub accepts_per_s: u64,
+    /// How fast one client is read.
+    pub rates: Rates,
+    /// Resident memory of the process above which nothing new is taken in; 0 = no limit.
+    pub memory_bytes_max: u64,
     /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
     pub handshakes_max: usize,
     /// What each listener speaks below MQTT, in their order.
@@ -55,6 +66,8 @@ pub struct Luggage {
     address: Option<SocketAddr>,
     /// Its layers below MQTT.
     stack: Option<Box<Stack>>,
+    /// Its place in the counts of connections.
+    pass: Option<Box<Pass>>,
 }
 
 /// What other threads tell a shard's edge.
@@ -84,28 +97,33 @@ pub(super) enum Stage {
 const CLOSE_PATIENCE_MS: u64 = 5_000;
 
 /// Why a connection is not read; bits.
-const PAUSED_BY_SHARD: u8 = 1;
-const PAUSED_BY_MESH: u8 = 2;
-const PAUSED_BY_OUTPUT: u8 = 4;
+const PAUSED_BY_SHARD: u16 = 1;
+const PAUSED_BY_MESH: u16 = 2;
+const PAUSED_BY_OUTPUT: u16 = 4;
 /// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
 /// when it asked for a pause; who does not read its answers is not forgiven.)
-const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH;
-pub(super) const PAUSED_BY_HANDSHAKES: u8 = 8;
-const PAUSED_BY_MOVE: u8 = 16;
-const PAUSED_BY_LOG: u8 = 32;
-const PAUSED_BY_START: u8 = 64;
+const PAUSED_WITHOUT_FAULT: u16 = PAUSED_BY_MESH | PAUSED_BY_LOG | PAUSED_BY_RATE;
+pub(super) const PAUSED_BY_HANDSHAKES: u16 = 8;
+const PAUSED_BY_MOVE: u16 = 16;
+const PAUSED_BY_LOG: u16 = 32;
+const PAUSED_BY_START: u16 = 64;
+pub(super) const PAUSED_BY_RATE: u16 = 128;
 
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) stage: Stage,
     version: Version,
-    paused: u8,
+    paused: u16,
     reassembly: Reassembly,
     /// Layers below MQTT; none for plain TCP.
     pub(super) stack: Option<Box<Stack>>,
     /// Until CONNECT is complete.
     pub(super) arrival: Option<Box<Arrival>>,
+    /// Its place in the counts of connections.
+    pub(super) pass: Option<Box<Pass>>,
+    /// What it may still send at once, where rates are limited.
+    pub(super) allowance: Option<Box<Allowance>>,
 }
 
 /// What is known of a connection before its CONNECT.
@@ -137,6 +155,8 @@ const VACANT: Conn = Conn {
     reassembly: Reassembly::NEW,
     stack: None,
     arrival: None,
+    pass: None,
+    allowance: None,
 };
 
 /// See the module.
@@ -149,6 +169,7 @@ pub struct Driver {
     connect_timeout_ms: u64,
     pub(super) conns: Vec<Conn>,
     pub(super) layers: Layers,
+    pub(super) throttle: Throttle,
     effects: Vec<Effect>,
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
@@ -181,6 +202,7 @@ impl Driver {
             connect_timeout_ms: settings.connect_timeout_ms,
             conns: Vec::new(),
             layers: Layers::new(settings),
+            throttle: Throttle::new(settings, context),
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
@@ -193,10 +215,14 @@ impl Driver {
     }
 
     /// New settings: clients that are connected keep what they were promised.
-    fn reconfigure(&mut self, settings: &Settings) {
+    fn reconfigure(&mut self, settings: &Settings, now: Millis) {
         self.connect_timeout_ms = settings.connect_timeout_ms;
+        self.connect_packet_bytes_max =
+            settings.connect_packet_bytes_max.min(self.packet_bytes_max);
+        self.throttle.retune(settings, self.place.shard, now);
         self.layers.reconfigure(settings);
         self.shard.reconfigure(&settings.shard);
+        self.shard.set_access(Arc::clone(&settings.access));
     }
 
     fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
@@ -227,6 +253,10 @@ impl Driver {
         match decoded {
             Ok(None) => entry.reassembly.put_back(held),
             Ok(Some((Packet::Connect(connect), connect_bytes))) => {
+                if let Some(reason) = entry.refusal(arrival.address) {
+                    entry.stage = Stage::Closing;
+                    return self.shard.refuse_connect(conn, connect.version, reason);
+                }
                 let home = match connect.client_id {
                     // A client without identifier gets one whose home is here.
                     "" => here,
@@ -238,6 +268,7 @@ impl Driver {
                 entry.stage = Stage::Live;
                 entry.version = connect.version;
                 entry.arrival = None;
+                entry.pass.iter_mut().for_each(|pass| pass.connected());
                 let peer = Peer {
                     listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
                     address: arrival.address,
@@ -272,9 +303,10 @@ impl Driver {
         }
         let Some(arrival) = entry.arrival.as_deref().copied() else { return };
         let stack = entry.stack.take();
+        let pass = entry.pass.take();
         let Arrival { deadline, address, .. } = arrival;
         self.leave(io, conn);
-        io.hand_over(conn, home, Luggage { bytes, deadline, address, stack });
+        io.hand_over(conn, home, Luggage { bytes, deadline, address, stack, pass });
     }
 
     /// The connection goes to another shard or has ended: nothing of it stays here.
@@ -323,6 +355,7 @@ impl Driver {
             match codec::decode(rest, version, self.packet_bytes_max) {
                 Ok(Some((packet, packet_bytes))) => {
                     at += packet_bytes;
+                    self.throttle.packets += 1;
                     self.shard.handle(Input::Packet { conn, packet }, now);
                 }
                 Ok(None) => return at,
@@ -338,7 +371,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
+    pub(super) fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u16) {
         if let Some(entry) = self.conn(conn) {
             if entry.paused == 0 {
                 io.pause(conn);
@@ -350,7 +383,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
+    pub(super) fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u16) {
         if let Some(entry) = self.conn(conn) {
             let before = entry.paused;
             entry.paused &= !why;
@@ -371,7 +404,9 @@ impl Driver {
         match stage {
             Stage::Connecting => self.connecting(io, conn, bytes),
             Stage::Live => {
+                let before = self.throttle.packets;
                 self.live(io, conn, bytes);
+                self.charge(io, conn, self.throttle.packets - before, bytes.len());
                 if self.shard.is_choked(conn) {
                     // Who does not read its acknowledgements is not read until they have left.
                     self.pause(io, conn, PAUSED_BY_OUTPUT);
@@ -543,6 +578,9 @@ impl Handler for Driver {
         let arrival = Arrival { deadline, listener, address: peer, adopted: false, handshake };
         self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
+        if !self.admit(conn, listener, peer, io.now()) {
+            return self.turn_away(io, conn);
+        }
         self.lay(io, conn, listener, peer);
         if !self.shard.is_ready() {
             self.wait_for_start(io, conn);
@@ -550,13 +588,14 @@ impl Handler for Driver {
     }
 
     fn on_adopt(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted, luggage: Luggage) {
-        let Luggage { bytes, deadline, address, stack } = luggage;
+        let Luggage { bytes, deadline, address, stack, pass } = luggage;
         let (listener, handshake) = (accepted.listener, Handshake::Over);
         let arrival = Arrival { deadline, listener, address, adopted: true, handshake };
         self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
         if let Some(entry) = self.conn(conn) {
             entry.stack = stack;
+            entry.pass = pass;
         }
         if self.shard.is_ready() {
             self.connecting(io, conn, &bytes);
@@ -611,13 +650,14 @@ impl Handler for Driver {
         self.shard.on_mail(from, mail, io.now());
     }
 
-    fn on_control(&mut self, _io: &mut Wire, control: Control) {
+    fn on_control(&mut self, io: &mut Wire, control: Control) {
         match control {
-            Control::Settings(settings) => self.reconfigure(&settings),
+            Control::Settings(settings) => self.reconfigure(&settings, io.now()),
         }
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
+        self.shard.set_pressed(self.throttle.is_pressed());
         self.carry_out(io);
         if !self.early.is_empty() && self.shard.is_ready() {
             for conn in std::mem::take(&mut self.early) {
@@ -641,8 +681,9 @@ impl Handler for Driver {
 
     fn next_deadline(&self) -> Option<Millis> {
         let cut = self.closing.front().map(|(due, _)| *due);
+        let throttle = self.throttle.next_deadline();
         let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
-        self.shard.next_deadline().into_iter().chain(cut).chain(cleaning).min()
+        self.shard.next_deadline().into_iter().chain(cut).chain(cleaning).chain(throttle).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -654,6 +695,7 @@ impl Handler for Driver {
         };
         self.shard.note_network(network);
         self.shard.tick(io.now());
+        self.read_on(io);
         self.cut(io);
         let now = io.now();
         if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {

@@ -20,10 +20,12 @@ pub enum DropCause {
     RetainedFull,
     /// No member of the shared group could take it.
     NoMember,
+    /// The broker's memory was above its limit.
+    MemoryFull,
 }
 
 /// Number of [`DropCause`] causes.
-pub(super) const DROP_CAUSES: usize = 8;
+pub(super) const DROP_CAUSES: usize = 9;
 
 /// Monotonic counts of one shard since its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

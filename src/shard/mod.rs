@@ -123,6 +123,7 @@ enum Timer {
 
 /// One core's share of the broker.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub struct Shard {
     settings: Rc<Settings>,
     place: Place,
@@ -133,6 +134,8 @@ pub struct Shard {
     guarded: bool,
     /// A client came with rules of its own.
     claimed: bool,
+    /// Memory is above its limit.
+    pressed: bool,
     /// Rises whenever rights may have changed.
     access_epoch: u32,
     clients: Clients,
@@ -159,7 +162,7 @@ pub struct Shard {
 }
 
 /// Names of the drop causes in `$SYS`, in the order of [`DropCause`](crate::session::DropCause).
-const DROP_NAMES: [&str; 8] = [
+const DROP_NAMES: [&str; 9] = [
     "queue_full",
     "output_full",
     "expired",
@@ -168,6 +171,7 @@ const DROP_NAMES: [&str; 8] = [
     "denied",
     "retained_full",
     "no_member",
+    "memory_full",
 ];
 
 /// Acknowledgements and other answers that may wait in one connection's output.
@@ -213,6 +217,7 @@ impl Shard {
             access: Arc::default(),
             guarded: false,
             claimed: false,
+            pressed: false,
             access_epoch: 0,
             clients: Clients::new(settings.queue, settings.output_bytes_max),
             subscriptions: Subscriptions::default(),

@@ -129,7 +129,8 @@ impl Shard {
         {
             return Ok(Reason::NotAuthorized);
         }
-        if session.filters.len() >= maximum && !session.filters.contains(&filter) {
+        if (session.filters.len() >= maximum || self.pressed) && !session.filters.contains(&filter)
+        {
             return Ok(Reason::QuotaExceeded);
         }
         let subscribed = self.subscriptions.subscribe(&filter, key.index, options, identifier);
