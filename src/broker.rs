@@ -3,14 +3,21 @@
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
 mod listeners;
+mod reload;
+
+pub use reload::Reloader;
 
 use crate::config::{self, Acl, Config, Listener};
 use crate::edge::{self, Driver, FileError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
-use shards::{Placement, Running, StartError};
+use crate::transport;
+use shards::{Placement, Remote, Running, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use thiserror::Error;
+
+/// What other threads may leave for one shard before it takes it; more is tried again.
+const CONTROLS_MAX: usize = 1024;
 
 /// Why the broker does not start. One line each.
 #[derive(Debug, Error)]
@@ -35,16 +42,30 @@ pub enum BrokerError {
         /// What is wrong with which file.
         source: FileError,
     },
+    /// A shard did not take its new settings.
+    #[error("shard {shard} does not take new settings")]
+    Busy {
+        /// The shard.
+        shard: usize,
+    },
     /// The network engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
 }
 
-/// Starts all shards; the broker serves when this returns.
+/// A broker whose listeners are bound and whose files are read, before it has any thread.
+#[derive(Debug)]
+pub struct Bound {
+    engine: shards::Bound,
+    edge: edge::Settings,
+    config: Config,
+}
+
+/// Reads what the settings name and binds the listeners. What root alone may do is done then.
 ///
 /// # Errors
-/// [`BrokerError`]; nothing keeps running then.
-pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerError> {
+/// [`BrokerError`]; nothing is bound then.
+pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError> {
     let wanted = placement.cpus().len();
     if wanted > shard::SHARDS_MAX {
         return Err(BrokerError::TooManyShards { wanted });
@@ -52,19 +73,42 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
     if let Some(key) = not_supported(config) {
         return Err(BrokerError::NotSupported { key });
     }
-    let edge = edge::Settings {
-        shard: shard_settings(config, wanted),
-        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
-        handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
-        transports: listeners::transports(config, &[])?,
-    };
+    let edge = edge_settings(config, wanted, &[])?;
     let mut engine = shards::Settings::new(placement);
     engine.listeners = config.listeners.iter().map(listeners::engine).collect();
     if config.limits.connections_max > 0 {
         let all = usize_of(config.limits.connections_max.into());
         engine.connections_max = all.div_ceil(wanted);
     }
-    Ok(shards::start(engine, move |context| Driver::new(&edge, context))?)
+    Ok(Bound { engine: shards::bind(engine)?, edge, config: config.clone() })
+}
+
+/// What the shards are told, at their start and at a reload. `before` is what they were told last.
+fn edge_settings(
+    config: &Config,
+    shards: usize,
+    before: &[transport::Settings],
+) -> Result<edge::Settings, BrokerError> {
+    Ok(edge::Settings {
+        shard: shard_settings(config, shards),
+        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+        handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
+        transports: listeners::transports(config, before)?,
+    })
+}
+
+impl Bound {
+    /// Starts all shards; the broker serves when this returns.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; nothing keeps running then.
+    pub fn start(self) -> Result<(Running, Reloader), BrokerError> {
+        let Self { engine, edge, config } = self;
+        let remote = Remote::new(engine.shards(), CONTROLS_MAX);
+        let told = edge.clone();
+        let running = engine.start(&remote, move |context| Driver::new(&told, context))?;
+        Ok((running, Reloader::new(remote, edge, config)))
+    }
 }
 
 /// The first setting that asks for something this version does not have. Each line goes with what

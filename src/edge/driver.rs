@@ -41,8 +41,11 @@ pub struct Luggage {
 }
 
 /// What other threads tell a shard's edge.
-#[derive(Debug)]
-pub enum Control {}
+#[derive(Clone, Debug)]
+pub enum Control {
+    /// The settings have changed.
+    Settings(Arc<Settings>),
+}
 
 /// Letters of this broker.
 pub(super) type Wire = Io<Mail, Luggage>;
@@ -149,9 +152,11 @@ impl Driver {
         }
     }
 
-    /// Connections that are accepted from now on speak this; there is one for each listener.
-    pub fn set_transports(&mut self, transports: Arc<[transport::Settings]>) {
-        self.layers.set_transports(transports);
+    /// New settings: clients that are connected keep what they were promised.
+    fn reconfigure(&mut self, settings: &Settings) {
+        self.connect_timeout_ms = settings.connect_timeout_ms;
+        self.layers.reconfigure(settings);
+        self.shard.reconfigure(&settings.shard);
     }
 
     fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
@@ -519,7 +524,9 @@ impl Handler for Driver {
     }
 
     fn on_control(&mut self, _io: &mut Wire, control: Control) {
-        match control {}
+        match control {
+            Control::Settings(settings) => self.reconfigure(&settings),
+        }
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {

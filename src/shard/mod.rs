@@ -174,6 +174,28 @@ const TIMER_TICK_MS: u64 = 50;
 const TIMER_SPAN_MS_MAX: u64 = 300_000;
 
 impl Shard {
+    /// Takes new limits and choices over. What is above a new limit stays; nothing more comes.
+    ///
+    /// What clients were told at CONNECT or what all shards agree on does not change: largest
+    /// packet, Receive Maximum, Topic Alias Maximum, keys, recording, `$SYS` interval.
+    pub fn reconfigure(&mut self, settings: &Settings) {
+        let old = &self.settings;
+        let new = Settings {
+            hash_key: old.hash_key,
+            id_seed: old.id_seed,
+            packet_bytes_max: old.packet_bytes_max,
+            receive_maximum: old.receive_maximum,
+            topic_alias_maximum: old.topic_alias_maximum,
+            sys_interval_s: old.sys_interval_s,
+            recording: old.recording,
+            wall_offset_ms: old.wall_offset_ms,
+            ..settings.clone()
+        };
+        self.clients.reconfigure(new.queue, new.output_bytes_max);
+        self.retained.reconfigure(&new);
+        self.settings = Rc::new(new);
+    }
+
     /// An empty shard.
     ///
     /// # Panics

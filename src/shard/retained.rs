@@ -78,6 +78,12 @@ enum Stored {
 }
 
 impl Retained {
+    /// For what is retained from now on.
+    pub(super) fn reconfigure(&mut self, settings: &Settings) {
+        self.messages_max = settings.retained_messages_max;
+        self.bytes_max = settings.retained_bytes_max;
+    }
+
     pub(super) fn new(settings: &Settings, shards: usize) -> Self {
         Retained {
             tree: RetainedTree::new(),

@@ -417,7 +417,8 @@ impl Rig {
             let deadline = self.now.after(1);
             self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
             let Packet::Connect(connect) = connect.clone() else { return };
-            self.shards[shard].handle(Input::Connect { conn, peer: &From::default(), connect }, self.now);
+            let input = Input::Connect { conn, peer: &From::default(), connect };
+            self.shards[shard].handle(input, self.now);
             for topic in TOPICS {
                 let packet = Packet::Publish(Publish {
                     dup: false,

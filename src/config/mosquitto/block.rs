@@ -11,6 +11,7 @@ const PORT_MAX: i64 = 65_535;
 
 /// What is known of one listener.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one option of the file")]
 pub(super) struct Block {
     /// Where it begins; `None` for what stands before all of them.
     pub(super) line: Option<Line>,

@@ -97,6 +97,8 @@ impl Broker {
             .args(["-p", "0", "--shards", &shards.to_string(), "--data-dir"])
             .arg(directory.path().join("data"))
             .env("NO_COLOR", "1")
+            // Tests count descriptors in /proc, also when they are not run by root.
+            .env("CULEX_PROCESS__DUMPABLE", "true")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
