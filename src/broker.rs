@@ -2,7 +2,7 @@
 //!
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
-use crate::config::Config;
+use crate::config::{Acl, Address, Config, Listener, Overflow, Protocol, ProxyProtocol};
 use crate::edge::{self, Driver};
 use crate::session::Limits;
 use crate::shard;
@@ -19,6 +19,12 @@ pub enum BrokerError {
         /// What the settings ask for.
         wanted: usize,
     },
+    /// The settings ask for something that is not there.
+    #[error("{key}: not supported by this version")]
+    NotSupported {
+        /// The key with its table.
+        key: &'static str,
+    },
     /// The network engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -33,21 +39,74 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
     if wanted > shard::SHARDS_MAX {
         return Err(BrokerError::TooManyShards { wanted });
     }
+    if let Some(key) = not_supported(config) {
+        return Err(BrokerError::NotSupported { key });
+    }
     let edge = edge::Settings {
         shard: shard_settings(config, wanted),
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
     };
     let mut engine = shards::Settings::new(placement);
-    engine.listeners = config
-        .listeners
-        .iter()
-        .map(|listener| ListenerSettings { address: listener.address, backlog: listener.backlog })
-        .collect();
+    engine.listeners = config.listeners.iter().filter_map(listener_settings).collect();
     if config.limits.connections_max > 0 {
         let all = usize_of(config.limits.connections_max.into());
         engine.connections_max = all.div_ceil(wanted);
     }
     Ok(shards::start(engine, move |context| Driver::new(&edge, context))?)
+}
+
+/// The first setting that asks for something this version does not have. Each line goes with what
+/// makes it untrue.
+fn not_supported(config: &Config) -> Option<&'static str> {
+    let (limits, usual) = (&config.limits, crate::config::Limits::default());
+    let listeners =
+        |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
+    let asked = |asked: bool, key| asked.then_some(key);
+    [
+        listeners(|l| matches!(l.address, Address::Unix(_)), "listener.address = \"unix:...\""),
+        listeners(|l| l.protocol != Protocol::Mqtt, "listener.protocol"),
+        listeners(|l| l.proxy_protocol != ProxyProtocol::Off, "listener.proxy_protocol"),
+        listeners(|l| l.tls.is_some(), "listener.tls"),
+        listeners(|l| l.max_connections != 0, "listener.max_connections"),
+        listeners(|l| l.bind_interface.is_some(), "listener.bind_interface"),
+        listeners(|l| !l.tcp_nodelay, "listener.tcp_nodelay"),
+        listeners(|l| l.tcp_keepalive_s != 0, "listener.tcp_keepalive_s"),
+        listeners(|l| l.tcp_user_timeout_ms != 0, "listener.tcp_user_timeout_ms"),
+        asked(config.auth.is_on(), "auth"),
+        asked(matches!(config.acl, Acl::Rules(_)), "acl"),
+        asked(config.queue.overflow != Overflow::DropNewest, "queue.overflow"),
+        asked(
+            limits.connect_packet_bytes_max != usual.connect_packet_bytes_max,
+            "limits.connect_packet_bytes_max",
+        ),
+        asked(limits.connections_per_address_max != 0, "limits.connections_per_address_max"),
+        asked(limits.connecting_max != 0, "limits.connecting_max"),
+        asked(limits.accepts_per_s_max != 0, "limits.accepts_per_s_max"),
+        asked(limits.sessions_per_user_max != 0, "limits.sessions_per_user_max"),
+        asked(limits.packets_per_s_max != 0, "limits.packets_per_s_max"),
+        asked(limits.bytes_per_s_max != 0, "limits.bytes_per_s_max"),
+        asked(
+            limits.user_properties_max != usual.user_properties_max,
+            "limits.user_properties_max",
+        ),
+        asked(
+            limits.user_property_bytes_max != usual.user_property_bytes_max,
+            "limits.user_property_bytes_max",
+        ),
+        asked(limits.will_delay_s_max != u32::MAX, "limits.will_delay_s_max"),
+        asked(limits.memory_bytes_max != 0, "limits.memory_bytes_max"),
+    ]
+    .into_iter()
+    .flatten()
+    .next()
+}
+
+/// What the engine has to know of a listener; nothing of those that [`not_supported`] refuses.
+fn listener_settings(listener: &Listener) -> Option<ListenerSettings> {
+    match listener.address {
+        Address::Tcp(address) => Some(ListenerSettings { address, backlog: listener.backlog }),
+        Address::Unix(_) => None,
+    }
 }
 
 /// The settings of every shard: limits for the whole broker are shared out evenly.

@@ -3,6 +3,10 @@
 //! Without configured identities everybody may publish and subscribe everywhere, with one exception
 //! that no setting lifts: `$SYS` and `$CONTROL` are the server's, it alone writes there.
 
+mod network;
+
+pub use network::{Network, NoNetwork};
+
 use crate::topic::TopicName;
 
 /// What somebody wants to do with a topic.

@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Starts logging for the whole process; has no effect if a log is set up already.
 ///
 /// Libraries are heard from warnings on only, whatever the level is.
-pub(super) fn start(log: Log) {
+pub(super) fn start(log: &Log) {
     let ansi = match log.ansi {
         Ansi::Auto => stderr().is_terminal(),
         Ansi::Always => true,

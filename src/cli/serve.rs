@@ -3,7 +3,7 @@
 use super::failure::{Failure, status};
 use super::logging;
 use crate::broker::{self, BrokerError};
-use crate::config::{Config, Level, Listener};
+use crate::config::{Address, Config, Level, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::probe::{self, HostError};
 use shards::{Placement, StartError};
@@ -42,7 +42,7 @@ pub(super) struct Args {
 /// Reads the settings, starts the log and runs the broker until it is told to stop.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let config = args.config()?;
-    logging::start(config.log);
+    logging::start(&config.log);
     start(&config)
 }
 
@@ -122,6 +122,7 @@ fn not_started(error: &BrokerError) -> Failure {
             Failure::usage(format!("{message}: {hint}"))
         }
         BrokerError::TooManyShards { .. }
+        | BrokerError::NotSupported { .. }
         | BrokerError::Start(StartError::Listen { .. } | StartError::Settings(_)) => {
             Failure::usage(message)
         }
@@ -137,7 +138,10 @@ impl Args {
         };
         if let Some(port) = self.port {
             match config.listeners.first_mut() {
-                Some(listener) => listener.address.set_port(port),
+                Some(Listener { address: Address::Tcp(address), .. }) => address.set_port(port),
+                Some(Listener { address: Address::Unix(_), .. }) => {
+                    return Err(Failure::usage("--port: the first listener is a Unix socket"));
+                }
                 None => config.listeners.push(Listener::local(port)),
             }
         }

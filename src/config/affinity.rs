@@ -1,8 +1,8 @@
 //! Which cores the shards run on.
 
 use super::{ConfigError, read};
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +62,16 @@ impl Affinity {
 #[serde(deny_unknown_fields)]
 struct File {
     cpus: Affinity,
+}
+
+impl Serialize for Affinity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Cpus(cpus) => cpus.serialize(serializer),
+            Self::File(path) => path.serialize(serializer),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Affinity {

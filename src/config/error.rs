@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// No key is longer.
+const WORD_BYTES_MAX: usize = 64;
+
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -77,10 +80,47 @@ fn key_in_force<'a>(lines: impl Iterator<Item = &'a str>) -> String {
 fn one_line(message: &str) -> String {
     let message = message.split('\n').map(str::trim).collect::<Vec<_>>().join("; ");
     match message.strip_prefix("unknown field ") {
-        // The list of all keys that follows is in the sample file, and too long for one line.
-        Some(rest) => format!("unknown key {}", rest.split(',').next().unwrap_or(rest)),
-        None => message
-            .replace("missing field", "missing key")
-            .replace("invalid socket address syntax", "must be IP:PORT or [IPV6]:PORT"),
+        Some(rest) => unknown_key(rest),
+        None => message.replace("missing field", "missing key"),
     }
+}
+
+/// The list of all keys is in the sample file, and too long for one line; the nearest is enough.
+fn unknown_key(rest: &str) -> String {
+    let mut quoted = rest.split('`').skip(1).step_by(2);
+    let key = quoted.next().unwrap_or_default();
+    format!("unknown key `{key}`{}", suggestion(key, quoted))
+}
+
+/// `; did you mean ...?` with the known word that is nearest to an unknown one, if one is near.
+pub(super) fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near = known
+        .map(|known| (distance(word, known), known))
+        .filter(|(distance, known)| {
+            *distance <= (known.len().min(word.len()) / 3).max(1)
+                || (word.len() > 3 && known.contains(word))
+        })
+        .min();
+    near.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"))
+}
+
+/// Letters to insert, remove or replace to make one word of the other. Words longer than any key
+/// are not compared.
+fn distance(word: &str, known: &str) -> usize {
+    if word.len() > WORD_BYTES_MAX {
+        return usize::MAX;
+    }
+    let known: Vec<char> = known.chars().collect();
+    let mut row: Vec<usize> = (0..=known.len()).collect();
+    for (index, letter) in word.chars().enumerate() {
+        let mut left = index + 1;
+        let mut next = vec![left];
+        for (above, other) in row.windows(2).zip(&known) {
+            let &[diagonal, above] = above else { continue };
+            left = (diagonal + usize::from(letter != *other)).min(above + 1).min(left + 1);
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
 }

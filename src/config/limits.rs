@@ -1,7 +1,7 @@
 //! `[limits]`: every named maximum of the broker.
 
 use super::range::within;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 const U16: u64 = u16::MAX as u64;
 const U32: u64 = u32::MAX as u64;
@@ -13,13 +13,16 @@ const GIB: u64 = 1 << 30;
 /// What one client, one session, or the whole broker may use up.
 ///
 /// Each field is one key of `[limits]`; `conf/culex.toml` says what happens when it is passed.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Largest packet that is read, fixed header included; announced to 5.0 clients as Maximum
     /// Packet Size.
     #[serde(deserialize_with = "within::<_, _, 256, PACKET_BYTES_MAX>")]
     pub packet_bytes_max: u32,
+    /// Largest packet of a connection that has not been let in yet.
+    #[serde(deserialize_with = "within::<_, _, 256, PACKET_BYTES_MAX>")]
+    pub connect_packet_bytes_max: u32,
     /// Time from accept to a complete CONNECT.
     #[serde(deserialize_with = "within::<_, _, 1, 3600>")]
     pub connect_timeout_s: u32,
@@ -41,6 +44,33 @@ pub struct Limits {
     /// Most connections of all shards together; 0 = as many as `nofile` allows.
     #[serde(deserialize_with = "within::<_, _, 0, U32>")]
     pub connections_max: u32,
+    /// Most connections of one address (of one /64 in IPv6); 0 = no limit.
+    #[serde(deserialize_with = "within::<_, _, 0, U32>")]
+    pub connections_per_address_max: u32,
+    /// Most connections of all shards together that have not been let in yet; 0 = no limit.
+    #[serde(deserialize_with = "within::<_, _, 0, U32>")]
+    pub connecting_max: u32,
+    /// Most connections that one shard accepts in a second; 0 = no limit.
+    #[serde(deserialize_with = "within::<_, _, 0, U32>")]
+    pub accepts_per_s_max: u32,
+    /// Most TLS handshakes under way on one shard.
+    #[serde(deserialize_with = "within::<_, _, 1, U32>")]
+    pub tls_handshakes_max: u32,
+    /// Most sessions of one user; 0 = no limit.
+    #[serde(deserialize_with = "within::<_, _, 0, U32>")]
+    pub sessions_per_user_max: u32,
+    /// Most packets that one connection may send in a second; 0 = no limit.
+    #[serde(deserialize_with = "within::<_, _, 0, U32>")]
+    pub packets_per_s_max: u32,
+    /// Most bytes that one connection may send in a second; 0 = no limit.
+    #[serde(deserialize_with = "within::<_, _, 0, I64>")]
+    pub bytes_per_s_max: u64,
+    /// Most user properties of one packet.
+    #[serde(deserialize_with = "within::<_, _, 0, U16>")]
+    pub user_properties_max: u16,
+    /// Most bytes of the user properties of one packet.
+    #[serde(deserialize_with = "within::<_, _, 0, U32>")]
+    pub user_property_bytes_max: u32,
     /// Most messages waiting for one session.
     #[serde(deserialize_with = "within::<_, _, 1, U32>")]
     pub queue_messages_max: u32,
@@ -62,6 +92,9 @@ pub struct Limits {
     /// Longest Session Expiry Interval; 4294967295 = no cap.
     #[serde(deserialize_with = "within::<_, _, 0, U32>")]
     pub session_expiry_s_max: u32,
+    /// Longest Will Delay Interval; 4294967295 = no cap.
+    #[serde(deserialize_with = "within::<_, _, 0, U32>")]
+    pub will_delay_s_max: u32,
     /// Longest keep-alive; longer ones are answered with Server Keep Alive.
     #[serde(deserialize_with = "within::<_, _, 1, U16>")]
     pub keep_alive_s_max: u16,
@@ -71,6 +104,9 @@ pub struct Limits {
     /// Most bytes (topic + payload + properties) of retained messages of all shards together.
     #[serde(deserialize_with = "within::<_, _, 1024, I64>")]
     pub retained_bytes_max: u64,
+    /// Heap of the whole broker above which PUBLISH and new sessions are refused; 0 = no limit.
+    #[serde(deserialize_with = "within::<_, _, 0, I64>")]
+    pub memory_bytes_max: u64,
     /// Unsent output of one connection above which QoS 0 is dropped and QoS 1 and 2 wait in the
     /// queue.
     #[serde(deserialize_with = "within::<_, _, 4096, GIB>")]
@@ -81,6 +117,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             packet_bytes_max: 16 << 20,
+            connect_packet_bytes_max: 65_536,
             connect_timeout_s: 10,
             client_id_bytes_max: 256,
             topic_levels_max: 128,
@@ -88,6 +125,15 @@ impl Default for Limits {
             subscriptions_per_session_max: 1000,
             sessions_max: 1_000_000,
             connections_max: 0,
+            connections_per_address_max: 0,
+            connecting_max: 0,
+            accepts_per_s_max: 0,
+            tls_handshakes_max: 256,
+            sessions_per_user_max: 0,
+            packets_per_s_max: 0,
+            bytes_per_s_max: 0,
+            user_properties_max: 64,
+            user_property_bytes_max: 8192,
             queue_messages_max: 1000,
             queue_bytes_max: 16 << 20,
             inflight_max: 100,
@@ -95,9 +141,11 @@ impl Default for Limits {
             topic_alias_maximum: 32,
             topic_alias_out_maximum: 32,
             session_expiry_s_max: u32::MAX,
+            will_delay_s_max: u32::MAX,
             keep_alive_s_max: u16::MAX,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1 << 30,
+            memory_bytes_max: 0,
             output_bytes_max: 4 << 20,
         }
     }

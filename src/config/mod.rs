@@ -5,32 +5,41 @@
 //! Not here: command-line options (`cli::serve` lays them over), the host's limits (`shards`).
 
 mod affinity;
+mod auth;
 mod error;
 mod limits;
+mod listener;
+mod logging;
 mod range;
+mod secret;
 #[cfg(test)]
 mod tests;
 
 pub use affinity::Affinity;
+pub use auth::{Acl, AclRules, Auth, Http, Jwt, Role};
 pub use error::ConfigError;
 pub use limits::Limits;
+pub use listener::{
+    Address, Cidr, ClientAuth, Listener, Protocol, ProxyProtocol, Sni, Tls, TlsVersion, WebSocket,
+};
+pub use logging::{Ansi, Destination, Format, Level, Log, Process, SecretModes};
+pub use secret::SecretRef;
 
 use crate::shard;
 use range::within;
-use serde::Deserialize;
-use std::net::{Ipv4Addr, SocketAddr};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 const SHARDS_MAX: u64 = shard::SHARDS_MAX as u64;
 /// A day.
 const SYS_INTERVAL_S_MAX: u64 = 86_400;
-/// Larger backlogs are cut by the kernel (`net.core.somaxconn`).
-const BACKLOG_MAX: u64 = 65_535;
+/// An hour of lost messages is no durability any more.
+const FSYNC_INTERVAL_MS_MAX: u64 = 3_600_000;
 /// Assigned port of MQTT without TLS.
 pub const PORT: u16 = 1883;
 
 /// Everything the broker can be told.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Number of shards; 0 = one per core, as far as there may be so many.
@@ -38,75 +47,73 @@ pub struct Config {
     pub shards: usize,
     /// Which cores the shards are pinned to.
     pub affinity: Affinity,
-    /// Where sessions and messages will be kept; so far all state is in memory.
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// Longest time until a message is on disk, for [`Durability::Interval`].
+    #[serde(deserialize_with = "within::<_, _, 1, FSYNC_INTERVAL_MS_MAX>")]
+    pub fsync_interval_ms: u32,
+    /// Where sessions and messages are kept; unset = see [`Self::data_dir`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
     /// Seconds between updates of the `$SYS` topics; 0 = no `$SYS` topics.
     #[serde(deserialize_with = "within::<_, _, 0, SYS_INTERVAL_S_MAX>")]
     pub sys_interval_s: u32,
+    /// What clients may do.
+    #[serde(skip_serializing_if = "Acl::is_unset")]
+    pub acl: Acl,
     /// Where clients connect, one `[[listener]]` each; never empty.
     #[serde(rename = "listener")]
     pub listeners: Vec<Listener>,
-    /// What is logged.
-    pub log: Log,
+    /// Who clients are.
+    pub auth: Auth,
+    /// Messages that wait for clients.
+    pub queue: Queue,
     /// Named maxima.
     pub limits: Limits,
     /// Choices the protocol leaves to a server.
     pub mqtt: Mqtt,
+    /// What is logged.
+    pub log: Log,
+    /// The broker as a process of the system.
+    pub process: Process,
 }
 
-/// One address clients connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// Address and port; port 0 = any free port.
-    pub address: SocketAddr,
-    /// Connections the kernel keeps waiting for accept, per shard.
-    #[serde(default = "backlog", deserialize_with = "within::<_, _, 1, BACKLOG_MAX>")]
-    pub backlog: u32,
+/// When a message counts as kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// On disk before the acknowledgement leaves.
+    #[default]
+    Fsync,
+    /// Written before it leaves, on disk at most `fsync_interval_ms` later.
+    Interval,
+    /// In memory.
+    None,
 }
 
-/// `[log]`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// `[queue]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// Least important kind of line that is written.
-    pub level: Level,
-    /// Colours.
-    pub ansi: Ansi,
+pub struct Queue {
+    /// What happens to a message that finds the queue of a session full.
+    pub overflow: Overflow,
 }
 
-/// Importance of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// The broker cannot do what it should.
-    Error,
-    /// Something that an administrator should look at.
-    Warn,
-    /// Start, listeners, stop.
+/// What happens to a message that finds the queue of a session full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    /// The oldest waiting message is dropped for it.
+    DropOldest,
+    /// It is dropped.
     #[default]
-    Info,
-    /// Connections and refusals too.
-    Debug,
-    /// Everything there is.
-    Trace,
-}
-
-/// Use of colours in the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ansi {
-    /// If the log goes to a terminal.
-    #[default]
-    Auto,
-    /// In any case.
-    Always,
-    /// In no case.
-    Never,
+    DropNewest,
+    /// Its publisher is told (0x97); it reaches nobody on that shard.
+    Reject,
 }
 
 /// `[mqtt]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one independent switch of the file")]
 pub struct Mqtt {
@@ -127,20 +134,19 @@ impl Default for Config {
         Self {
             shards: 0,
             affinity: Affinity::default(),
+            durability: Durability::default(),
+            fsync_interval_ms: 200,
             data_dir: None,
             sys_interval_s: 10,
+            acl: Acl::default(),
             listeners: vec![Listener::local(PORT)],
-            log: Log::default(),
+            auth: Auth::default(),
+            queue: Queue::default(),
             limits: Limits::default(),
             mqtt: Mqtt::default(),
+            log: Log::default(),
+            process: Process::default(),
         }
-    }
-}
-
-impl Listener {
-    /// The listener on the IPv4 loopback address.
-    pub fn local(port: u16) -> Self {
-        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), backlog: backlog() }
     }
 }
 
@@ -156,11 +162,6 @@ impl Default for Mqtt {
     }
 }
 
-/// A burst of one reconnecting site fits in.
-fn backlog() -> u32 {
-    1024
-}
-
 impl Config {
     /// Reads and checks a file. Relative paths in it are taken from its directory.
     ///
@@ -170,12 +171,26 @@ impl Config {
         let text = read(path)?;
         let mut config = Self::parse(&text, path)?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        config.data_dir = config.data_dir.map(|data_dir| directory.join(data_dir));
+        config.resolve(directory);
         config.affinity = config.affinity.resolve(directory)?;
         config
             .check_shards()
             .map_err(|message| ConfigError::at_key(path, &text, "shards", message))?;
         Ok(config)
+    }
+
+    /// Makes relative paths those below `directory`.
+    fn resolve(&mut self, directory: &Path) {
+        if let Some(data_dir) = &mut self.data_dir {
+            *data_dir = directory.join(&*data_dir);
+        }
+        self.acl.resolve(directory);
+        self.auth.resolve(directory);
+        self.log.resolve(directory);
+        self.process.resolve(directory);
+        for listener in &mut self.listeners {
+            listener.resolve(directory);
+        }
     }
 
     /// Reads and checks the text of a file; `path` is for error messages.
@@ -185,21 +200,30 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let config: Self =
             toml::from_str(text).map_err(|error| ConfigError::from_toml(path, text, &error))?;
-        let fail = |key, message| Err(ConfigError::at_key(path, text, key, message));
-        if config.listeners.is_empty() {
-            return fail("listener", "there must be at least one".to_owned());
+        match config.fault() {
+            Some((key, message)) => Err(ConfigError::at_key(path, text, key, message)),
+            None => Ok(config),
         }
-        for (index, listener) in config.listeners.iter().enumerate() {
-            let address = listener.address;
-            let twice = config.listeners.iter().take(index).any(|other| other.address == address);
-            if twice && address.port() != 0 {
-                return fail("listener", format!("{address} is given twice"));
+    }
+
+    /// What cannot be although every value by itself can: the key, and why.
+    fn fault(&self) -> Option<(&'static str, String)> {
+        if self.listeners.is_empty() {
+            return Some(("listener", "there must be at least one".to_owned()));
+        }
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let address = &listener.address;
+            let twice = self.listeners.iter().take(index).any(|other| other.address == *address);
+            let any_port = matches!(address, Address::Tcp(address) if address.port() == 0);
+            if twice && !any_port {
+                return Some(("listener", format!("{address} is given twice")));
             }
         }
-        if config.data_dir.as_deref() == Some(Path::new("")) {
-            return fail("data_dir", "must not be empty".to_owned());
+        if self.data_dir.as_deref() == Some(Path::new("")) {
+            return Some(("data_dir", "must not be empty".to_owned()));
         }
-        Ok(config)
+        let of_listeners = self.listeners.iter().find_map(Listener::fault);
+        of_listeners.or_else(|| self.auth.fault()).or_else(|| self.log.fault())
     }
 
     /// Are there not too many shards, and a core for each, if both are named.

@@ -1,0 +1,181 @@
+//! `[log]` and `[process]`.
+
+use super::range::within;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// TOML integers end here.
+const I64: u64 = i64::MAX as u64;
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Least important kind of line that is written.
+    pub level: Level,
+    /// Other levels for parts of the broker, as `"culex::edge" = "debug"`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub targets: BTreeMap<String, Level>,
+    /// Form of the lines.
+    pub format: Format,
+    /// Colours.
+    pub ansi: Ansi,
+    /// Where the lines go; empty = nowhere.
+    pub to: Vec<Destination>,
+    /// For `file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// From this many bytes on the file is renamed and a new one begun; 0 = never.
+    #[serde(deserialize_with = "within::<_, _, 0, I64>")]
+    pub rotate_bytes: u64,
+    /// Renamed files that are kept.
+    #[serde(deserialize_with = "within::<_, _, 0, 1000>")]
+    pub rotate_files: u32,
+    /// Who did what: one JSON object per line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_file: Option<PathBuf>,
+}
+
+/// Importance of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The broker cannot do what it should.
+    Error,
+    /// Something that an administrator should look at.
+    Warn,
+    /// Start, listeners, stop.
+    #[default]
+    Info,
+    /// Connections and refusals too.
+    Debug,
+    /// Everything there is.
+    Trace,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// Where log lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Destination {
+    /// Standard error.
+    Stderr,
+    /// The file of `[log] file`.
+    File,
+    /// `/dev/log`.
+    Syslog,
+    /// The journal's own socket, with fields.
+    Journald,
+}
+
+/// Use of colours in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ansi {
+    /// If the log goes to a terminal.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
+}
+
+/// `[process]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Process {
+    /// Whom to become when started as root, after the listeners are bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Its group; unset = the user's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Where the number of the process is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_file: Option<PathBuf>,
+    /// Neither the broker nor what it starts can gain rights (`PR_SET_NO_NEW_PRIVS`).
+    pub no_new_privs: bool,
+    /// Tell systemd about start, reload and stop, if it asks to be told.
+    pub systemd: bool,
+    /// What to do about files with secrets that others can read.
+    pub secret_modes: SecretModes,
+}
+
+/// What to do about files with secrets that others can read. Those that others can write are
+/// refused in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretModes {
+    /// Do not start.
+    #[default]
+    Refuse,
+    /// Say so, as Mosquitto does.
+    Warn,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: Level::default(),
+            targets: BTreeMap::new(),
+            format: Format::default(),
+            ansi: Ansi::default(),
+            to: vec![Destination::Stderr],
+            file: None,
+            rotate_bytes: 0,
+            rotate_files: 5,
+            audit_file: None,
+        }
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            user: None,
+            group: None,
+            pid_file: None,
+            no_new_privs: true,
+            systemd: true,
+            secret_modes: SecretModes::default(),
+        }
+    }
+}
+
+impl Log {
+    pub(super) fn resolve(&mut self, directory: &Path) {
+        for path in self.file.iter_mut().chain(&mut self.audit_file) {
+            *path = directory.join(&*path);
+        }
+    }
+
+    /// What cannot be: the key below `[log]`, and why.
+    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
+        let fault = |key, text: &str| Some((key, text.to_owned()));
+        match (self.to.contains(&Destination::File), &self.file) {
+            (true, None) => fault("to", "\"file\" needs the key file"),
+            (false, Some(_)) => fault("file", "needs \"file\" in the key to"),
+            (true, Some(_)) | (false, None) => None,
+        }
+    }
+}
+
+impl Process {
+    pub(super) fn resolve(&mut self, directory: &Path) {
+        if let Some(path) = &mut self.pid_file {
+            *path = directory.join(&*path);
+        }
+    }
+}
