@@ -10,7 +10,7 @@ TARGET ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help deps run test check conformance mutants perf differential sim fuzz loom asan clean
+.PHONY: help deps run test check conformance mutants perf differential sim fuzz loom asan abuse-soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ asan: ## run the tests on real sockets with AddressSanitizer
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg asan" CARGO_TARGET_DIR=target/asan \
 		$(CARGO) test --locked --target x86_64-unknown-linux-gnu --test wire -- \
 		--skip connection_cycles --skip who_never_reads_slows_nobody
+
+abuse-soak: ## the abuse tests at full length and with strict times; nothing else should run
+	CULEX_ABUSE=soak $(CARGO) test --release --locked --test abuse -- --test-threads 1 --nocapture
 
 sim: ## simulate RUNS=10000 seeds from FROM=0 on, or one with its trace: SEED=17
 	SIM_SEED=$(SEED) SIM_RUNS=$(or $(RUNS),10000) SIM_FROM=$(FROM) RUST_BACKTRACE=0 \

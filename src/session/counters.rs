@@ -13,7 +13,8 @@ pub enum DropCause {
     TooLarge,
     /// Queued for a session that ended.
     SessionEnded,
-    /// The publisher had no right to publish it.
+    /// The publisher had no right to publish it, or the right to receive it was withdrawn while it
+    /// waited.
     Denied,
     /// The retained store was full.
     RetainedFull,

@@ -29,6 +29,18 @@ impl std::borrow::Borrow<str> for ClientId {
     }
 }
 
+/// Whose right to publish a message is asked again before it is handed out as retained.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Author {
+    /// Nobody's: the server itself, or a client whose rights came with a token that is gone since.
+    #[default]
+    Vouched,
+    /// A client without user name.
+    Anonymous,
+    /// This user.
+    User(Arc<str>),
+}
+
 /// An application message that waits somewhere: queue, window, retained store, mailbox.
 ///
 /// Shared by all who wait for it; never changed after it was made.
@@ -41,6 +53,7 @@ pub struct Message {
     retain: bool,
     expires_at: Option<Millis>,
     publisher: ClientId,
+    author: Author,
 }
 
 impl Message {
@@ -74,6 +87,11 @@ impl Message {
         &self.publisher
     }
 
+    /// Whose right to publish it was asked for.
+    pub fn author(&self) -> &Author {
+        &self.author
+    }
+
     /// Topic and payload, the measure of all byte limits of queues and stores.
     pub fn weight_bytes(&self) -> usize {
         self.topic.len() + self.payload.len() + self.forwarded.len()
@@ -95,6 +113,7 @@ impl Message {
             retain: self.retain,
             expires_at: self.expires_at,
             publisher: &self.publisher,
+            author: &self.author,
             owned,
         }
     }
@@ -120,6 +139,8 @@ pub struct Publication<'a> {
     pub expires_at: Option<Millis>,
     /// Client id of the publisher, for No Local.
     pub publisher: &'a ClientId,
+    /// Whose right to publish it was asked for.
+    pub author: &'a Author,
     /// The shared copy, once made.
     pub owned: OnceCell<Arc<Message>>,
 }
@@ -136,6 +157,7 @@ impl Publication<'_> {
                 retain: self.retain,
                 expires_at: self.expires_at,
                 publisher: self.publisher.clone(),
+                author: self.author.clone(),
             })
         })
     }

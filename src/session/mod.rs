@@ -24,6 +24,6 @@ pub use counters::{Counters, DropCause};
 pub use inbound::{AckKey, Inbound, PendingAck, Received};
 pub use layouts::Layouts;
 pub use link::Link;
-pub use message::{ClientId, Message, Publication};
+pub use message::{Author, ClientId, Message, Publication};
 pub use outbound::{Acked, Delivered, Grant, Limits, Outbound, Slot, State};
 pub use output::{Output, SHARED_PAYLOAD_BYTES_MIN};

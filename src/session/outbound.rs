@@ -323,6 +323,28 @@ impl Outbound {
         taken
     }
 
+    /// Ends every delivery that has not left on this connection, unless `may` allows its message.
+    /// Gives their number. What was sent on an earlier connection is not repeated then.
+    ///
+    /// O(messages held).
+    pub fn revoke(&mut self, mut may: impl FnMut(&Message) -> bool) -> u64 {
+        let mut revoked = 0;
+        for slot in self.slots.iter_mut().skip(self.cursor) {
+            if slot.message.as_deref().is_none_or(&mut may) {
+                continue;
+            }
+            if slot.state == State::Queued {
+                self.queued -= 1;
+                self.queued_qos0 -= u32::from(slot.qos == Qos::AtMostOnce);
+                self.queued_bytes -= slot.message.as_ref().map_or(0, |m| m.weight_bytes());
+            }
+            slot.finish();
+            revoked += 1;
+        }
+        self.pop_done();
+        revoked
+    }
+
     /// A message of this weight may be queued.
     pub fn has_queue_room(&self, bytes: usize, limits: Limits) -> bool {
         self.queued() < limits.queue_messages_max

@@ -1,10 +1,11 @@
 //! Sessions and connections of one shard, and the delivery of one message to one session.
 
 use super::slots::{Key, Slots};
+use crate::access::{Identity, Who};
 use crate::codec::{AckKind, Packet, PacketId, Qos, Reason};
 use crate::session::{
-    AliasesIn, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link, Message,
-    Outbound, Publication,
+    AliasesIn, Author, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link,
+    Message, Outbound, Publication,
 };
 use crate::topic::Filter;
 use ahash::AHashMap;
@@ -31,6 +32,31 @@ pub(super) struct Session {
     /// Made by the first PUBLISH with `QoS` > 0.
     pub(super) inbound: Option<Box<Inbound>>,
     pub(super) will: Option<Box<Will>>,
+    /// Who it acts for: the identity of its last connection.
+    pub(super) identity: Identity,
+    /// What waits for the client was allowed by the rules of this epoch.
+    pub(super) access_epoch: u32,
+}
+
+impl Session {
+    /// Whom decisions about this session are about.
+    pub(super) fn who(&self) -> Who<'_> {
+        self.identity.who(self.client_id.as_str())
+    }
+
+    /// Whose right is asked again for what it published.
+    pub(super) fn author(&self) -> Author {
+        author_of(&self.identity)
+    }
+}
+
+/// Whose right is asked again for what somebody published.
+pub(super) fn author_of(identity: &Identity) -> Author {
+    match (&identity.claims, &identity.user) {
+        (Some(_), _) => Author::Vouched,
+        (None, Some(user)) => Author::User(Arc::clone(user)),
+        (None, None) => Author::Anonymous,
+    }
 }
 
 /// A will that waits for the end of its connection.
@@ -69,6 +95,8 @@ pub(super) struct Connection {
     /// Output is held until this log position is durable.
     pub(super) held_until: u64,
     pub(super) aliases: Option<Box<AliasesIn>>,
+    /// Who is at the other end, as far as that is known before CONNECT is accepted.
+    pub(super) identity: Identity,
 }
 
 /// See the module.
@@ -117,6 +145,7 @@ impl Clients {
             last_packet: now,
             held_until: 0,
             aliases: None,
+            identity: Identity::default(),
         });
         if let Some(entry) = self.connections.get_mut(id.index()) {
             *entry = Some(connection);

@@ -1,10 +1,10 @@
 //! CONNECT: admission, take-over, clean start, CONNACK (MQTT 5.0 §3.1.4, §3.2).
 
-use super::clients::{Phase, Session, Will};
+use super::clients::{Phase, Session, Will, author_of};
 use super::publish::has_plain_response;
 use super::slots::Key;
 use super::{Shard, Timer};
-use crate::access::{Action, Verdict, authorise};
+use crate::access::{Action, Identity, Verdict, authorise};
 use crate::codec::{
     self, Connack, Connect, Packet, Properties, Property, PropertyList, Reason, Version,
 };
@@ -30,7 +30,8 @@ impl Shard {
         }
         connection.last_packet = now;
         connection.link.version = connect.version;
-        let (client_id, will) = match self.admit(connect) {
+        let identity = connection.identity.clone();
+        let (client_id, will) = match self.admit(connect, &identity) {
             Ok(admitted) => admitted,
             Err(reason) => return self.refuse(conn, reason),
         };
@@ -39,6 +40,7 @@ impl Shard {
             return self.refuse(conn, Reason::PacketTooLarge);
         }
         let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
+        self.take_identity(key, identity);
         self.set_will(key, will);
         self.tune_link(conn, connect, &granted, now);
         self.clients.attach(key, conn);
@@ -56,7 +58,11 @@ impl Shard {
     }
 
     /// Everything that can refuse a CONNECT, before anything has changed.
-    fn admit(&mut self, connect: &Connect<'_>) -> Result<(ClientId, Option<Will>), Reason> {
+    fn admit(
+        &mut self,
+        connect: &Connect<'_>,
+        identity: &Identity,
+    ) -> Result<(ClientId, Option<Will>), Reason> {
         if self.stopping {
             return Err(Reason::ServerUnavailable);
         }
@@ -69,7 +75,8 @@ impl Shard {
         if !known && self.clients.sessions.len() >= self.settings.sessions_max {
             return Err(Reason::QuotaExceeded);
         }
-        let will = connect.will.as_ref().map(|will| self.will(will, &client_id)).transpose()?;
+        let will = connect.will.as_ref();
+        let will = will.map(|will| self.will(will, &client_id, identity)).transpose()?;
         Ok((client_id, will))
     }
 
@@ -100,7 +107,12 @@ impl Shard {
         }
     }
 
-    fn will(&self, will: &codec::Will<'_>, client_id: &ClientId) -> Result<Will, Reason> {
+    fn will(
+        &self,
+        will: &codec::Will<'_>,
+        client_id: &ClientId,
+        identity: &Identity,
+    ) -> Result<Will, Reason> {
         let topic = TopicName::parse(will.topic).map_err(|_| Reason::TopicNameInvalid)?;
         if !self.topic_within_limits(topic) {
             return Err(Reason::TopicNameInvalid);
@@ -108,7 +120,8 @@ impl Shard {
         if !has_plain_response(will.properties) {
             return Err(Reason::ProtocolError);
         }
-        if authorise(Action::Publish, topic) == Verdict::Deny {
+        let who = identity.who(client_id.as_str());
+        if authorise(&self.access, who, Action::Publish, topic.as_str()) == Verdict::Deny {
             return Err(Reason::NotAuthorized);
         }
         if will.retain && !self.settings.retain_available {
@@ -131,6 +144,7 @@ impl Shard {
             retain: will.retain,
             expires_at: None,
             publisher: client_id,
+            author: &author_of(identity),
             owned: OnceCell::new(),
         };
         let message: Arc<Message> = Arc::clone(publication.owned());
@@ -214,6 +228,8 @@ impl Shard {
             outbound: Outbound::default(),
             inbound: None,
             will: None,
+            identity: Identity::default(),
+            access_epoch: self.access_epoch,
         };
         let key = self.clients.sessions.insert(session);
         self.clients.by_id.insert(client_id.clone(), key);

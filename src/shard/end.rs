@@ -6,6 +6,7 @@ use super::effects::Effect;
 use super::fanout::NO_TICKET;
 use super::slots::Key;
 use super::{Held, Shard, Timer};
+use crate::access::{Action, Verdict, authorise};
 use crate::codec::{Disconnect, Packet, Properties, Reason, Version};
 use crate::session::{DropCause, Publication};
 use crate::store::Record;
@@ -138,6 +139,13 @@ impl Shard {
         let Some(will) = session.will.take() else { return };
         let client = session.client_id.clone();
         let message = &will.message;
+        // The right may have been withdrawn since CONNECT.
+        let topic = message.topic();
+        if authorise(&self.access, session.who(), Action::Publish, topic) == Verdict::Deny {
+            self.clients.counters.drop(DropCause::Denied);
+            self.record(key, || Record::Will { client, will: None });
+            return;
+        }
         let publication = Publication {
             topic: TopicName::trusted(message.topic()),
             payload: message.payload(),
@@ -147,6 +155,7 @@ impl Shard {
             retain: message.retain(),
             expires_at: will.expiry_s.map(|expiry_s| after(now, expiry_s)),
             publisher: message.publisher(),
+            author: message.author(),
             owned: OnceCell::new(),
         };
         self.fan_out(&publication, NO_TICKET, now);

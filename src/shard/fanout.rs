@@ -4,6 +4,7 @@
 //! identifiers of all of them [MQTT-3.3.4-2] [MQTT-3.3.4-4]; shared subscriptions are on their own.
 
 use super::Shard;
+use super::clients::Session;
 use super::mail::{Mail, Ticket};
 use super::routes::bits;
 use crate::access::{Action, Verdict, authorise};
@@ -87,8 +88,19 @@ impl Shard {
 
     /// Hands a message to the sessions of this shard. True if one of them has subscribed to it.
     fn deliver(&mut self, message: &Publication<'_>, now: Millis) -> bool {
-        let found = self.subscriptions.matches(message.topic);
-        if found.direct.is_empty() || authorise(Action::Receive, message.topic) == Verdict::Deny {
+        let found = if self.guarded {
+            let (sessions, access) = (&self.clients.sessions, &self.access);
+            let topic = message.topic.as_str();
+            self.subscriptions.matches_allowed(message.topic, |client| {
+                let may = |session: &Session| {
+                    authorise(access, session.who(), Action::Receive, topic) == Verdict::Allow
+                };
+                sessions.at(client).is_some_and(may)
+            })
+        } else {
+            self.subscriptions.matches(message.topic)
+        };
+        if found.direct.is_empty() {
             return false;
         }
         self.clients.layouts.reset();

@@ -20,6 +20,7 @@ mod home;
 mod mail;
 mod publish;
 mod retained;
+mod rights;
 mod routes;
 mod settings;
 mod shares;
@@ -34,6 +35,7 @@ pub use settings::{Place, SHARDS_MAX, Settings};
 pub use slots::Key;
 pub use sys::{Network, Report};
 
+use crate::access::Access;
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
 use crate::session::Counters;
 use crate::topic::Subscriptions;
@@ -45,6 +47,7 @@ use routes::Routes;
 use shards::{ConnId, Millis, Outgoing, Wheel};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Everything that a connection can bring.
 #[derive(Debug)]
@@ -118,6 +121,13 @@ pub struct Shard {
     place: Place,
     home: Home,
     client_ids: ClientIds,
+    access: Arc<Access>,
+    /// Rules of the broker or of a token say who may have what: deliveries are decided on.
+    guarded: bool,
+    /// A client came with rules of its own.
+    claimed: bool,
+    /// Rises whenever rights may have changed.
+    access_epoch: u32,
     clients: Clients,
     subscriptions: Subscriptions,
     routes: Routes,
@@ -166,6 +176,10 @@ impl Shard {
         let mut shard = Shard {
             home: Home::new(settings.hash_key, place.shards),
             client_ids: ClientIds::new(settings.id_seed, place.shard),
+            access: Arc::default(),
+            guarded: false,
+            claimed: false,
+            access_epoch: 0,
             clients: Clients::new(settings.queue, settings.output_bytes_max),
             subscriptions: Subscriptions::default(),
             routes: Routes::default(),
@@ -267,6 +281,7 @@ impl Shard {
 
     /// A session got room in its window or output: more may leave.
     fn progress(&mut self, key: Key, now: Millis) {
+        self.revoke_waiting(key);
         self.clients.pump(key, now);
         if self.clients.sessions.get(key).is_some_and(|session| !session.queries.is_empty()) {
             self.drive_queries(key, now);

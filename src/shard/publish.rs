@@ -53,7 +53,7 @@ impl Shard {
             return self.end_connection(conn, Reason::RetainNotSupported, now);
         }
         match publish.packet_id {
-            None => match self.verdict(publish, topic) {
+            None => match self.verdict(key, publish, topic) {
                 Ok(()) => {
                     self.forward(key, publish, topic, NO_TICKET, now);
                 }
@@ -100,10 +100,11 @@ impl Shard {
             id,
             waits: 0,
             lsn: 0,
-            reason: self.verdict(publish, topic).err().unwrap_or(Reason::Success),
+            reason: Reason::Success,
             matched: false,
             silent: false,
         };
+        ack.reason = self.verdict(key, publish, topic).err().unwrap_or(Reason::Success);
         if ack.reason == Reason::Success {
             let waiter = Waiter::Ack { session: key, key: next };
             let ticket = Ticket { origin: self.place.origin(), waiter };
@@ -164,8 +165,10 @@ impl Shard {
     }
 
     /// May this message go on?
-    fn verdict(&self, publish: &Publish<'_>, topic: TopicName<'_>) -> Result<(), Reason> {
-        if authorise(Action::Publish, topic) == Verdict::Deny {
+    fn verdict(&self, key: Key, publish: &Publish<'_>, topic: TopicName<'_>) -> Result<(), Reason> {
+        let session = self.clients.sessions.get(key).ok_or(Reason::UnspecifiedError)?;
+        let topic = topic.as_str();
+        if authorise(&self.access, session.who(), Action::Publish, topic) == Verdict::Deny {
             return Err(Reason::NotAuthorized);
         }
         let unchecked = !self.settings.payload_format_check || publish.properties.is_empty();
@@ -188,7 +191,7 @@ impl Shard {
         now: Millis,
     ) -> Forwarded {
         let Some(session) = self.clients.sessions.get(key) else { return Forwarded::default() };
-        let publisher = session.client_id.clone();
+        let (publisher, author) = (session.client_id.clone(), session.author());
         let mut scratch = std::mem::take(&mut self.scratch);
         let expires_at =
             publish.message_expiry_s.map(|expiry_s| Millis(now.0 + u64::from(expiry_s) * 1000));
@@ -200,6 +203,7 @@ impl Shard {
             retain: publish.retain,
             expires_at,
             publisher: &publisher,
+            author: &author,
             owned: OnceCell::new(),
         };
         let lsn = match (publish.qos, publish.packet_id) {

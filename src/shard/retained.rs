@@ -358,8 +358,11 @@ impl Shard {
             let Some(session) = self.clients.sessions.get(key) else { return };
             // [MQTT-3.8.3-3] No Local holds for retained messages of the client's own too.
             let own = query.wanted.no_local && session.client_id == *message.publisher();
-            let topic = TopicName::trusted(message.topic());
-            let denied = authorise(Action::Receive, topic) == Verdict::Deny;
+            let (who, topic) = (session.who(), message.topic());
+            // The reader must have the right, and the writer must still have it.
+            let denied = authorise(&self.access, who, Action::Receive, topic) == Verdict::Deny
+                || !self.author_may(message);
+            let Some(query) = self.retained.queries.get(&number) else { return };
             if own || denied || query.live.contains(message.topic()) {
                 continue;
             }

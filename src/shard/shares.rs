@@ -7,12 +7,14 @@
 //! [MQTT-4.8.2-5]
 
 use super::Shard;
+use super::clients::Session;
 use super::fanout::NO_TICKET;
 use super::mail::{Mail, Ticket};
 use super::slots::Key;
+use crate::access::{Action, Verdict, authorise};
 use crate::codec::Qos;
 use crate::session::{DropCause, Grant, Message, Publication};
-use crate::topic::{Filter, Match};
+use crate::topic::{Filter, Match, TopicName};
 use shards::Millis;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -79,9 +81,12 @@ impl Shard {
         last_hop: bool,
         now: Millis,
     ) -> Outcome {
+        let may = |shard: &Shard, member: &Match| {
+            !shard.guarded || shard.member_may(member.client, message.topic)
+        };
         let open = |shard: &Shard, member: &Match| {
             let qos = message.qos.min(member.options.qos);
-            shard.clients.is_ready(member.client, qos)
+            shard.clients.is_ready(member.client, qos) && may(shard, member)
         };
         if let Some(member) = self.next_member(filter, open) {
             self.give_chosen(filter, member, message, now);
@@ -96,6 +101,7 @@ impl Shard {
             move |shard: &Shard, member: &Match| {
                 message.qos.min(member.options.qos) != Qos::AtMostOnce
                     && shard.clients.can_queue(member.client, bytes, online)
+                    && may(shard, member)
             }
         };
         let chosen = self
@@ -107,6 +113,15 @@ impl Shard {
         };
         self.give_chosen(filter, member, message, now);
         Outcome::Taken
+    }
+
+    /// A member may have messages of this topic.
+    fn member_may(&self, client: u32, topic: TopicName<'_>) -> bool {
+        let (access, topic) = (&self.access, topic.as_str());
+        let may = |session: &Session| {
+            authorise(access, session.who(), Action::Receive, topic) == Verdict::Allow
+        };
+        self.clients.sessions.at(client).is_some_and(may)
     }
 
     /// The next member in turn that is fit.

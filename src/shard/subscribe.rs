@@ -6,6 +6,7 @@
 use super::Shard;
 use super::mail::{Interest, Mail, Ticket, Waiter};
 use super::slots::Key;
+use crate::access::{Action, Verdict, authorise};
 use crate::codec::{
     Packet, PacketId, Properties, Reason, RetainHandling, Suback, Subscribe, SubscribeFilter,
     Unsuback, Unsubscribe,
@@ -104,6 +105,10 @@ impl Shard {
         }
         let maximum = self.settings.subscriptions_per_session_max;
         let session = self.clients.sessions.get_mut(key).ok_or(Reason::UnspecifiedError)?;
+        if authorise(&self.access, session.who(), Action::Subscribe, filter.path()) == Verdict::Deny
+        {
+            return Ok(Reason::NotAuthorized);
+        }
         if session.filters.len() >= maximum && !session.filters.contains(&filter) {
             return Ok(Reason::QuotaExceeded);
         }

@@ -7,7 +7,7 @@ use super::fanout::NO_TICKET;
 use super::mail::Mail;
 use super::{Shard, Timer};
 use crate::codec::Qos;
-use crate::session::{ClientId, Counters, Publication};
+use crate::session::{Author, ClientId, Counters, Publication};
 use crate::topic::TopicName;
 use ahash::AHashMap;
 use shards::Millis;
@@ -277,6 +277,7 @@ impl Shard {
             retain: true,
             expires_at: None,
             publisher: &publisher,
+            author: &Author::Vouched,
             owned: OnceCell::new(),
         };
         self.fan_out(&publication, NO_TICKET, now);

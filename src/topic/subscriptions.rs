@@ -144,10 +144,49 @@ impl Subscriptions {
             return matches;
         }
         let matches = self.search(topic);
+        self.keep(topic, matches)
+    }
+
+    fn keep(&mut self, topic: TopicName<'_>, matches: Matches) -> Rc<Matches> {
         let weight = matches.direct.len() + matches.groups.len();
         let matches = if weight == 0 { Rc::clone(&self.nothing) } else { Rc::new(matches) };
         self.front.insert(topic, Rc::clone(&matches), weight);
         matches
+    }
+
+    /// The same without the clients that may not have messages of this topic; who they are is asked
+    /// when the trie is searched, and holds until [`forget`](Self::forget) or a change of one of
+    /// the filters. Those who share subscriptions are not asked for.
+    pub fn matches_allowed(
+        &mut self,
+        topic: TopicName<'_>,
+        mut allowed: impl FnMut(ClientIndex) -> bool,
+    ) -> Rc<Matches> {
+        if let Some(matches) = self.front.get(topic) {
+            return matches;
+        }
+        let mut matches = self.search(topic);
+        // Those of one client are neighbours.
+        let mut last = None;
+        matches.direct.retain(|found| match last {
+            Some((client, verdict)) if client == found.client => verdict,
+            _ => {
+                let verdict = allowed(found.client);
+                last = Some((found.client, verdict));
+                verdict
+            }
+        });
+        self.keep(topic, matches)
+    }
+
+    /// Forgets what [`matches_allowed`](Self::matches_allowed) was told. O(1).
+    pub fn forget(&mut self) {
+        self.front.invalidate("#");
+    }
+
+    /// Forgets it for the topics of one filter. O(1).
+    pub fn forget_topics_of(&mut self, filter: &Filter) {
+        self.front.invalidate(filter.path());
     }
 
     /// A share group, as long as it has members.

@@ -203,6 +203,7 @@ impl Rig {
             retain: false,
             expires_at,
             publisher: &sender,
+            author: &Author::Vouched,
             owned: OnceCell::new(),
         };
         let bytes = message.weight_bytes();
@@ -437,6 +438,7 @@ fn an_identifier_that_is_held_is_not_given_again() {
         retain: false,
         expires_at: None,
         publisher: &publisher,
+        author: &Author::Vouched,
         owned: OnceCell::new(),
     };
     let grant = Grant { qos: Qos::AtLeastOnce, retain: false, identifiers: &[], share: None };

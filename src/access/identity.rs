@@ -1,0 +1,32 @@
+//! Who a connection acts for.
+
+use super::{Rules, Who};
+use std::sync::Arc;
+
+/// Who a connection acts for, after authentication. Cheap to clone; anonymous by default.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// User name that was proved; `None` = anonymous.
+    pub user: Option<Arc<str>>,
+    /// Rules that came with the proof, as a token's claims; `None` = none came.
+    pub claims: Option<Arc<Rules>>,
+}
+
+impl Identity {
+    /// Whom decisions about a client of this identity are about.
+    pub fn who<'a>(&'a self, client_id: &'a str) -> Who<'a> {
+        let (user, claims) = (self.user.as_deref(), self.claims.as_deref());
+        Who { client_id, user, claims, address: None }
+    }
+
+    /// Both are the same user with the same rules. What rights an identity has can differ only if
+    /// this is false.
+    pub fn is_same(&self, other: &Identity) -> bool {
+        let claims = match (&self.claims, &other.claims) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        claims && self.user == other.user
+    }
+}

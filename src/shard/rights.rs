@@ -1,0 +1,80 @@
+//! Rights of sessions: what changes them, and what a change does to what is under way.
+//!
+//! Promise: what is handed out now was allowed by the rules of now. Every change of rights raises an
+//! epoch. Live messages go by lists of receivers that were made under the present epoch
+//! ([`Subscriptions::matches_allowed`](crate::topic::Subscriptions::matches_allowed)); messages that
+//! wait are looked through before the first of them leaves under a new epoch; retained messages are
+//! decided on one by one. So a message costs one comparison where there are no rules, and nothing
+//! more where there are, as long as its topic is in use.
+
+use super::Shard;
+use super::slots::Key;
+use crate::access::{Access, Action, Identity, Verdict, Who, authorise};
+use crate::session::{Author, DropCause, Message};
+use shards::ConnId;
+use std::sync::Arc;
+
+impl Shard {
+    /// New rules; they hold from now on for everybody, whatever was allowed before.
+    ///
+    /// Subscriptions stay: one whose right is gone is silent, and speaks again with the right.
+    pub fn set_access(&mut self, access: Arc<Access>) {
+        self.access = access;
+        self.guarded = self.claimed || self.access.is_ruled();
+        self.access_epoch = self.access_epoch.wrapping_add(1);
+        self.subscriptions.forget();
+    }
+
+    /// Says who is at the other end of a connection whose CONNECT was not accepted yet.
+    pub fn identify(&mut self, conn: ConnId, identity: Identity) {
+        self.claimed |= identity.claims.is_some();
+        self.guarded |= self.claimed;
+        if let Some(connection) = self.clients.connection_mut(conn) {
+            connection.identity = identity;
+        }
+    }
+
+    /// The session goes on with another identity, or with the same one.
+    pub(super) fn take_identity(&mut self, key: Key, identity: Identity) {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        if session.identity.is_same(&identity) {
+            return;
+        }
+        session.identity = identity;
+        session.access_epoch = self.access_epoch.wrapping_sub(1);
+        for filter in &session.filters {
+            self.subscriptions.forget_topics_of(filter);
+        }
+    }
+
+    /// Drops what waits for a session that may not have it any more.
+    ///
+    /// O(1), once for each epoch O(messages held).
+    pub(super) fn revoke_waiting(&mut self, key: Key) {
+        let epoch = self.access_epoch;
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        if session.access_epoch == epoch {
+            return;
+        }
+        session.access_epoch = epoch;
+        let mut outbound = std::mem::take(&mut session.outbound);
+        let who = session.who();
+        let revoked = outbound.revoke(|message| {
+            authorise(&self.access, who, Action::Receive, message.topic()) == Verdict::Allow
+        });
+        session.outbound = outbound;
+        self.clients.counters.drop_many(DropCause::Denied, revoked);
+    }
+
+    /// Who wrote a retained message may still write it.
+    pub(super) fn author_may(&self, message: &Message) -> bool {
+        let user = match message.author() {
+            Author::Vouched => return true,
+            Author::Anonymous => None,
+            Author::User(user) => Some(&**user),
+        };
+        let client_id = message.publisher().as_str();
+        let who = Who { client_id, user, claims: None, address: None };
+        authorise(&self.access, who, Action::Publish, message.topic()) == Verdict::Allow
+    }
+}
