@@ -2,13 +2,21 @@
 //!
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
+mod login;
+
 use crate::config::{Acl, Address, Config, Listener, Overflow, Protocol, ProxyProtocol};
-use crate::edge::{self, Driver};
+use crate::edge::{self, Control, Driver};
+use crate::gate::{Backends, Gate, LoadError};
 use crate::session::Limits;
 use crate::shard;
-use shards::{ListenerSettings, Placement, Running, StartError};
+use shards::{ListenerSettings, Placement, Remote, Running, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::sync::Arc;
 use thiserror::Error;
+
+/// Orders of administrators that may wait for one shard, besides answers to logins.
+const ORDERS_MAX: usize = 16;
 
 /// Why the broker does not start. One line each.
 #[derive(Debug, Error)]
@@ -25,6 +33,12 @@ pub enum BrokerError {
         /// The key with its table.
         key: &'static str,
     },
+    /// What logins are checked with cannot be used.
+    #[error(transparent)]
+    Login(#[from] LoadError),
+    /// The threads that check logins cannot be started.
+    #[error("cannot start threads for logins: {0}")]
+    Threads(io::Error),
     /// The network engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -42,9 +56,12 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
     if let Some(key) = not_supported(config) {
         return Err(BrokerError::NotSupported { key });
     }
+    let remote = Remote::new(wanted, edge::LOGINS_MAX + ORDERS_MAX);
     let edge = edge::Settings {
         shard: shard_settings(config, wanted),
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+        login: login::rules(config),
+        gate: gate(config, &remote)?,
     };
     let mut engine = shards::Settings::new(placement);
     engine.listeners = config.listeners.iter().filter_map(listener_settings).collect();
@@ -52,7 +69,18 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
         let all = usize_of(config.limits.connections_max.into());
         engine.connections_max = all.div_ceil(wanted);
     }
-    Ok(shards::start(engine, move |context| Driver::new(&edge, context))?)
+    Ok(shards::start_with(engine, &remote, move |context| Driver::new(&edge, context))?)
+}
+
+/// The threads that check logins, if there is anything to check them with.
+fn gate(config: &Config, remote: &Remote<Control>) -> Result<Option<Arc<Gate>>, BrokerError> {
+    if !config.auth.is_on() {
+        return Ok(None);
+    }
+    let settings = login::gate(&config.auth)?;
+    let backends = Backends::load(&settings)?;
+    let gate = Gate::start(&settings, backends, remote).map_err(BrokerError::Threads)?;
+    Ok(Some(Arc::new(gate)))
 }
 
 /// The first setting that asks for something this version does not have. Each line goes with what
@@ -72,7 +100,6 @@ fn not_supported(config: &Config) -> Option<&'static str> {
         listeners(|l| !l.tcp_nodelay, "listener.tcp_nodelay"),
         listeners(|l| l.tcp_keepalive_s != 0, "listener.tcp_keepalive_s"),
         listeners(|l| l.tcp_user_timeout_ms != 0, "listener.tcp_user_timeout_ms"),
-        asked(config.auth.is_on(), "auth"),
         asked(matches!(config.acl, Acl::Rules(_)), "acl"),
         asked(config.queue.overflow != Overflow::DropNewest, "queue.overflow"),
         asked(

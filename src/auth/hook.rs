@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  POST {"client_id","user","password","address","listener"}
-//!  200  {"result": "allow"|"deny", "expires_s": N, "publish": [FILTER…], "subscribe": [FILTER…]}
+//!  200  {"result": "allow"|"deny", "expires_s": N,
+//!       "acl": {"publish": [FILTER…], "subscribe": [FILTER…], "deny": [FILTER…]}}
 //! ```
 //!
 //! The rights come with the login and hold until it ends: no message ever waits for the service.
@@ -19,8 +20,6 @@ use std::collections::VecDeque;
 
 /// Longest answer that is read.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
-/// Most filters of one list.
-const FILTERS_MAX: usize = 1000;
 /// The service is not asked for a while after so many failures in a row.
 const FAILURES_MAX: u32 = 5;
 /// How long; then one login tries it.
@@ -40,6 +39,9 @@ struct Question<'a> {
 ///
 /// # Errors
 /// [`Refusal::BadCredentials`] for such a password.
+///
+/// # Panics
+/// Never: texts and numbers become JSON.
 pub fn question(login: &Login, password: Option<&[u8]>) -> Result<Vec<u8>, Refusal> {
     let password = password.map(std::str::from_utf8).transpose();
     let question = Question {
@@ -70,8 +72,7 @@ pub enum Answer {
 struct Said {
     result: Word,
     expires_s: Option<u64>,
-    publish: Option<Vec<String>>,
-    subscribe: Option<Vec<String>>,
+    acl: Option<Claims>,
 }
 
 #[derive(Deserialize)]
@@ -87,18 +88,13 @@ enum Word {
 /// It is no such answer; the client is refused then.
 pub fn answer(body: &[u8]) -> Result<Answer, String> {
     let said: Said = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let lists = [&said.publish, &said.subscribe];
-    if lists.into_iter().flatten().any(|list| list.len() > FILTERS_MAX) {
-        return Err(format!("more than {FILTERS_MAX} filters"));
+    if said.acl.as_ref().is_some_and(|claims| !claims.is_bounded()) {
+        return Err("too many filters".into());
     }
     if let Word::Deny = said.result {
         return Ok(Answer::Deny);
     }
-    let claims = (said.publish.is_some() || said.subscribe.is_some()).then(|| Claims {
-        publish: said.publish.unwrap_or_default(),
-        subscribe: said.subscribe.unwrap_or_default(),
-    });
-    Ok(Answer::Allow { expires_s: said.expires_s, claims })
+    Ok(Answer::Allow { expires_s: said.expires_s, claims: said.acl })
 }
 
 /// Answers that are still good, so that a crowd that reconnects does not become a crowd of
@@ -127,6 +123,9 @@ impl Cache {
     }
 
     /// Names a question.
+    ///
+    /// # Panics
+    /// Never: the code has 32 bytes.
     pub fn digest(&self, question: &[u8]) -> Digest {
         let tag = hmac::sign(&self.key, question);
         Digest(tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes"))
@@ -139,6 +138,9 @@ impl Cache {
     }
 
     /// Remembers an answer; the oldest gives way.
+    ///
+    /// # Panics
+    /// Never: map and order have the same keys.
     pub fn put(&mut self, question: Digest, answer: Answer, now: Millis) {
         if self.entries_max == 0 {
             return;
@@ -200,9 +202,9 @@ mod tests {
     fn only_a_well_formed_allow_allows() {
         let allow = |claims, expires_s| Ok(Answer::Allow { expires_s, claims });
         assert_eq!(answer(br#"{"result":"allow"}"#), allow(None, None));
-        assert_eq!(answer(br#"{"result":"deny","publish":["a"]}"#), Ok(Answer::Deny));
-        let claims = Claims { publish: vec!["a/#".into()], subscribe: Vec::new() };
-        let text = br#"{"result":"allow","publish":["a/#"],"expires_s":60,"more":1}"#;
+        assert_eq!(answer(br#"{"result":"deny","acl":{}}"#), Ok(Answer::Deny));
+        let claims = Claims { publish: vec!["a/#".into()], ..Claims::default() };
+        let text = br#"{"result":"allow","acl":{"publish":["a/#"]},"expires_s":60,"more":1}"#;
         assert_eq!(answer(text), allow(Some(claims), Some(60)));
         for wrong in [
             "",
@@ -211,8 +213,9 @@ mod tests {
             r#"{"result":true}"#,
             r#"{"result":"Allow"}"#,
             r#"{"result":"ignore"}"#,
-            r#"{"result":"allow","publish":"a"}"#,
-            r#"{"result":"allow","publish":[1]}"#,
+            r#"{"result":"allow","acl":{"publish":"a"}}"#,
+            r#"{"result":"allow","acl":{"publish":[1]}}"#,
+            r#"{"result":"allow","acl":{"publsh":["a"]}}"#,
             r#"{"result":"allow","expires_s":-1}"#,
             r#"{"result":"deny","result":"allow"}"#,
         ] {

@@ -25,7 +25,7 @@ const RSA_BYTES_MAX: usize = 1024;
 type Named = (Option<String>, Key);
 
 /// All keys that may sign.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Keys(Vec<Named>);
 
 /// One key.
@@ -140,6 +140,21 @@ impl Keys {
         let der = STANDARD.decode(body).map_err(|_| "the key is not base64")?;
         let key = public_key(&der).ok_or("the key is not RSA, P-256 or Ed25519")?;
         checked(key).map(|key| Keys(vec![(None, key)]))
+    }
+
+    /// Takes the keys of another source too.
+    pub fn add(&mut self, other: Keys) {
+        self.0.extend(other.0);
+    }
+
+    /// Drops the keys for other algorithms.
+    pub fn restrict(&mut self, algorithms: &[String]) {
+        self.0.retain(|(_, key)| algorithms.iter().any(|name| name == key.algorithm()));
+    }
+
+    /// Is there none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The keys for one algorithm, with their names.

@@ -165,14 +165,14 @@ mod tests {
         Limiter::new(Limits { failures_max: 3, forget_ms: 1000 }, (1, 2))
     }
 
-    fn ip(text: &str) -> Option<IpAddr> {
-        Some(text.parse().expect("an address"))
+    fn suspect(limiter: &Limiter, address: &str, user: &str) -> Suspect {
+        limiter.suspect(Some(address.parse().expect("an address")), Some(user))
     }
 
     #[test]
     fn the_fourth_of_three_failures_is_refused_until_one_is_forgotten() {
         let mut limiter = limiter();
-        let eve = limiter.suspect(ip("10.0.0.1"), Some("ada"));
+        let eve = suspect(&limiter, "10.0.0.1", "ada");
         for _ in 0..3 {
             assert_eq!(limiter.permit(eve, Millis(500)), Permit::Now);
             limiter.failed(eve, Millis(500));
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(limiter.permit(eve, Millis(1500)), Permit::Now);
         let others = [("10.0.0.2", "ada"), ("10.0.0.1", "bob")];
         for (address, user) in others {
-            let other = limiter.suspect(ip(address), Some(user));
+            let other = suspect(&limiter, address, user);
             assert_eq!(limiter.permit(other, Millis(500)), Permit::Now, "{user} at {address}");
         }
     }
@@ -192,13 +192,13 @@ mod tests {
         let mut limiter = limiter();
         for user in 0..30 {
             let user = user.to_string();
-            let eve = limiter.suspect(ip("2001:db8::1"), Some(&user));
+            let eve = suspect(&limiter, "2001:db8::1", &user);
             assert_eq!(limiter.permit(eve, Millis(0)), Permit::Now);
             limiter.failed(eve, Millis(0));
         }
-        let same = limiter.suspect(ip("2001:db8::ffff"), Some("ada"));
+        let same = suspect(&limiter, "2001:db8::ffff", "ada");
         assert_eq!(limiter.permit(same, Millis(0)), Permit::Never, "the same /64");
-        let next = limiter.suspect(ip("2001:db8:0:1::1"), Some("ada"));
+        let next = suspect(&limiter, "2001:db8:0:1::1", "ada");
         assert_eq!(limiter.permit(next, Millis(0)), Permit::Now, "another /64");
     }
 
@@ -206,11 +206,11 @@ mod tests {
     fn a_user_whom_many_guess_at_is_delayed_and_never_locked_out() {
         let mut limiter = limiter();
         for host in 0..200 {
-            let eve = limiter.suspect(ip(&format!("10.0.0.{host}")), Some("ada"));
+            let eve = suspect(&limiter, &format!("10.0.0.{host}"), "ada");
             assert_ne!(limiter.permit(eve, Millis(0)), Permit::Never);
             limiter.failed(eve, Millis(0));
         }
-        let ada = limiter.suspect(ip("192.0.2.1"), Some("ada"));
+        let ada = suspect(&limiter, "192.0.2.1", "ada");
         assert_eq!(limiter.permit(ada, Millis(0)), Permit::After(DELAY_MS_MAX));
         assert_eq!(limiter.permit(ada, Millis(50_000)), Permit::Now);
     }
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn no_limit_lets_everything_pass() {
         let mut limiter = Limiter::new(Limits { failures_max: 0, forget_ms: 1000 }, (1, 2));
-        let eve = limiter.suspect(ip("10.0.0.1"), Some("ada"));
+        let eve = suspect(&limiter, "10.0.0.1", "ada");
         (0..100).for_each(|_| limiter.failed(eve, Millis(0)));
         assert_eq!(limiter.permit(eve, Millis(0)), Permit::Now);
     }

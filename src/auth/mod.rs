@@ -1,7 +1,7 @@
 //! Who is it? Credentials and the ways to prove them, without threads, files, network or clock.
 //!
-//! Promise: pure, and closed by default: what is not proven is refused, and the one who asks learns
-//! only that. Secrets have no `Debug` and are wiped when they go.
+//! Promise: pure, and closed by default: what is not proven is refused, and who asks learns only
+//! that. Secrets have no `Debug` and are wiped when they go.
 //! Not here: who may do what (`access`), when a login is asked for (`shard`), the threads that check
 //! it (`gate`).
 //!
@@ -21,7 +21,9 @@ pub use file::{FileError, records};
 pub use keys::{Key, Keys};
 pub use limiter::Suspect;
 
+use crate::access::{AclFault, Identity, Rules};
 use crate::codec::Reason;
+use serde::Deserialize;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -95,25 +97,66 @@ pub struct Credentials {
 }
 
 /// What a login may do, as topic filters, if its token or the hook says so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Claims {
     /// Filters of topics to publish to.
     pub publish: Vec<String>,
     /// Filters to subscribe to.
     pub subscribe: Vec<String>,
+    /// Filters of topics that are denied whatever the others say.
+    pub deny: Vec<String>,
+}
+
+impl Claims {
+    /// Most filters of one list.
+    const FILTERS_MAX: usize = 1000;
+
+    /// Are the lists short enough.
+    pub(crate) fn is_bounded(&self) -> bool {
+        let lists = [&self.publish, &self.subscribe, &self.deny];
+        lists.into_iter().all(|list| list.len() <= Claims::FILTERS_MAX)
+    }
+
+    /// Makes rules of the lists.
+    ///
+    /// # Errors
+    /// One of them holds what is no topic filter.
+    pub fn compile(&self) -> Result<Arc<Rules>, AclFault> {
+        let [publish, subscribe, deny] = [&self.publish, &self.subscribe, &self.deny]
+            .map(|list| list.iter().map(String::as_str));
+        Rules::new(publish, subscribe, deny).map(Arc::new)
+    }
 }
 
 /// A login that was proven.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Proven {
-    /// Who it is.
-    pub user: Arc<str>,
-    /// What it may do; `None` = what the server's own rules say.
-    pub claims: Option<Claims>,
+    /// Who it is, and the rules that came with the proof.
+    pub identity: Identity,
     /// It ends after so many milliseconds.
     pub valid_ms: Option<u64>,
     /// Last message of the exchange to the client.
     pub data: Option<Vec<u8>>,
+}
+
+impl Proven {
+    /// A user by name.
+    pub fn named(user: impl Into<Arc<str>>) -> Proven {
+        let identity = Identity { user: Some(user.into()), claims: None };
+        Proven { identity, valid_ms: None, data: None }
+    }
+
+    /// The same with rules of its own.
+    ///
+    /// # Errors
+    /// [`Refusal::BadCredentials`]: they cannot be rules, and without them it might do more than
+    /// was meant.
+    pub fn with_claims(mut self, claims: Option<&Claims>) -> Result<Proven, Refusal> {
+        let compiled = claims.map(Claims::compile).transpose();
+        self.identity.claims = compiled.map_err(|_| Refusal::BadCredentials)?;
+        Ok(self)
+    }
 }
 
 /// What became of a login.
@@ -150,7 +193,7 @@ pub enum Refusal {
 }
 
 /// Number of [`Refusal`] causes.
-pub const REFUSALS: usize = 6;
+pub const REFUSALS: usize = crate::session::LOGIN_REFUSALS;
 
 impl Refusal {
     /// Names in `$SYS`, in the order of the causes.

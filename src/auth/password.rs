@@ -22,8 +22,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
-/// Bytes of salt of new hashes.
+/// Random bytes for the salt of a new hash.
 pub const SALT_BYTES: usize = 64;
+/// Of these, those that Mosquitto up to 2.0 takes with `$6$` and `$7$`: 12, no more and no less.
+const OLD_SALT_BYTES: usize = 12;
 const HASH_BYTES: usize = 64;
 const SALT_BYTES_MIN: usize = 8;
 const ITERATIONS_MAX: u32 = 10_000_000;
@@ -56,7 +58,7 @@ impl Method {
 pub struct Hash {
     kind: Kind,
     salt: Vec<u8>,
-    hash: Vec<u8>,
+    output: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,15 +69,23 @@ enum Kind {
 }
 
 impl Hash {
-    /// Hashes a new password. `salt` is random and never used twice.
+    /// Hashes a new password. `salt` is random and never used twice; the method says how much of it
+    /// is taken.
+    ///
+    /// # Panics
+    /// Never: the parameters are legal.
     pub fn new(method: Method, password: &[u8], salt: [u8; SALT_BYTES]) -> Hash {
         let kind = match method {
             Method::Sha512 => Kind::Sha512,
             Method::Pbkdf2(iterations) => Kind::Pbkdf2 { iterations },
             Method::Argon2id => Kind::Argon2id { kib: Method::ARGON2_KIB, passes: 1, lanes: 1 },
         };
-        let mut hash = Hash { kind, salt: salt.to_vec(), hash: vec![0; HASH_BYTES] };
-        hash.hash = hash.compute(password).expect("the parameters are legal");
+        let salt = match method {
+            Method::Sha512 | Method::Pbkdf2(_) => salt.get(..OLD_SALT_BYTES).unwrap_or(&salt),
+            Method::Argon2id => &salt,
+        };
+        let mut hash = Hash { kind, salt: salt.to_vec(), output: vec![0; HASH_BYTES] };
+        hash.output = hash.compute(password).expect("the parameters are legal");
         hash
     }
 
@@ -111,12 +121,12 @@ impl Hash {
         if !(hash_bytes_min..=HASH_BYTES).contains(&hash.len()) {
             return Err("the hash has the wrong length");
         }
-        Ok(Hash { kind, salt, hash })
+        Ok(Hash { kind, salt, output: hash })
     }
 
     /// Is it the password. Takes as long as the parameters say, up to seconds.
     pub fn verify(&self, password: &[u8]) -> bool {
-        self.compute(password).is_some_and(|hash| hash.ct_eq(&self.hash).into())
+        self.compute(password).is_some_and(|hash| hash.ct_eq(&self.output).into())
     }
 
     /// So weak that a stolen file is as good as the passwords.
@@ -125,7 +135,7 @@ impl Hash {
     }
 
     fn compute(&self, password: &[u8]) -> Option<Vec<u8>> {
-        let mut out = vec![0; self.hash.len()];
+        let mut out = vec![0; self.output.len()];
         match self.kind {
             Kind::Sha512 => {
                 let mut context = digest::Context::new(&digest::SHA512);
@@ -150,7 +160,7 @@ impl Hash {
 /// The line's right half, as `mosquitto_passwd` writes it.
 impl fmt::Display for Hash {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (salt, hash) = (&self.salt, &self.hash);
+        let (salt, hash) = (&self.salt, &self.output);
         match self.kind {
             Kind::Sha512 => write!(out, "$6${}${}", STANDARD.encode(salt), STANDARD.encode(hash)),
             Kind::Pbkdf2 { iterations } => {
@@ -263,5 +273,123 @@ impl PasswordFile {
         let hash = self.hashes.get(index).or(self.dummy.as_ref());
         let matches = hash.is_some_and(|hash| hash.verify(password));
         matches && known.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by `mosquitto_passwd` 2.0.11 for the password `secret`.
+    const PBKDF2: &str = "$7$101$1kuNfGDo56u7+O/R$w1zIWsfWe4koxb4xXlDv/U2KEOEd9UqClfTttiZTIqJQDau+gF\
+        vnKcVRbA5JizVqRt2V6bATZ6Kt9SpDpSmo7g==";
+    /// The same with `-H sha512` for the password `oldpw`.
+    const SHA512: &str = "$6$hzEkgrHUDXh36EfB$9MnRaPl/0yO21juflUZ/W9IgNb2cFAYfz6INEO4Eir4VPOjK9AMmF\
+        szQIVD4xp5gI4r05kl1jZj8hwtT0Pw36Q==";
+    /// The reference implementation's test: `argon2id`, 64 MiB, 2 passes, `somesalt`, `password`.
+    const ARGON2: &str = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$\
+        CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+
+    #[test]
+    fn hashes_of_others_are_understood() {
+        for (text, password) in [(PBKDF2, "secret"), (SHA512, "oldpw"), (ARGON2, "password")] {
+            let hash = Hash::parse(text).expect("legal");
+            assert!(hash.verify(password.as_bytes()), "{text}");
+            assert!(!hash.verify(b"Secret") && !hash.verify(b""), "{text}");
+            assert_eq!(hash.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn own_hashes_survive_their_text() {
+        let iterations = NonZeroU32::new(7).expect("not zero");
+        for method in [Method::Sha512, Method::Pbkdf2(iterations), Method::Argon2id] {
+            let hash = Hash::new(method, b"x", [9; SALT_BYTES]);
+            assert_eq!(Hash::parse(&hash.to_string()).as_ref(), Ok(&hash));
+            assert!(hash.verify(b"x") && !hash.verify(b"y"), "{method:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_hash_is_refused() {
+        let hash = "A".repeat(86) + "==";
+        let short = "AAAAAAAAAAAA";
+        for wrong in [
+            String::new(),
+            "plain".into(),
+            "$".into(),
+            format!("$5${short}${hash}"),
+            format!("$6${short}"),
+            format!("$6${short}${hash}$"),
+            format!("$6${short}${short}"),
+            format!("$6$AAAA${hash}"),
+            format!("$6${short}$*{hash}"),
+            format!("$6${short}${}", &hash[..86]),
+            format!("$7$0${short}${hash}"),
+            format!("$7$-1${short}${hash}"),
+            format!("$7$+1${short}${hash}"),
+            format!("$7$01${short}${hash}"),
+            format!("$7$10000001${short}${hash}"),
+            format!("$7$99999999999999999999${short}${hash}"),
+            ARGON2.replace("v=19", "v=16"),
+            ARGON2.replace("argon2id", "argon2i"),
+            ARGON2.replace("m=65536", "m=7"),
+            ARGON2.replace("m=65536", "m=262145"),
+            ARGON2.replace("t=2", "t=0"),
+            ARGON2.replace("t=2", "t=33"),
+            ARGON2.replace("p=1", "p=0"),
+            ARGON2.replace("p=1", "p=1,x=1"),
+            ARGON2.replace("m=65536,t=2", "t=2,m=65536"),
+            ARGON2.replace("$c29tZXNhbHQ", "$c29tZQ"),
+            format!("{ARGON2}="),
+        ] {
+            assert!(Hash::parse(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    fn error_of(text: &str) -> (usize, &'static str) {
+        let error = PasswordFile::parse(text.as_bytes()).expect_err(text);
+        (error.line, error.message)
+    }
+
+    #[test]
+    fn wrong_lines_are_named() {
+        let good = format!("ada:{SHA512}");
+        assert_eq!(error_of(&format!("# x\n{good}\nbob")), (3, "the line has no ':'"));
+        assert_eq!(error_of(&format!("{good}\n{good}")), (2, "this user is there twice"));
+        assert_eq!(error_of(&format!("{good}\r\n :{SHA512}")), (2, "the user name is empty"));
+        assert_eq!(error_of("a\0b:x"), (1, "the line holds U+0000"));
+        assert_eq!(error_of(&"x".repeat(9000)), (1, "the line is too long"));
+        assert_eq!(error_of("ada:plain").0, 1);
+        assert_eq!(PasswordFile::parse(b"\n\xff:").map(drop).map_err(|e| e.line), Err(2));
+    }
+
+    #[test]
+    fn blanks_line_ends_and_comments_do_not_matter() {
+        let text = format!("# users\r\n\n ada : {SHA512} \r\n#bob:x\n");
+        let file = PasswordFile::parse(text.as_bytes()).expect("legal");
+        assert_eq!((file.len(), file.weak()), (1, 1));
+        assert!(file.verify("ada", b"oldpw") && file.knows("ada"));
+        for (user, password) in [("ada", "x"), ("Ada", "oldpw"), ("", "oldpw"), ("bob", "oldpw")] {
+            assert!(!file.verify(user, password.as_bytes()), "{user}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_lets_nobody_in() {
+        let file = PasswordFile::parse(b"").expect("legal");
+        assert!(file.is_empty() && !file.verify("", b"") && !file.verify("ada", b""));
+    }
+
+    /// An unknown user is compared with a hash of the file, the same one each time.
+    #[test]
+    fn an_unknown_user_costs_as_much_as_a_known_one() {
+        let text = format!("ada:{SHA512}\nbob:{PBKDF2}\n");
+        let file = PasswordFile::parse(text.as_bytes()).expect("legal");
+        // Even the right password of the hash that was chosen proves nothing.
+        for user in 0..20 {
+            let user = user.to_string();
+            assert!(!file.verify(&user, b"oldpw") && !file.verify(&user, b"secret"));
+        }
     }
 }

@@ -44,13 +44,13 @@ const CLIENT_NONCE_BYTES_MAX: usize = 256;
 pub struct Stored {
     iterations: NonZeroU32,
     salt: Vec<u8>,
-    stored_key: [u8; KEY_BYTES],
+    client_digest: [u8; KEY_BYTES],
     server_key: [u8; KEY_BYTES],
 }
 
 impl Stored {
-    /// Of a new password; `salt` is random. The password is taken as it is (ASCII needs no
-    /// SASLprep).
+    /// Of a new password; `salt` is random. The password is taken as it is (ASCII needs no SASL
+    /// preparation).
     pub fn new(password: &[u8], iterations: NonZeroU32, salt: &[u8]) -> Stored {
         let mut salted = [0; KEY_BYTES];
         pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, password, &mut salted);
@@ -58,7 +58,7 @@ impl Stored {
         Stored {
             iterations,
             salt: salt.to_vec(),
-            stored_key: sha256(&client_key),
+            client_digest: sha256(&client_key),
             server_key: mac(&salted, b"Server Key"),
         }
     }
@@ -87,14 +87,15 @@ impl Stored {
         }
         let key =
             |text: &str| decode(text)?.try_into().map_err(|_| "the keys must have 32 bytes each");
-        Ok(Stored { iterations, salt, stored_key: key(stored_key)?, server_key: key(server_key)? })
+        let (client_digest, server_key) = (key(stored_key)?, key(server_key)?);
+        Ok(Stored { iterations, salt, client_digest, server_key })
     }
 }
 
 /// The line's right half.
 impl fmt::Display for Stored {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [salt, stored, server] = [&self.salt[..], &self.stored_key, &self.server_key]
+        let [salt, stored, server] = [&self.salt[..], &self.client_digest, &self.server_key]
             .map(|bytes| STANDARD.encode(bytes));
         write!(out, "{METHOD}${}:{salt}${stored}:{server}", self.iterations)
     }
@@ -142,16 +143,14 @@ impl ScramFile {
     }
 
     fn find(&self, user: &str) -> (Stored, bool) {
-        match self.users.get(user) {
-            Some(stored) => (stored.clone(), true),
-            None => {
-                let [salt, stored_key, server_key] = ["salt", "stored", "server"].map(|purpose| {
-                    mac(&self.secret, &[purpose.as_bytes(), b"\0", user.as_bytes()].concat())
-                });
-                let salt = salt.get(..SALT_BYTES).unwrap_or_default().to_vec();
-                (Stored { iterations: ITERATIONS, salt, stored_key, server_key }, false)
-            }
+        if let Some(stored) = self.users.get(user) {
+            return (stored.clone(), true);
         }
+        let [salt, client_digest, server_key] = ["salt", "stored", "server"].map(|purpose| {
+            mac(&self.secret, &[purpose.as_bytes(), b"\0", user.as_bytes()].concat())
+        });
+        let salt = salt.get(..SALT_BYTES).unwrap_or_default().to_vec();
+        (Stored { iterations: ITERATIONS, salt, client_digest, server_key }, false)
     }
 
     /// Answers the client's first message: the exchange and the server's first message.
@@ -165,10 +164,9 @@ impl ScramFile {
     ) -> Result<(Exchange, Vec<u8>), Failed> {
         let message = text(client_first)?;
         // `p=…` asks for channel binding, which is not offered.
-        let (gs2, bare) = match message.split_at_checked(3) {
-            Some((gs2 @ ("n,," | "y,,"), bare)) => (gs2, bare),
-            // An authorisation identity would make somebody act for somebody else.
-            Some(_) | None => return Err(Failed),
+        // An authorisation identity (`n,a=…`) would make somebody act for somebody else.
+        let Some((gs2 @ ("n,," | "y,,"), bare)) = message.split_at_checked(3) else {
+            return Err(Failed);
         };
         let mut fields = bare.split(',');
         let user = fields.next().and_then(|field| field.strip_prefix("n=")).ok_or(Failed)?;
@@ -231,10 +229,10 @@ impl Exchange {
         }
         let proof: [u8; KEY_BYTES] = decoded(proof)?;
         let signed = format!("{}{without_proof}", self.signed);
-        let signature = mac(&self.stored.stored_key, signed.as_bytes());
+        let signature = mac(&self.stored.client_digest, signed.as_bytes());
         let mut client_key = proof;
         client_key.iter_mut().zip(signature).for_each(|(byte, mask)| *byte ^= mask);
-        let matches: bool = sha256(&client_key).ct_eq(&self.stored.stored_key).into();
+        let matches: bool = sha256(&client_key).ct_eq(&self.stored.client_digest).into();
         if !(matches && self.known) {
             return Err(Failed);
         }

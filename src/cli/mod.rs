@@ -1,4 +1,4 @@
-//! Command line: `culex serve`, `culex pub`, `culex sub`.
+//! Command line: `culex serve`, `culex pub`, `culex sub`, `culex passwd`.
 //!
 //! Promise: what went wrong is said in one line on stderr, and the exit status tells it to scripts
 //! (`failure::status`). `pub` and `sub` take the everyday options of `mosquitto_pub` and
@@ -15,6 +15,7 @@ mod format;
 pub mod fuzzing;
 mod json;
 mod logging;
+mod passwd;
 mod property;
 mod publish;
 mod serve;
@@ -38,6 +39,7 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Passwd(passwd::Args),
     Pub(Box<publish::Args>),
     Sub(Box<subscribe::Args>),
 }
@@ -50,6 +52,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let (name, quiet, result) = match cli.command {
         Command::Serve(args) => ("serve", false, serve::run(args)),
+        Command::Passwd(args) => ("passwd", false, passwd::run(&args)),
         Command::Pub(args) => ("pub", args.is_quiet(), publish::run(&args)),
         Command::Sub(args) => ("sub", args.is_quiet(), subscribe::run(&args)),
     };

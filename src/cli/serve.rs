@@ -121,7 +121,9 @@ fn not_started(error: &BrokerError) -> Failure {
             let hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE";
             Failure::usage(format!("{message}: {hint}"))
         }
+        BrokerError::Threads(_) => Failure::new(status::HOST, message),
         BrokerError::TooManyShards { .. }
+        | BrokerError::Login(_)
         | BrokerError::NotSupported { .. }
         | BrokerError::Start(StartError::Listen { .. } | StartError::Settings(_)) => {
             Failure::usage(message)

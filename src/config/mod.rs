@@ -16,7 +16,7 @@ mod secret;
 mod tests;
 
 pub use affinity::Affinity;
-pub use auth::{Acl, AclRules, Auth, Http, Jwt, Role};
+pub use auth::{Acl, AclRules, Auth, Http, JWT_ALGORITHMS, Jwt, Role};
 pub use error::ConfigError;
 pub use limits::Limits;
 pub use listener::{

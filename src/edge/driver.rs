@@ -1,10 +1,13 @@
 //! One shard's connections, as the engine's handler.
 
 use super::reassembly::Reassembly;
+use crate::auth::{Credentials, Outcome, Refusal};
 use crate::codec::{self, DecodeError, Packet, Version};
-use crate::shard::{Effect, Flow, Input, Mail, Network, Place, Shard};
+use crate::gate::{Answer, Gate};
+use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, Shard};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use tracing::debug;
 
 /// What the edge is told at its start.
@@ -14,7 +17,14 @@ pub struct Settings {
     pub shard: crate::shard::Settings,
     /// Time from accept to a complete CONNECT.
     pub connect_timeout_ms: u64,
+    /// Who has to show what.
+    pub login: LoginRules,
+    /// Who checks it; `None` if nobody has to show anything.
+    pub gate: Option<Arc<Gate>>,
 }
+
+/// Logins of one shard that may be checked at the same time; further ones are refused as busy.
+pub const LOGINS_MAX: usize = 4096;
 
 /// Packet type of CONNECT in the upper half of the first byte.
 const CONNECT_TYPE: u8 = 1;
@@ -30,7 +40,16 @@ pub struct Luggage {
 
 /// What other threads tell a shard's edge.
 #[derive(Debug)]
-pub enum Control {}
+pub enum Control {
+    /// A login was checked.
+    Answer(Box<Answer>),
+}
+
+impl From<Answer> for Control {
+    fn from(answer: Answer) -> Control {
+        Control::Answer(Box::new(answer))
+    }
+}
 
 /// Letters of this broker.
 type Wire = Io<Mail, Luggage>;
@@ -55,6 +74,7 @@ const CLOSE_PATIENCE_MS: u64 = 5_000;
 const PAUSED_BY_SHARD: u8 = 1;
 const PAUSED_BY_MESH: u8 = 2;
 const PAUSED_BY_OUTPUT: u8 = 4;
+const PAUSED_BY_LOGIN: u8 = 8;
 
 #[derive(Debug)]
 struct Conn {
@@ -62,6 +82,8 @@ struct Conn {
     stage: Stage,
     version: Version,
     paused: u8,
+    /// Where it comes from, until CONNECT.
+    peer: Peer,
     reassembly: Reassembly,
 }
 
@@ -70,6 +92,7 @@ const VACANT: Conn = Conn {
     stage: Stage::Vacant,
     version: Version::V311,
     paused: 0,
+    peer: Peer { listener: 0, address: None, certificate: None },
     reassembly: Reassembly::NEW,
 };
 
@@ -80,6 +103,11 @@ pub struct Driver {
     place: Place,
     packet_bytes_max: u32,
     connect_timeout_ms: u64,
+    gate: Option<Arc<Gate>>,
+    /// Logins on their way through the gate.
+    asked: usize,
+    /// Logins that the gate did not take.
+    refused: Vec<Answer>,
     conns: Vec<Conn>,
     effects: Vec<Effect>,
     dirty: Vec<ConnId>,
@@ -93,11 +121,16 @@ impl Driver {
     /// The handler of one shard.
     pub fn new(settings: &Settings, context: ShardContext) -> Self {
         let place = Place { shard: context.shard, shards: context.shards };
+        let mut shard = Shard::new(settings.shard.clone(), place, context.now);
+        shard.set_login_rules(settings.login.clone());
         Driver {
-            shard: Shard::new(settings.shard.clone(), place, context.now),
+            shard,
             place,
             packet_bytes_max: settings.shard.packet_bytes_max,
             connect_timeout_ms: settings.connect_timeout_ms,
+            gate: settings.gate.clone(),
+            asked: 0,
+            refused: Vec::new(),
             conns: Vec::new(),
             effects: Vec::new(),
             dirty: Vec::new(),
@@ -106,12 +139,14 @@ impl Driver {
         }
     }
 
-    fn enter(&mut self, conn: ConnId, stage: Stage) {
+    fn enter(&mut self, conn: ConnId, stage: Stage, accepted: Accepted) {
         if self.conns.len() <= conn.index() {
             self.conns.resize_with(conn.index() + 1, || VACANT);
         }
         if let Some(entry) = self.conns.get_mut(conn.index()) {
-            *entry = Conn { id: conn, stage, ..VACANT };
+            let listener = u16::try_from(accepted.listener).unwrap_or(u16::MAX);
+            let peer = Peer { listener, address: Some(accepted.peer), certificate: None };
+            *entry = Conn { id: conn, stage, peer, ..VACANT };
         }
     }
 
@@ -134,7 +169,7 @@ impl Driver {
         match decoded {
             Ok(None) => entry.reassembly.put_back(held),
             Ok(Some((Packet::Connect(connect), connect_bytes))) => {
-                let home = match connect.client_id {
+                let home = match self.shard.client_id_of(&connect, &entry.peer) {
                     // A client without identifier gets one whose home is here.
                     "" => here,
                     client_id => self.shard.home_of(client_id),
@@ -146,9 +181,13 @@ impl Driver {
                 entry.stage = Stage::Live;
                 entry.version = connect.version;
                 io.start_stream(conn);
-                self.shard.handle(Input::Connect { conn, connect }, now);
+                let peer = std::mem::take(&mut entry.peer);
+                self.shard.handle(Input::Connect { conn, connect, peer: &peer }, now);
                 let rest = held.get(connect_bytes..).unwrap_or_default();
-                if !rest.is_empty() {
+                if self.shard.awaits_login(conn) {
+                    self.pause(io, conn, PAUSED_BY_LOGIN);
+                    self.keep(conn, rest);
+                } else if !rest.is_empty() {
                     self.live(io, conn, rest);
                 }
             }
@@ -161,6 +200,43 @@ impl Driver {
                 debug!(conn = conn.index(), %error, "no CONNECT");
                 self.shard.handle(Input::Malformed { conn, error }, now);
             }
+        }
+    }
+
+    /// Bytes for later. Nothing more is read meanwhile, so it is one receive buffer at most.
+    fn keep(&mut self, conn: ConnId, bytes: &[u8]) {
+        if let Some(entry) = self.conn(conn)
+            && !bytes.is_empty()
+        {
+            entry.reassembly.keep(bytes);
+        }
+    }
+
+    /// A login was checked: the connection goes on with what it sent meanwhile, or ends.
+    fn answered(&mut self, io: &mut Wire, answer: Answer) {
+        let Answer { conn, suspect, outcome } = answer;
+        self.shard.handle(Input::Authenticated { conn, suspect, outcome }, io.now());
+        let Some(entry) = self.conn(conn) else { return };
+        if entry.paused & PAUSED_BY_LOGIN != 0 {
+            let kept = entry.reassembly.take();
+            self.resume(io, conn, PAUSED_BY_LOGIN);
+            if !kept.is_empty() {
+                self.live(io, conn, &kept);
+            }
+        }
+    }
+
+    /// Has a login checked; refuses it if too many wait.
+    fn ask(&mut self, conn: ConnId, credentials: Box<Credentials>) {
+        let suspect = credentials.suspect;
+        let gate = self.gate.as_deref().filter(|_| self.asked < LOGINS_MAX);
+        let asked = match gate {
+            Some(gate) => gate.submit(self.place.shard, conn, credentials),
+            None => Err(Answer { conn, suspect, outcome: Outcome::Refused(Refusal::Busy) }),
+        };
+        match asked {
+            Ok(()) => self.asked += 1,
+            Err(answer) => self.refused.push(answer),
         }
     }
 
@@ -251,6 +327,7 @@ impl Driver {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Mail(to, mail) => io.post(to, mail),
+                Effect::Authenticate(conn, credentials) => self.ask(conn, credentials),
                 Effect::Close(conn) => closes.push(conn),
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
@@ -326,13 +403,13 @@ impl Handler for Driver {
     fn on_accept(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted) {
         let deadline = io.now().after(self.connect_timeout_ms);
         debug!(conn = conn.index(), peer = %accepted.peer, shard = self.place.shard, "accepted");
-        self.enter(conn, Stage::Connecting { deadline, adopted: false });
+        self.enter(conn, Stage::Connecting { deadline, adopted: false }, accepted);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
     }
 
-    fn on_adopt(&mut self, io: &mut Wire, conn: ConnId, _accepted: Accepted, luggage: Luggage) {
+    fn on_adopt(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted, luggage: Luggage) {
         let Luggage { bytes, deadline } = luggage;
-        self.enter(conn, Stage::Connecting { deadline, adopted: true });
+        self.enter(conn, Stage::Connecting { deadline, adopted: true }, accepted);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
         self.connecting(io, conn, &bytes);
     }
@@ -373,12 +450,23 @@ impl Handler for Driver {
         self.shard.on_mail(from, mail, io.now());
     }
 
-    fn on_control(&mut self, _io: &mut Wire, control: Control) {
-        match control {}
+    fn on_control(&mut self, io: &mut Wire, control: Control) {
+        match control {
+            Control::Answer(answer) => {
+                self.asked -= 1;
+                self.answered(io, *answer);
+            }
+        }
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
         self.carry_out(io);
+        if !self.refused.is_empty() {
+            for answer in std::mem::take(&mut self.refused) {
+                self.answered(io, answer);
+            }
+            self.carry_out(io);
+        }
         if !self.waiting.is_empty() && io.outboxes_clear() {
             for conn in std::mem::take(&mut self.waiting) {
                 self.resume(io, conn, PAUSED_BY_MESH);

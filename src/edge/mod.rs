@@ -11,7 +11,7 @@
 mod driver;
 mod reassembly;
 
-pub use driver::{Control, Driver, Luggage, Settings};
+pub use driver::{Control, Driver, LOGINS_MAX, Luggage, Settings};
 
 #[cfg(test)]
 mod tests;

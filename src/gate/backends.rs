@@ -1,7 +1,7 @@
 //! The ways to prove who one is, read and ready.
 
 use super::http::Hook;
-use super::{Jwt, KeyFile, Route, Settings};
+use super::{Jwt, Route, Settings};
 use crate::auth::password::PasswordFile;
 use crate::auth::scram::{self, ScramFile};
 use crate::auth::{Credentials, Keys, Login, Outcome, Proof, Proven, Refusal, Secret, jwt};
@@ -77,10 +77,8 @@ impl Backends {
     pub fn load(settings: &Settings) -> Result<Arc<Backends>, LoadError> {
         let passwords = settings.password_file.as_deref().map(passwords).transpose()?;
         let scram = settings.scram_file.as_deref().map(scram_users).transpose()?;
-        let tokens = settings
-            .jwt
-            .as_ref()
-            .map(|jwt| Ok(Tokens { keys: keys(&jwt.keys)?, settings: jwt.clone() }));
+        let tokens =
+            settings.jwt.as_ref().map(|jwt| Ok(Tokens { keys: keys(jwt)?, settings: jwt.clone() }));
         let hook = settings.http.as_ref().map(Hook::new).transpose()?;
         Ok(Arc::new(Backends { passwords, scram, tokens: tokens.transpose()?, hook }))
     }
@@ -93,11 +91,10 @@ impl Backends {
             return Route::Tokens;
         }
         let known = self.passwords.as_ref().map(|file| user.is_some_and(|user| file.knows(user)));
-        match known {
-            Some(true) => Route::Passwords,
-            Some(false) | None if self.hook.is_some() => Route::Hook,
-            Some(false) => Route::Passwords,
-            None => Route::Tokens,
+        match (known, &self.hook) {
+            (Some(false) | None, Some(_)) => Route::Hook,
+            (Some(true), _) | (Some(false), None) => Route::Passwords,
+            (None, None) => Route::Tokens,
         }
     }
 
@@ -109,7 +106,7 @@ impl Backends {
             Proof::Begin { method, data } => return self.begin(&method, &data),
             Proof::Continue { exchange, data } => exchange
                 .finish(data.expose())
-                .map(|(user, data)| Proven { user, claims: None, valid_ms: None, data: Some(data) })
+                .map(|(user, data)| Proven { data: Some(data), ..Proven::named(user) })
                 .map_err(|_| Refusal::BadCredentials),
         };
         match checked {
@@ -135,7 +132,7 @@ impl Backends {
                 if !file.verify(user, password.expose()) {
                     return Err(Refusal::BadCredentials);
                 }
-                Ok(Proven { user: user.into(), claims: None, valid_ms: None, data: None })
+                Ok(Proven::named(user))
             }
             (None, Some(hook)) => hook.ask(login, password.map(Secret::expose)),
             (None, None) => Err(Refusal::BadCredentials),
@@ -178,12 +175,13 @@ impl Tokens {
         }
         let left_s = bearer.expires_s.saturating_add(rules.leeway_s).saturating_sub(now_s);
         let valid_ms = end_at_expiry.then(|| left_s.saturating_mul(1000));
-        Ok(Proven { user: bearer.user, claims: bearer.claims, valid_ms, data: None })
+        let proven = Proven { valid_ms, ..Proven::named(bearer.user) };
+        proven.with_claims(bearer.claims.as_ref())
     }
 }
 
 fn passwords(path: &Path) -> Result<PasswordFile, LoadError> {
-    let file = PasswordFile::parse(&read(path)?).map_err(|error| at_line(path, error))?;
+    let file = PasswordFile::parse(&read_secret(path)?).map_err(|error| at_line(path, error))?;
     let (path, weak) = (path.display(), file.weak());
     info!(file = %path, users = file.len(), "passwords read");
     if weak > 0 {
@@ -194,26 +192,39 @@ fn passwords(path: &Path) -> Result<PasswordFile, LoadError> {
 
 fn scram_users(path: &Path) -> Result<ScramFile, LoadError> {
     let secret = random().map_err(|source| unreadable(path, source))?;
-    let file = ScramFile::parse(&read(path)?, secret).map_err(|error| at_line(path, error))?;
+    let file =
+        ScramFile::parse(&read_secret(path)?, secret).map_err(|error| at_line(path, error))?;
     info!(file = %path.display(), users = file.len(), "SCRAM users read");
     Ok(file)
 }
 
-fn keys(file: &KeyFile) -> Result<Keys, LoadError> {
-    let (path, keys) = match file {
-        KeyFile::Secret(path) => (path, Keys::secret(read(path)?.trim_ascii_end())),
-        KeyFile::Jwks(path) => (path, Keys::jwks(&read(path)?)),
-        KeyFile::Pem(path) => {
-            let bytes = read(path)?;
-            let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_owned());
-            (path, text.and_then(Keys::pem))
-        }
-    };
-    keys.map_err(|message| LoadError::Invalid { what: path.display().to_string(), message })
+fn keys(jwt: &Jwt) -> Result<Keys, LoadError> {
+    let mut keys = Keys::default();
+    let invalid = |what: String| move |message| LoadError::Invalid { what, message };
+    if let Some(secret) = &jwt.secret {
+        keys.add(Keys::secret(secret.expose()).map_err(invalid("auth.jwt.key".into()))?);
+    }
+    if let Some(path) = &jwt.public_key_file {
+        let bytes = read_secret(path)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_owned());
+        keys.add(text.and_then(Keys::pem).map_err(invalid(path.display().to_string()))?);
+    }
+    if let Some(path) = &jwt.jwks_file {
+        keys.add(Keys::jwks(&read_secret(path)?).map_err(invalid(path.display().to_string()))?);
+    }
+    keys.restrict(&jwt.algorithms);
+    if keys.is_empty() {
+        let message = "there is no key for its algorithms".to_owned();
+        return Err(LoadError::Invalid { what: "auth.jwt".into(), message });
+    }
+    Ok(keys)
 }
 
 /// Reads a file of secrets: an ordinary file that nobody else can change.
-pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
+///
+/// # Errors
+/// It is no such file, or cannot be read.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
     let fail = |source| unreadable(path, source);
     let file = File::open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;

@@ -1,6 +1,6 @@
 //! The HTTP service that knows who may come in.
 
-use super::backends::{random, read, unreadable};
+use super::backends::{random, read_secret, unreadable};
 use super::{Http, LoadError};
 use crate::auth::hook::{self, Answer, Breaker, Cache};
 use crate::auth::{Login, Proven, Refusal, Secret};
@@ -57,12 +57,11 @@ impl Hook {
             .proxy(None)
             .tls_config(tls)
             .build();
-        let bearer = settings.bearer_file.as_deref().map(read).transpose()?;
-        let bearer = bearer.map(|bytes| Secret::new(bytes.trim_ascii()));
         let secret = random().map_err(|source| unreadable(Path::new("/dev/urandom"), source))?;
         let cache = Cache::new(settings.cache_entries_max, settings.cache_ms, secret);
         let memory = Memory { cache, breaker: Breaker::default() };
         let clock = Clock::start();
+        let bearer = settings.bearer.clone();
         Ok(Hook { agent: config.into(), uri, bearer, clock, memory: Mutex::new(memory) })
     }
 
@@ -80,14 +79,17 @@ impl Hook {
                 match asked {
                     Ok(answer) => {
                         memory.breaker.answered();
-                        memory.cache.put(digest, answer.clone(), now);
+                        // A no may become a yes as soon as somebody corrects it.
+                        if matches!(answer, Answer::Allow { .. }) {
+                            memory.cache.put(digest, answer.clone(), now);
+                        }
                         answer
                     }
                     Err(error) => {
                         let rests = memory.breaker.failed(now);
                         drop(memory);
                         if rests {
-                            warn!(url = %self.uri, error, "the login service fails, it gets a rest");
+                            warn!(url = %self.uri, error, "the login service fails and gets a rest");
                         } else {
                             debug!(url = %self.uri, error, "the login service failed");
                         }
@@ -100,7 +102,8 @@ impl Hook {
             Answer::Deny => Err(Refusal::BadCredentials),
             Answer::Allow { expires_s, claims } => {
                 let valid_ms = expires_s.map(|seconds| seconds.saturating_mul(1000));
-                Ok(Proven { user: user.into(), claims, valid_ms, data: None })
+                let proven = Proven { valid_ms, ..Proven::named(user) };
+                proven.with_claims(claims.as_ref())
             }
         }
     }
@@ -153,7 +156,7 @@ fn is_loopback(host: &str) -> bool {
 fn roots(path: &Path) -> Result<RootCerts, LoadError> {
     let invalid =
         |message: String| LoadError::Invalid { what: path.display().to_string(), message };
-    let bytes = read(path)?;
+    let bytes = read_secret(path)?;
     let mut certificates: Vec<Certificate<'static>> = Vec::new();
     for item in parse_pem(&bytes) {
         if let PemItem::Certificate(one) = item.map_err(|error| invalid(error.to_string()))? {

@@ -15,9 +15,9 @@ mod backends;
 mod http;
 mod lane;
 
-pub use backends::{Backends, LoadError};
+pub use backends::{Backends, LoadError, read_secret};
 
-use crate::auth::{Credentials, Outcome, Refusal, Suspect, jwt};
+use crate::auth::{Credentials, Outcome, Refusal, Secret, Suspect, jwt};
 use lane::{Job, Lane};
 use shards::{ConnId, Remote};
 use std::path::PathBuf;
@@ -66,22 +66,17 @@ impl Settings {
     }
 }
 
-/// Where the keys of tokens are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyFile {
-    /// A shared secret: HS256.
-    Secret(PathBuf),
-    /// A public key in PEM.
-    Pem(PathBuf),
-    /// A JWKS.
-    Jwks(PathBuf),
-}
-
 /// JSON Web Tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jwt {
-    /// The keys.
-    pub keys: KeyFile,
+    /// A shared secret: HS256.
+    pub secret: Option<Secret>,
+    /// A public key in PEM.
+    pub public_key_file: Option<PathBuf>,
+    /// A JWKS.
+    pub jwks_file: Option<PathBuf>,
+    /// Keys for other algorithms are not used.
+    pub algorithms: Vec<String>,
     /// What a token must say.
     pub rules: jwt::Rules,
     /// A token counts only with this user name in CONNECT. `None`: with none, or the token's own.
@@ -97,8 +92,8 @@ pub struct Http {
     pub url: String,
     /// Certificates that may sign the service's; `None` = those of the web.
     pub ca_file: Option<PathBuf>,
-    /// Its contents are sent as `Authorization: Bearer …`.
-    pub bearer_file: Option<PathBuf>,
+    /// Sent as `Authorization: Bearer …`.
+    pub bearer: Option<Secret>,
     /// Longest time for one question.
     pub timeout_ms: u64,
     /// Threads that ask, at least 1.

@@ -20,7 +20,7 @@ mod outbound;
 mod output;
 
 pub use alias::{AliasesIn, AliasesOut};
-pub use counters::{Counters, DropCause};
+pub use counters::{Counters, DropCause, LOGIN_REFUSALS};
 pub use inbound::{AckKey, Inbound, PendingAck, Received};
 pub use layouts::Layouts;
 pub use link::Link;

@@ -1,6 +1,7 @@
 //! What a shard wants done outside; the driver drains it after every call or once per turn.
 
 use super::mail::Mail;
+use crate::auth::Credentials;
 use crate::store::Record;
 use shards::ConnId;
 
@@ -23,6 +24,9 @@ pub enum Effect {
     Flow(ConnId, Flow),
     /// A letter for another shard.
     Mail(usize, Mail),
+    /// Have these credentials checked and answer with
+    /// [`Input::Authenticated`](super::Input::Authenticated).
+    Authenticate(ConnId, Box<Credentials>),
     /// A change of durable state; the n-th record has log position n, from 1.
     Record(Record),
 }

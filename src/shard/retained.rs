@@ -422,7 +422,7 @@ mod tests {
             username: None,
             password: None,
         };
-        shard.handle(Input::Connect { conn, connect }, now);
+        shard.handle(Input::Connect { conn, connect, peer: &crate::shard::Peer::default() }, now);
         let options = SubscribeOptions {
             qos: crate::codec::Qos::AtLeastOnce,
             no_local: false,

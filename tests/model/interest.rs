@@ -7,7 +7,7 @@ use culex::codec::{
     self, Connect, Packet, PacketId, Properties, Publish, Qos, Subscribe, SubscribeFilter,
     SubscribeOptions, Unsubscribe, Version,
 };
-use culex::shard::{Effect, Input, Mail, Place, Settings, Shard};
+use culex::shard::{Effect, Input, Mail, Peer, Place, Settings, Shard};
 use culex::topic::{Filter, TopicName};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -114,7 +114,7 @@ impl Rig {
             password: None,
         };
         self.shards[home].handle(Input::Opened { conn, deadline: Millis::MAX }, NOW);
-        self.shards[home].handle(Input::Connect { conn, connect }, NOW);
+        self.shards[home].handle(Input::Connect { conn, connect, peer: &Peer::default() }, NOW);
     }
 
     fn packet(&mut self, client: usize, packet: Packet<'_>) {

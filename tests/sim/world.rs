@@ -8,7 +8,7 @@ use crate::shadow::{Link, MsgId, Shadow, message_id};
 use crate::swarm::Swarm;
 use crate::wire::{Conn, Stage};
 use culex::codec::{self, Packet, Version};
-use culex::shard::{Effect, Flow, Input, Mail, Place, Shard};
+use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Shard};
 use culex::store::Record;
 use shards::{ConnId, Millis};
 use std::collections::VecDeque;
@@ -259,6 +259,7 @@ impl World {
                     }
                 }
                 Effect::Mail(..) | Effect::Record(_) => unreachable!("taken at once"),
+                Effect::Authenticate(..) => unreachable!("nobody is asked who he is"),
             }
         }
         let mut dirty = Vec::new();
@@ -412,7 +413,9 @@ impl World {
                 self.conns[at].stage = Stage::Live;
                 self.conns[at].version = connect.version;
                 let facts = connect.clone();
-                self.input(at, Input::Connect { conn, connect }, None, |shadow, refused, lsn| {
+                let peer = &Peer::default();
+                let input = Input::Connect { conn, connect, peer };
+                self.input(at, input, None, |shadow, refused, lsn| {
                     if !refused {
                         shadow.connected(at, &facts, home);
                         if let Some((_, due)) = &mut shadow.links[at].connack_due {

@@ -8,10 +8,13 @@ use culex::codec::{
     Qos, Reason, RetainHandling, Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
     Version, Will,
 };
-use culex::shard::{Input, Shard};
+use culex::shard::{Input, Peer, Shard};
 use culex::topic::Filter;
 use shards::ConnId;
 use std::num::NonZeroU16;
+
+/// A connection of no particular place.
+const NOBODY: Peer = Peer { listener: 0, address: None, certificate: None };
 
 const FILTERS: [&str; 14] = [
     "t",
@@ -141,7 +144,9 @@ impl Rig {
         }
         self.decoded(&packet, version, |input, shards, now| {
             let input = match input {
-                Ok(Packet::Connect(connect)) => Input::Connect { conn, connect },
+                Ok(Packet::Connect(connect)) => {
+                    Input::Connect { conn, connect, peer: &NOBODY }
+                }
                 Ok(packet) => Input::Packet { conn, packet },
                 Err(error) => Input::Malformed { conn, error },
             };

@@ -4,7 +4,7 @@ use super::peer::Peer;
 use crate::taker::Taker;
 use culex::codec::{self, Connect, DecodeError, Packet, Properties, Publish, Qos, Version};
 use culex::session::Limits;
-use culex::shard::{Effect, Flow, Input, Mail, Place, Report, Settings, Shard};
+use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Report, Settings, Shard};
 use culex::topic::{Filter, TopicName};
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -240,6 +240,7 @@ impl Rig {
                     Effect::Mail(to, mail) => {
                         self.mail[shard * count + to].push_back(mail);
                     }
+                    Effect::Authenticate(..) => unreachable!("nobody is asked who he is"),
                     Effect::Record(_) => self.positions[shard] += 1,
                     Effect::Close(conn) => self.with(shard, conn, |peer| peer.closing = true),
                     Effect::Flow(conn, flow) => self.with(shard, conn, |peer| {
@@ -416,7 +417,8 @@ impl Rig {
             let deadline = self.now.after(1);
             self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
             let Packet::Connect(connect) = connect.clone() else { return };
-            self.shards[shard].handle(Input::Connect { conn, connect }, self.now);
+            let peer = &Peer::default();
+            self.shards[shard].handle(Input::Connect { conn, connect, peer }, self.now);
             for topic in TOPICS {
                 let packet = Packet::Publish(Publish {
                     dup: false,
