@@ -2,14 +2,18 @@
 //!
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
+mod listeners;
 mod login;
+mod rules;
 
-use crate::config::{Acl, Address, Config, Listener, Overflow, Protocol, ProxyProtocol};
-use crate::edge::{self, Control, Driver};
+pub use rules::RulesError;
+
+use crate::config::{self, Config, Listener};
+use crate::edge::{self, Control, Driver, FileError};
 use crate::gate::{Backends, Gate, LoadError};
-use crate::session::Limits;
+use crate::session::{Limits, Overflow};
 use crate::shard;
-use shards::{ListenerSettings, Placement, Remote, Running, StartError};
+use shards::{Placement, Remote, Running, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -32,6 +36,17 @@ pub enum BrokerError {
     NotSupported {
         /// The key with its table.
         key: &'static str,
+    },
+    /// The access rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// A listener's certificates cannot be used.
+    #[error("listener {address}: {source}")]
+    Tls {
+        /// The listener.
+        address: String,
+        /// What is wrong with which file.
+        source: FileError,
     },
     /// What logins are checked with cannot be used.
     #[error(transparent)]
@@ -59,12 +74,16 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
     let remote = Remote::new(wanted, edge::LOGINS_MAX + ORDERS_MAX);
     let edge = edge::Settings {
         shard: shard_settings(config, wanted),
+        access: Arc::new(rules::access(config)?),
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
         login: login::rules(config),
         gate: gate(config, &remote)?,
+        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
+        handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
+        transports: listeners::transports(config, &[])?,
     };
     let mut engine = shards::Settings::new(placement);
-    engine.listeners = config.listeners.iter().filter_map(listener_settings).collect();
+    engine.listeners = config.listeners.iter().map(listeners::engine).collect();
     if config.limits.connections_max > 0 {
         let all = usize_of(config.limits.connections_max.into());
         engine.connections_max = all.div_ceil(wanted);
@@ -86,54 +105,23 @@ fn gate(config: &Config, remote: &Remote<Control>) -> Result<Option<Arc<Gate>>, 
 /// The first setting that asks for something this version does not have. Each line goes with what
 /// makes it untrue.
 fn not_supported(config: &Config) -> Option<&'static str> {
-    let (limits, usual) = (&config.limits, crate::config::Limits::default());
+    let limits = &config.limits;
     let listeners =
         |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
     let asked = |asked: bool, key| asked.then_some(key);
     [
-        listeners(|l| matches!(l.address, Address::Unix(_)), "listener.address = \"unix:...\""),
-        listeners(|l| l.protocol != Protocol::Mqtt, "listener.protocol"),
-        listeners(|l| l.proxy_protocol != ProxyProtocol::Off, "listener.proxy_protocol"),
-        listeners(|l| l.tls.is_some(), "listener.tls"),
         listeners(|l| l.max_connections != 0, "listener.max_connections"),
-        listeners(|l| l.bind_interface.is_some(), "listener.bind_interface"),
-        listeners(|l| !l.tcp_nodelay, "listener.tcp_nodelay"),
-        listeners(|l| l.tcp_keepalive_s != 0, "listener.tcp_keepalive_s"),
-        listeners(|l| l.tcp_user_timeout_ms != 0, "listener.tcp_user_timeout_ms"),
-        asked(matches!(config.acl, Acl::Rules(_)), "acl"),
-        asked(config.queue.overflow != Overflow::DropNewest, "queue.overflow"),
-        asked(
-            limits.connect_packet_bytes_max != usual.connect_packet_bytes_max,
-            "limits.connect_packet_bytes_max",
-        ),
+        asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
         asked(limits.connections_per_address_max != 0, "limits.connections_per_address_max"),
         asked(limits.connecting_max != 0, "limits.connecting_max"),
         asked(limits.accepts_per_s_max != 0, "limits.accepts_per_s_max"),
-        asked(limits.sessions_per_user_max != 0, "limits.sessions_per_user_max"),
         asked(limits.packets_per_s_max != 0, "limits.packets_per_s_max"),
         asked(limits.bytes_per_s_max != 0, "limits.bytes_per_s_max"),
-        asked(
-            limits.user_properties_max != usual.user_properties_max,
-            "limits.user_properties_max",
-        ),
-        asked(
-            limits.user_property_bytes_max != usual.user_property_bytes_max,
-            "limits.user_property_bytes_max",
-        ),
-        asked(limits.will_delay_s_max != u32::MAX, "limits.will_delay_s_max"),
         asked(limits.memory_bytes_max != 0, "limits.memory_bytes_max"),
     ]
     .into_iter()
     .flatten()
     .next()
-}
-
-/// What the engine has to know of a listener; nothing of those that [`not_supported`] refuses.
-fn listener_settings(listener: &Listener) -> Option<ListenerSettings> {
-    match listener.address {
-        Address::Tcp(address) => Some(ListenerSettings { address, backlog: listener.backlog }),
-        Address::Unix(_) => None,
-    }
 }
 
 /// The settings of every shard: limits for the whole broker are shared out evenly.
@@ -150,10 +138,15 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         topic_bytes_max: limits.topic_bytes_max.into(),
         subscriptions_per_session_max: usize_of(limits.subscriptions_per_session_max.into()),
         sessions_max: share(limits.sessions_max.into()),
+        sessions_per_user_max: usize_of(limits.sessions_per_user_max.into()),
+        user_properties_max: limits.user_properties_max.into(),
+        user_property_bytes_max: usize_of(limits.user_property_bytes_max.into()),
+        will_delay_s_max: limits.will_delay_s_max,
         queue: Limits {
             queue_messages_max: usize_of(limits.queue_messages_max.into()),
             queue_bytes_max: usize_of(limits.queue_bytes_max),
             queue_qos0: config.mqtt.queue_qos0,
+            overflow: overflow(config.queue.overflow),
         },
         inflight_max: limits.inflight_max,
         receive_maximum: limits.receive_maximum,
@@ -169,6 +162,15 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         sys_interval_s: config.sys_interval_s,
         sys_version_mosquitto: config.mqtt.sys_version_mosquitto,
         recording: false,
+        wall_offset_ms: 0,
+    }
+}
+
+/// `Reject` is refused by [`not_supported`].
+fn overflow(overflow: config::Overflow) -> Overflow {
+    match overflow {
+        config::Overflow::DropOldest => Overflow::DropOldest,
+        config::Overflow::DropNewest | config::Overflow::Reject => Overflow::DropNewest,
     }
 }
 

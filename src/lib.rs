@@ -1,7 +1,7 @@
 //! Culex, an MQTT broker for 3.1, 3.1.1 and 5.0: one executor per CPU core, nothing shared.
 //!
 //! The modules form a ladder; each may use those below it (see `docs/ARCHITECTURE.md`):
-//! `cli` › `broker` › `config` › `edge` › `shard` › `store` › `access`, `session` › `topic` ›
+//! `cli` › `broker` › `config` › `edge` › `transport` › `shard` › `store` › `access`, `session` › `topic` ›
 //! `codec`.
 #![forbid(unsafe_code)]
 
@@ -17,3 +17,4 @@ pub mod session;
 pub mod shard;
 pub mod store;
 pub mod topic;
+pub mod transport;

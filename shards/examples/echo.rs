@@ -2,7 +2,9 @@
 //!
 //! Serves as the null relay of measurements.
 
-use shards::{Accepted, Cause, ConnId, Handler, Io, ListenerSettings, Millis, Outgoing, Settings};
+use shards::{
+    Accepted, Address, Cause, ConnId, Handler, Io, ListenerSettings, Millis, Outgoing, Settings,
+};
 
 /// Spare outputs kept for reuse.
 const SPARE_MAX: usize = 256;
@@ -98,7 +100,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(bytes) = arguments.next() {
         settings.buffer_bytes = bytes.parse()?;
     }
-    settings.listeners.push(ListenerSettings::new(address));
+    settings.listeners.push(ListenerSettings::new(Address::Tcp(address)));
     let running = shards::start(settings, |_| Echo::default())?;
     println!("echo on {}", running.addresses().first().ok_or("no listener")?);
     running.join()?;

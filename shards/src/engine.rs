@@ -6,7 +6,6 @@
 //! made for exactly that.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,13 +21,14 @@ use crate::handler::{Handler, ShardContext};
 use crate::io::Io;
 use crate::mesh::{self, Mesh};
 use crate::net::listener::{self, Listeners};
+use crate::net::unix::Leftover;
 use crate::net::{Net, ring};
 use crate::pulse::Pulse;
 use crate::remote::Remote;
-use crate::settings::Settings;
+use crate::settings::{Address, Settings};
 use crate::sys::EventFd;
 use crate::turn::{AbortOnPanic, Driver};
-use crate::watchdog::{self, Counts, WatchdogStats};
+use crate::watchdog::{self, Counts, Progress, WatchdogStats};
 
 /// Memory glommio registers for background file work; its default is 10 MiB.
 const GLOMMIO_IO_BYTES: usize = 64 << 10;
@@ -45,7 +45,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address as it was given.
-        address: SocketAddr,
+        address: Address,
         /// What the system said.
         source: io::Error,
     },
@@ -167,7 +167,7 @@ impl Stopper {
 /// A started engine. Dropping it does not stop it.
 #[derive(Debug)]
 pub struct Running {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     shared: Arc<Shared>,
     shards: Vec<JoinHandle<Result<(), EngineError>>>,
     watchdog: JoinHandle<()>,
@@ -177,7 +177,7 @@ pub struct Running {
 
 impl Running {
     /// Bound addresses in the order of the listeners; port 0 has become a real one.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
@@ -196,6 +196,11 @@ impl Running {
     /// What the watchdog has seen.
     pub fn watchdog(&self) -> WatchdogStats {
         self.counts.read()
+    }
+
+    /// Tells whether all shards go on, from any thread.
+    pub fn progress(&self) -> Progress {
+        Progress::new(Arc::clone(&self.shared))
     }
 
     /// Waits until all shards have ended.
@@ -248,12 +253,59 @@ where
     H: Handler,
     F: Fn(ShardContext) -> H + Send + Sync + 'static,
 {
+    bind(settings)?.start(remote, factory)
+}
+
+/// An engine whose listeners are bound, before it has any thread: the moment to give up rights.
+#[derive(Debug)]
+pub struct Bound {
+    settings: Settings,
+    addresses: Vec<Address>,
+    sockets: Vec<Vec<Socket>>,
+}
+
+/// Binds all listeners. Who connects waits until [`Bound::start`].
+///
+/// # Errors
+/// [`StartError`]; nothing is bound then.
+pub fn bind(settings: Settings) -> Result<Bound, StartError> {
     if let Some(fault) = settings.fault() {
         return Err(StartError::Settings(fault));
     }
+    let (addresses, sockets) = open_listeners(&settings, settings.placement.cpus().len())?;
+    Ok(Bound { settings, addresses, sockets })
+}
+
+impl Bound {
+    /// Starts one pinned thread per shard.
+    ///
+    /// # Errors
+    /// [`StartError`]; everything already started has ended then.
+    ///
+    /// # Panics
+    /// If `remote` was not made for as many shards as there are CPUs.
+    pub fn start<H, F>(self, remote: &Remote<H::Control>, factory: F) -> Result<Running, StartError>
+    where
+        H: Handler,
+        F: Fn(ShardContext) -> H + Send + Sync + 'static,
+    {
+        run_shards(self, remote, factory)
+    }
+}
+
+fn run_shards<H, F>(
+    bound: Bound,
+    remote: &Remote<H::Control>,
+    factory: F,
+) -> Result<Running, StartError>
+where
+    H: Handler,
+    F: Fn(ShardContext) -> H + Send + Sync + 'static,
+{
+    let Bound { settings, addresses, sockets } = bound;
     let settings = Arc::new(settings);
     let shards = settings.placement.cpus().len();
-    let (addresses, sockets) = open_listeners(&settings, shards)?;
+    let leftovers = Leftover::of(&addresses);
     let shared = Shared::new(shards).map_err(|source| StartError::Shard { shard: 0, source })?;
     let shared = Arc::new(shared);
     assert!(remote.shards() == shards, "one line for each shard");
@@ -299,9 +351,11 @@ where
     let (watchdog_end, end) = bounded(0);
     let watchdog = {
         let (shared, counts) = (Arc::clone(&shared), Arc::clone(&counts));
-        thread::Builder::new()
-            .name("watchdog".into())
-            .spawn(move || watchdog::run(&shared, &gauges, clock, &end, &counts))
+        thread::Builder::new().name("watchdog".into()).spawn(move || {
+            watchdog::run(&shared, &gauges, clock, &end, &counts);
+            // The watchdog is the last to end.
+            drop(leftovers);
+        })
     };
     let watchdog = watchdog.map_err(|source| {
         shared.stop();
@@ -314,12 +368,12 @@ where
 fn open_listeners(
     settings: &Settings,
     shards: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<Socket>>), StartError> {
+) -> Result<(Vec<Address>, Vec<Vec<Socket>>), StartError> {
     let mut addresses = Vec::new();
     let mut sockets: Vec<Vec<Socket>> = (0..shards).map(|_| Vec::new()).collect();
-    for &listener in &settings.listeners {
+    for listener in &settings.listeners {
         let (address, opened) = listener::open(listener, &settings.listeners, shards)
-            .map_err(|source| StartError::Listen { address: listener.address, source })?;
+            .map_err(|source| StartError::Listen { address: listener.address.clone(), source })?;
         addresses.push(address);
         for (of_shard, socket) in sockets.iter_mut().zip(opened) {
             of_shard.push(socket);

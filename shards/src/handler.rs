@@ -12,8 +12,8 @@ use crate::time::Millis;
 pub struct Accepted {
     /// Index in [`crate::Settings::listeners`].
     pub listener: usize,
-    /// The other end.
-    pub peer: SocketAddr,
+    /// The other end; `None` for Unix sockets.
+    pub peer: Option<SocketAddr>,
 }
 
 /// Why a connection ended.

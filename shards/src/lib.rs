@@ -17,6 +17,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(not(loom))]
+pub mod account;
+#[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
 pub mod conn;
@@ -63,7 +65,7 @@ pub mod wheel;
 #[cfg(not(loom))]
 pub use conn::ConnId;
 #[cfg(not(loom))]
-pub use engine::{EngineError, Running, StartError, Stopper, start, start_with};
+pub use engine::{Bound, EngineError, Running, StartError, Stopper, bind, start, start_with};
 #[cfg(not(loom))]
 pub use handler::{Accepted, Cause, Handler, ShardContext};
 #[cfg(not(loom))]
@@ -75,10 +77,12 @@ pub use placement::{Placement, probe};
 #[cfg(not(loom))]
 pub use remote::{LineFull, Remote};
 #[cfg(not(loom))]
-pub use settings::{ListenerSettings, Settings};
+pub use settings::{Address, ListenerSettings, Settings};
 #[cfg(not(loom))]
 pub use stats::NetStats;
 #[cfg(not(loom))]
 pub use time::Millis;
+#[cfg(not(loom))]
+pub use watchdog::Progress;
 #[cfg(not(loom))]
 pub use wheel::Wheel;

@@ -1,16 +1,57 @@
 //! Limits and addresses of the engine.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::placement::Placement;
 
-/// One address to listen on. Every shard opens its own socket for it; the kernel spreads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// TCP. Port 0 lets the kernel choose; see [`crate::Running::addresses`].
+    Tcp(SocketAddr),
+    /// The file of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The address of a TCP socket.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(out, "{address}"),
+            Address::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One address to listen on. For TCP every shard opens its own socket, and the kernel spreads; a
+/// Unix socket is one for all shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
-    /// Port 0 lets the kernel choose; see [`crate::Running::addresses`].
-    pub address: SocketAddr,
+    /// The address.
+    pub address: Address,
     /// Connections the kernel completes before they are accepted; more are refused by the kernel.
     pub backlog: u32,
+    /// Permissions of the file of a Unix socket.
+    pub unix_mode: u32,
+    /// TCP: only what comes in by this network device.
+    pub interface: Option<String>,
+    /// TCP: output leaves at once; it is put together here, not in the kernel.
+    pub nodelay: bool,
+    /// TCP: silence in seconds after which the kernel asks whether the peer is there; 0 = never.
+    pub keepalive_s: u32,
+    /// TCP: time in milliseconds that sent bytes may stay unacknowledged; 0 = the system's.
+    pub user_timeout_ms: u32,
 }
 
 impl ListenerSettings {
@@ -18,8 +59,16 @@ impl ListenerSettings {
     pub const BACKLOG: u32 = 4096;
 
     /// A listener with the usual backlog.
-    pub const fn new(address: SocketAddr) -> ListenerSettings {
-        ListenerSettings { address, backlog: Self::BACKLOG }
+    pub const fn new(address: Address) -> ListenerSettings {
+        ListenerSettings {
+            address,
+            backlog: Self::BACKLOG,
+            unix_mode: 0o600,
+            interface: None,
+            nodelay: true,
+            keepalive_s: 0,
+            user_timeout_ms: 0,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! One of the two files with unsafe code; the other is `net/ring.rs`.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -115,4 +116,77 @@ pub(crate) fn soft_limit(limit: Limit) -> io::Result<Option<u64>> {
 pub(crate) fn empty_message() -> libc::msghdr {
     // SAFETY: null pointers with zero counts are a valid header.
     unsafe { std::mem::zeroed() }
+}
+
+/// One line of the system's list of users, or of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// Room for the texts of one entry.
+const ENTRY_BYTES: usize = 64 << 10;
+
+/// Looks a user up, wherever the system keeps its users.
+#[expect(unsafe_code, reason = "the standard library does not look users up")]
+pub(crate) fn user(name: &CStr) -> io::Result<Option<Entry>> {
+    // SAFETY: integers and null pointers are a valid entry.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut found = std::ptr::null_mut();
+    let mut texts = vec![0; ENTRY_BYTES];
+    // SAFETY: `name` ends with a zero; the other pointers are to live memory of the stated size,
+    // and only numbers of `entry` are read after the call.
+    let result = unsafe {
+        let (texts, bytes) = (texts.as_mut_ptr(), texts.len());
+        libc::getpwnam_r(name.as_ptr(), &raw mut entry, texts, bytes, &raw mut found)
+    };
+    match result {
+        0 if found.is_null() => Ok(None),
+        0 => Ok(Some(Entry { uid: entry.pw_uid, gid: entry.pw_gid })),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Looks a group up.
+#[expect(unsafe_code, reason = "the standard library does not look groups up")]
+pub(crate) fn group(name: &CStr) -> io::Result<Option<u32>> {
+    // SAFETY: integers and null pointers are a valid entry.
+    let mut entry: libc::group = unsafe { std::mem::zeroed() };
+    let mut found = std::ptr::null_mut();
+    let mut texts = vec![0; ENTRY_BYTES];
+    // SAFETY: as in `user`.
+    let result = unsafe {
+        let (texts, bytes) = (texts.as_mut_ptr(), texts.len());
+        libc::getgrnam_r(name.as_ptr(), &raw mut entry, texts, bytes, &raw mut found)
+    };
+    match result {
+        0 if found.is_null() => Ok(None),
+        0 => Ok(Some(entry.gr_gid)),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Becomes a user with its groups, in all threads of the process: the C library tells each of them,
+/// where the kernel would change the calling one alone.
+#[expect(unsafe_code, reason = "the standard library changes no user")]
+pub(crate) fn become_user(name: &CStr, entry: Entry) -> io::Result<()> {
+    let Entry { uid, gid } = entry;
+    let told = |result: libc::c_int| match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: `name` ends with a zero.
+    told(unsafe { libc::initgroups(name.as_ptr(), gid) })?;
+    // SAFETY: takes no pointers.
+    told(unsafe { libc::setresgid(gid, gid, gid) })?;
+    // SAFETY: takes no pointers.
+    told(unsafe { libc::setresuid(uid, uid, uid) })
+}
+
+/// Tries to become root again; says whether that was possible.
+#[expect(unsafe_code, reason = "the standard library changes no user")]
+pub(crate) fn can_become_root() -> bool {
+    // SAFETY: takes no pointers.
+    unsafe { libc::setresuid(0, 0, 0) == 0 || libc::setuid(0) == 0 }
 }

@@ -357,9 +357,8 @@ impl<H: Handler> Driver<H> {
         }
         self.io.net.stats.accepts += 1;
         // A peer that has reset meanwhile has no address any more.
-        let peer = SockRef::from(&fd).peer_addr().ok().and_then(|address| address.as_socket());
-        let Some(peer) = peer else { return };
-        let accepted = Accepted { listener: listener as usize, peer };
+        let Ok(peer) = SockRef::from(&fd).peer_addr() else { return };
+        let accepted = Accepted { listener: listener as usize, peer: peer.as_socket() };
         if let Some(conn) = self.io.net.insert(fd, accepted) {
             self.handler.on_accept(&mut self.io, conn, accepted);
             self.io.net.arm(conn);

@@ -4,6 +4,7 @@
 //! second, and a shard that stays in one turn is reported. Both are bugs somewhere; this bounds
 //! what they cost and makes them visible.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -42,6 +43,33 @@ impl Counts {
             stalls: self.stalls.load(Ordering::Relaxed),
             wakes: self.wakes.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// Tells whether the shards go on, for a supervisor outside the process.
+#[derive(Debug)]
+pub struct Progress {
+    shared: Arc<Shared>,
+    /// Turns at the last look.
+    turns: Vec<Option<u64>>,
+}
+
+impl Progress {
+    pub(crate) fn new(shared: Arc<Shared>) -> Progress {
+        let turns = shared.places().iter().map(|_| None).collect();
+        Progress { shared, turns }
+    }
+
+    /// Has every shard begun a new turn since the last look, or does it sleep? Looks that follow
+    /// each other closely find busy shards in the same turn: leave seconds between them.
+    pub fn all_went_on(&mut self) -> bool {
+        let mut all = true;
+        for (place, turns) in self.shared.places().iter().zip(&mut self.turns) {
+            let reading = place.pulse.read();
+            all &= reading.asleep_until.is_some() || *turns != Some(reading.turns);
+            *turns = Some(reading.turns);
+        }
+        all
     }
 }
 

@@ -48,7 +48,7 @@ pub fn question(login: &Login, password: Option<&[u8]>) -> Result<Vec<u8>, Refus
         client_id: &login.client_id,
         user: login.user.as_deref(),
         password: password.map_err(|_| Refusal::BadCredentials)?,
-        address: login.address.map(|address| address.to_string()),
+        address: login.address.map(|address| address.ip().to_string()),
         listener: login.listener,
     };
     Ok(serde_json::to_vec(&question).expect("texts and numbers become JSON"))

@@ -25,7 +25,7 @@ use crate::access::{AclFault, Identity, Rules};
 use crate::codec::Reason;
 use serde::Deserialize;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -59,9 +59,11 @@ pub struct Login {
     /// User name, not proven.
     pub user: Option<String>,
     /// Where it comes from; a local socket has no address.
-    pub address: Option<IpAddr>,
+    pub address: Option<SocketAddr>,
     /// Index of the listener in the settings.
     pub listener: u16,
+    /// The client gave no identifier, and was given that of its user.
+    pub assigned: bool,
 }
 
 /// How it wants to prove that.

@@ -116,7 +116,8 @@ fn not_started(error: &BrokerError) -> Failure {
             Failure::new(status::HOST, message)
         }
         BrokerError::Start(StartError::Listen { address, source })
-            if source.kind() == ErrorKind::PermissionDenied && address.port() < 1024 =>
+            if source.kind() == ErrorKind::PermissionDenied
+                && address.tcp().is_some_and(|tcp| tcp.port() < 1024) =>
         {
             let hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE";
             Failure::usage(format!("{message}: {hint}"))
@@ -124,7 +125,9 @@ fn not_started(error: &BrokerError) -> Failure {
         BrokerError::Threads(_) => Failure::new(status::HOST, message),
         BrokerError::TooManyShards { .. }
         | BrokerError::Login(_)
+        | BrokerError::Rules(_)
         | BrokerError::NotSupported { .. }
+        | BrokerError::Tls { .. }
         | BrokerError::Start(StartError::Listen { .. } | StartError::Settings(_)) => {
             Failure::usage(message)
         }

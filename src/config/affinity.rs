@@ -1,6 +1,8 @@
 //! Which cores the shards run on.
 
-use super::{ConfigError, read};
+use super::ConfigError;
+use super::error::Fault;
+use super::load::read;
 use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -42,8 +44,8 @@ impl Affinity {
             toml::from_str(&text).map_err(|error| ConfigError::from_toml(path, &text, &error))?;
         match file.cpus {
             Self::File(_) => {
-                let message = "must be \"auto\" or a list of core numbers".to_owned();
-                Err(ConfigError::at_key(path, &text, "cpus", message))
+                let fault = Fault::new("cpus", "must be \"auto\" or a list of core numbers");
+                Err(ConfigError::at_key(path, &text, fault))
             }
             cpus @ (Self::Auto | Self::Cpus(_)) => Ok(cpus),
         }

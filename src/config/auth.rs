@@ -1,5 +1,6 @@
 //! `[auth]` and `acl`: who a client is, and what it may do.
 
+use super::error::Fault;
 use super::range::within;
 use super::secret::SecretRef;
 use serde::de::value::MapAccessDeserializer;
@@ -204,9 +205,9 @@ impl Auth {
         }
     }
 
-    /// What cannot be: the key below `[auth]`, and why.
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
-        let fault = |key, text: &str| Some((key, text.to_owned()));
+    /// What cannot be.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let fault = |key, text: &str| Some(Fault::new(key, text));
         if let Some(jwt) = &self.jwt {
             if jwt.algorithms.is_empty() {
                 return fault("algorithms", "must not be empty");

@@ -1,5 +1,6 @@
 //! What can be wrong with a file, in one line.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,37 @@ pub enum ConfigError {
         /// What is wrong with it, one line.
         message: String,
     },
+    /// A variable of the environment is not valid.
+    #[error("{name} in the environment: {message}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What is wrong with it, one line.
+        message: String,
+    },
+}
+
+/// What cannot be although every value by itself can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key, without its table, or the table.
+    pub(super) key: &'static str,
+    /// The how manieth of that name, from 0.
+    pub(super) nth: usize,
+    /// What is wrong, one line.
+    pub(super) message: String,
+}
+
+impl Fault {
+    pub(super) fn new(key: &'static str, message: impl Into<String>) -> Self {
+        Self { key, nth: 0, message: message.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.key, self.message)
+    }
 }
 
 impl ConfigError {
@@ -45,13 +77,15 @@ impl ConfigError {
         Self::Invalid { path: path.to_owned(), line, key, message: one_line(error.message()) }
     }
 
-    /// An error of a value that reads well but cannot be used.
-    pub(super) fn at_key(path: &Path, text: &str, key: &str, message: String) -> Self {
-        let index = text.lines().position(|line| {
+    /// An error of values that read well but cannot be used.
+    pub(super) fn at_key(path: &Path, text: &str, fault: Fault) -> Self {
+        let Fault { key, nth, message } = fault;
+        let named = |line: &str| {
             let line = line.trim_start().trim_start_matches('[');
             line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', ']']))
-        });
-        let line = index.map_or(1, |index| index + 1);
+        };
+        let mut lines = (1..).zip(text.lines()).filter(|(_, line)| named(line));
+        let line = lines.nth(nth).map_or(1, |(line, _)| line);
         Self::Invalid { path: path.to_owned(), line, key: key.to_owned(), message }
     }
 }
@@ -77,7 +111,7 @@ fn key_in_force<'a>(lines: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// The reader's words, shortened to what a user needs.
-fn one_line(message: &str) -> String {
+pub(super) fn one_line(message: &str) -> String {
     let message = message.split('\n').map(str::trim).collect::<Vec<_>>().join("; ");
     match message.strip_prefix("unknown field ") {
         Some(rest) => unknown_key(rest),

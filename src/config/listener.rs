@@ -1,5 +1,6 @@
 //! `[[listener]]`: where clients connect, and how.
 
+use super::error::Fault;
 use super::range::within;
 use crate::access::Network;
 use serde::de::{Deserializer, Error, Visitor};
@@ -189,6 +190,11 @@ pub struct WebSocket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr(pub Network);
 
+impl TlsVersion {
+    /// Every version.
+    pub const ALL: [Self; 2] = [Self::V12, Self::V13];
+}
+
 impl Listener {
     /// The listener on the IPv4 loopback address.
     pub fn local(port: u16) -> Self {
@@ -237,9 +243,9 @@ impl Listener {
         }
     }
 
-    /// What cannot be, in words.
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
-        let fault = |key, text: &str| Some((key, text.to_owned()));
+    /// What cannot be.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let fault = |key, text: &str| Some(Fault::new(key, text));
         if self.websocket.is_some() && self.protocol != Protocol::WebSocket {
             return fault("websocket", "needs protocol = \"websocket\"");
         }
@@ -349,5 +355,5 @@ fn unix_mode() -> u32 {
 }
 
 fn tls_versions() -> Vec<TlsVersion> {
-    vec![TlsVersion::V12, TlsVersion::V13]
+    TlsVersion::ALL.to_vec()
 }

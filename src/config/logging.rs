@@ -1,5 +1,6 @@
 //! `[log]` and `[process]`.
 
+use super::error::Fault;
 use super::range::within;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -161,9 +162,9 @@ impl Log {
         }
     }
 
-    /// What cannot be: the key below `[log]`, and why.
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
-        let fault = |key, text: &str| Some((key, text.to_owned()));
+    /// What cannot be.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let fault = |key, text: &str| Some(Fault::new(key, text));
         match (self.to.contains(&Destination::File), &self.file) {
             (true, None) => fault("to", "\"file\" needs the key file"),
             (false, Some(_)) => fault("file", "needs \"file\" in the key to"),

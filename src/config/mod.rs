@@ -2,14 +2,19 @@
 //!
 //! Promise: a [`Config`] is valid; what can be wrong with a file is said in one line that names the
 //! file, the line and the key. Every key has a default, and `conf/culex.toml` states all of them.
+//! A file of Mosquitto is read as well: its options are put into the same settings.
 //! Not here: command-line options (`cli::serve` lays them over), the host's limits (`shards`).
 
 mod affinity;
 mod auth;
+mod check;
 mod error;
 mod limits;
 mod listener;
+mod load;
 mod logging;
+pub mod mosquitto;
+mod overlay;
 mod range;
 mod secret;
 #[cfg(test)]
@@ -17,18 +22,19 @@ mod tests;
 
 pub use affinity::Affinity;
 pub use auth::{Acl, AclRules, Auth, Http, JWT_ALGORITHMS, Jwt, Role};
-pub use error::ConfigError;
+pub use error::{ConfigError, Fault};
 pub use limits::Limits;
 pub use listener::{
     Address, Cidr, ClientAuth, Listener, Protocol, ProxyProtocol, Sni, Tls, TlsVersion, WebSocket,
 };
+pub use load::Loaded;
 pub use logging::{Ansi, Destination, Format, Level, Log, Process, SecretModes};
 pub use secret::SecretRef;
 
 use crate::shard;
 use range::within;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const SHARDS_MAX: u64 = shard::SHARDS_MAX as u64;
 /// A day.
@@ -160,98 +166,4 @@ impl Default for Mqtt {
             retain_available: true,
         }
     }
-}
-
-impl Config {
-    /// Reads and checks a file. Relative paths in it are taken from its directory.
-    ///
-    /// # Errors
-    /// [`ConfigError`]: the file, or the affinity file it names, cannot be read or is not valid.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = read(path)?;
-        let mut config = Self::parse(&text, path)?;
-        let directory = path.parent().unwrap_or(Path::new(""));
-        config.resolve(directory);
-        config.affinity = config.affinity.resolve(directory)?;
-        config
-            .check_shards()
-            .map_err(|message| ConfigError::at_key(path, &text, "shards", message))?;
-        Ok(config)
-    }
-
-    /// Makes relative paths those below `directory`.
-    fn resolve(&mut self, directory: &Path) {
-        if let Some(data_dir) = &mut self.data_dir {
-            *data_dir = directory.join(&*data_dir);
-        }
-        self.acl.resolve(directory);
-        self.auth.resolve(directory);
-        self.log.resolve(directory);
-        self.process.resolve(directory);
-        for listener in &mut self.listeners {
-            listener.resolve(directory);
-        }
-    }
-
-    /// Reads and checks the text of a file; `path` is for error messages.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`] with the first thing that is wrong.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self =
-            toml::from_str(text).map_err(|error| ConfigError::from_toml(path, text, &error))?;
-        match config.fault() {
-            Some((key, message)) => Err(ConfigError::at_key(path, text, key, message)),
-            None => Ok(config),
-        }
-    }
-
-    /// What cannot be although every value by itself can: the key, and why.
-    fn fault(&self) -> Option<(&'static str, String)> {
-        if self.listeners.is_empty() {
-            return Some(("listener", "there must be at least one".to_owned()));
-        }
-        for (index, listener) in self.listeners.iter().enumerate() {
-            let address = &listener.address;
-            let twice = self.listeners.iter().take(index).any(|other| other.address == *address);
-            let any_port = matches!(address, Address::Tcp(address) if address.port() == 0);
-            if twice && !any_port {
-                return Some(("listener", format!("{address} is given twice")));
-            }
-        }
-        if self.data_dir.as_deref() == Some(Path::new("")) {
-            return Some(("data_dir", "must not be empty".to_owned()));
-        }
-        let of_listeners = self.listeners.iter().find_map(Listener::fault);
-        of_listeners.or_else(|| self.auth.fault()).or_else(|| self.log.fault())
-    }
-
-    /// Are there not too many shards, and a core for each, if both are named.
-    ///
-    /// # Errors
-    /// What is wrong, in words; the caller knows where the numbers come from.
-    pub fn check_shards(&self) -> Result<(), String> {
-        match self.affinity.cpus() {
-            _ if self.shards > shard::SHARDS_MAX => Err(format!(
-                "{} shards are too many, the maximum is {}",
-                self.shards,
-                shard::SHARDS_MAX
-            )),
-            Some(cpus) if self.shards > cpus.len() => {
-                let (shards, cpus) = (self.shards, cpus.len());
-                Err(format!("{shards} shards need {shards} cores, but affinity names {cpus}"))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// The number of shards asked for; `None` = one per core.
-    pub fn shards_wanted(&self) -> Option<usize> {
-        (self.shards > 0).then_some(self.shards)
-    }
-}
-
-fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }

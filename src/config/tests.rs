@@ -1,4 +1,5 @@
 use super::*;
+use std::path::Path;
 
 /// Expects `text` to be refused with exactly this line.
 fn refused(text: &str, line: &str) {
@@ -87,8 +88,8 @@ fn empty_file_is_the_default() {
 #[test]
 fn values_are_taken() {
     let config = parse(
-        "shards = 2\naffinity = [3, 1]\ndata_dir = 'd'\n[[listener]]\naddress = '[::]:0'\n\
-         [[listener]]\naddress = '0.0.0.0:1884'\nbacklog = 1\n[log]\nlevel = 'trace'\n\
+        "shards = 2\naffinity = [3, 1]\ndata_dir = 'd'\n[[listener]]\naddress = '[::]:0'\nallow_anonymous = true\n\
+         [[listener]]\nallow_anonymous = true\naddress = '0.0.0.0:1884'\nbacklog = 1\n[log]\nlevel = 'trace'\n\
          [limits]\nqueue_bytes_max = 9223372036854775807\n[mqtt]\nqueue_qos0 = true\n",
     );
     assert_eq!(config.shards_wanted(), Some(2));
@@ -144,7 +145,7 @@ fn errors_name_line_and_key() {
     refused("shards = 1\n\ndata_dir = ''\n", "culex.toml:3: data_dir: must not be empty");
     refused(
         "[[listener]]\naddress = \"[::1]:1\"\n[[listener]]\naddress = \"[::1]:1\"\n",
-        "culex.toml:1: listener: [::1]:1 is given twice",
+        "culex.toml:4: address: is given twice",
     );
 }
 
@@ -200,4 +201,133 @@ fn relative_paths_start_at_the_file() {
         error.ends_with("cores.toml:1: cpus: must be \"auto\" or a list of core numbers"),
         "{error}"
     );
+}
+
+fn with(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    Loaded::new(None, variables).map(|loaded| loaded.config)
+}
+
+#[test]
+fn the_environment_wins() {
+    let config = with(&[
+        ("CULEX_LIMITS__QUEUE_MESSAGES_MAX", "5"),
+        ("CULEX_LISTENER__0__ADDRESS", "127.0.0.1:7"),
+        ("CULEX_LISTENER__1__ADDRESS", "[::1]:8"),
+        ("CULEX_LOG__TARGETS", "{ \"culex::edge\" = \"debug\" }"),
+        ("CULEX_DATA_DIR", "d"),
+        ("CULEX_PROCESS__USER", "123"),
+        ("CULEX_ACL", "allow-all"),
+        ("CULEX_AUTH__PASSWORD_FILE", "p"),
+        ("CULEX_PORT_1883_TCP", "tcp://10.0.0.1:1883"),
+        ("HOME", "h"),
+    ])
+    .expect("valid");
+    assert_eq!(config.limits.queue_messages_max, 5);
+    assert_eq!(config.listeners[0], Listener::local(7));
+    assert_eq!(config.listeners[1].address.to_string(), "[::1]:8");
+    assert_eq!(config.log.targets.len(), 1);
+    assert_eq!(config.data_dir, Some(PathBuf::from("d")));
+    assert_eq!(config.process.user.as_deref(), Some("123"), "a string, as the key wants it");
+    assert!(config.auth.is_on());
+}
+
+#[test]
+fn wrong_variables_are_named() {
+    for (name, text, expected) in [
+        (
+            "CULEX_LIMITS__QUEUE_MESSAGE_MAX",
+            "5",
+            "unknown key `queue_message_max`; did you mean `queue_messages_max`?",
+        ),
+        (
+            "CULEX_LIMITS__INFLIGHT_MAX",
+            "0",
+            "invalid value: integer `0`, expected a whole number from 1 to 65535",
+        ),
+        ("CULEX_LIMIT__INFLIGHT_MAX", "1", "there is no [limit]; did you mean `limits`?"),
+        ("CULEX_LISTENER__7__ADDRESS", "[::1]:8", "there is no entry 7, the next one is 1"),
+        ("CULEX_SHARDS__X", "1", "names something below a single value"),
+        ("CULEX_LISTENER__0__ADDRESS", "0.0.0.0:1", "address: without [auth] the whole network"),
+    ] {
+        let error = with(&[(name, text)]).expect_err(name).to_string();
+        let expected = format!("{name} in the environment: {expected}");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn open_doors_must_be_meant() {
+    let open = "[[listener]]\naddress = '127.0.0.1:1'\n[[listener]]\n\naddress = '0.0.0.0:1'\n";
+    refused(
+        open,
+        "culex.toml:5: address: without [auth] the whole network may use it: write \
+         `allow_anonymous = true` for this listener if it should",
+    );
+    let meant = parse(&format!("{open}allow_anonymous = true\n"));
+    assert_eq!(meant.open_listeners().count(), 1);
+    refused(
+        "[[listener]]\naddress = '127.0.0.1:1'\nallow_anonymous = false\n",
+        "culex.toml:2: address: nobody can connect: `allow_anonymous = false` needs [auth]",
+    );
+    let auth = "[[listener]]\naddress = '0.0.0.0:1'\n[auth]\npassword_file = 'p'\n";
+    let error = Config::parse(auth, Path::new("c.toml")).expect_err("no rules").to_string();
+    assert!(error.starts_with("c.toml:3: auth: [auth] says who clients are"), "{error}");
+    let config = parse(&format!("acl = 'allow-all'\n{auth}"));
+    assert!(!config.allows_anonymous(&config.listeners[0]));
+    assert_eq!(config.open_listeners().count(), 0);
+}
+
+#[test]
+fn secrets_are_named_not_stated() {
+    let auth = |key: &str| {
+        format!("acl = 'allow-all'\n[auth.jwt]\nalgorithms = ['HS256']\nkey = '{key}'\n")
+    };
+    refused(
+        &auth("hunter2"),
+        "culex.toml:4: auth.jwt.key: must be file:PATH, env:NAME or cred:NAME",
+    );
+    for key in ["file:/k", "env:KEY", "cred:jwt"] {
+        let text = parse(&auth(key)).to_toml();
+        assert!(text.contains(key), "{text}");
+    }
+    for key in ["file:", "cred:../x", "hunter:2"] {
+        assert_eq!(SecretRef::parse(key), None, "{key}");
+    }
+}
+
+#[test]
+fn what_is_printed_is_read_again() {
+    let sample = include_str!("../../conf/culex.toml");
+    let config = parse(sample);
+    assert_eq!(parse(&config.to_toml()), config);
+    assert_eq!(config.to_short_toml(), "");
+    let changed =
+        parse("shards = 1\n[limits]\ninflight_max = 2\n[[listener]]\naddress = '[::1]:2'\n");
+    let short = changed.to_short_toml();
+    assert_eq!(parse(&short), changed);
+    assert_eq!(short.lines().filter(|line| line.contains('=')).count(), 3, "{short}");
+}
+
+#[test]
+fn the_data_directory_is_where_the_system_keeps_such_things() {
+    let place = |config: &Config, variables: &[(&str, &str)], is_root| {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let place = config.data_directory(variable, is_root);
+        place.map(|place| place.map(|place| place.display().to_string()))
+    };
+    let usual = Config::default();
+    let is = |place: Result<Option<String>, String>, expected: &str| {
+        assert_eq!(place.as_ref().map(Option::as_deref), Ok(Some(expected)));
+    };
+    is(place(&usual, &[], true), "/var/lib/culex");
+    is(place(&usual, &[("STATE_DIRECTORY", "/s:/t")], true), "/s");
+    is(place(&usual, &[("HOME", "/h")], false), "/h/.local/state/culex");
+    is(place(&usual, &[("HOME", "/h"), ("XDG_STATE_HOME", "/x")], false), "/x/culex");
+    assert!(place(&usual, &[], false).is_err());
+    assert_eq!(place(&parse("durability = 'none'\n"), &[], false), Ok(None));
+    is(place(&parse("data_dir = '/d'\n"), &[("STATE_DIRECTORY", "/s")], true), "/d");
 }

@@ -1,12 +1,16 @@
 //! One shard's connections, as the engine's handler.
 
+use super::layers::Layers;
+use super::logins::Logins;
 use super::reassembly::Reassembly;
-use crate::auth::{Credentials, Outcome, Refusal};
+use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::gate::{Answer, Gate};
 use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, Shard};
+use crate::transport::{self, Last, Stack};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tracing::debug;
 
@@ -17,14 +21,19 @@ pub struct Settings {
     pub shard: crate::shard::Settings,
     /// Time from accept to a complete CONNECT.
     pub connect_timeout_ms: u64,
+    /// Largest packet of a connection whose CONNECT was not accepted.
+    pub connect_packet_bytes_max: u32,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
+    pub handshakes_max: usize,
+    /// What each listener speaks below MQTT, in their order.
+    pub transports: Arc<[transport::Settings]>,
     /// Who has to show what.
     pub login: LoginRules,
     /// Who checks it; `None` if nobody has to show anything.
     pub gate: Option<Arc<Gate>>,
 }
-
-/// Logins of one shard that may be checked at the same time; further ones are refused as busy.
-pub const LOGINS_MAX: usize = 4096;
 
 /// Packet type of CONNECT in the upper half of the first byte.
 const CONNECT_TYPE: u8 = 1;
@@ -32,10 +41,14 @@ const CONNECT_TYPE: u8 = 1;
 /// What travels with a socket to its home shard.
 #[derive(Debug)]
 pub struct Luggage {
-    /// Everything received so far; begins with CONNECT.
+    /// All bytes of MQTT received so far; begins with CONNECT.
     bytes: Vec<u8>,
     /// End of patience, counted from accept.
     deadline: Millis,
+    /// The client's address, as far as it has one.
+    address: Option<SocketAddr>,
+    /// Its layers below MQTT.
+    stack: Option<Box<Stack>>,
 }
 
 /// What other threads tell a shard's edge.
@@ -52,15 +65,15 @@ impl From<Answer> for Control {
 }
 
 /// Letters of this broker.
-type Wire = Io<Mail, Luggage>;
+pub(super) type Wire = Io<Mail, Luggage>;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// No connection has this place.
     Vacant,
     /// CONNECT is not complete.
-    Connecting { deadline: Millis, adopted: bool },
+    Connecting,
     /// Packets go to the shard.
     Live,
     /// The end is decided.
@@ -74,17 +87,45 @@ const CLOSE_PATIENCE_MS: u64 = 5_000;
 const PAUSED_BY_SHARD: u8 = 1;
 const PAUSED_BY_MESH: u8 = 2;
 const PAUSED_BY_OUTPUT: u8 = 4;
-const PAUSED_BY_LOGIN: u8 = 8;
+/// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
+/// when it asked for a pause; who does not read its answers is not forgiven.)
+const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH;
+pub(super) const PAUSED_BY_HANDSHAKES: u8 = 8;
+const PAUSED_BY_MOVE: u8 = 16;
+pub(super) const PAUSED_BY_LOGIN: u8 = 32;
 
 #[derive(Debug)]
-struct Conn {
-    id: ConnId,
-    stage: Stage,
+pub(super) struct Conn {
+    pub(super) id: ConnId,
+    pub(super) stage: Stage,
     version: Version,
-    paused: u8,
-    /// Where it comes from, until CONNECT.
-    peer: Peer,
-    reassembly: Reassembly,
+    pub(super) paused: u8,
+    pub(super) reassembly: Reassembly,
+    /// Layers below MQTT; none for plain TCP.
+    pub(super) stack: Option<Box<Stack>>,
+    /// Until CONNECT is complete.
+    pub(super) arrival: Option<Box<Arrival>>,
+}
+
+/// What is known of a connection before its CONNECT.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    deadline: Millis,
+    listener: usize,
+    pub(super) address: Option<SocketAddr>,
+    adopted: bool,
+    pub(super) handshake: Handshake,
+}
+
+/// A connection's part in the limit of TLS handshakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// None, or it is over.
+    Over,
+    /// Not read until others are done.
+    Waiting,
+    /// Counted.
+    UnderWay,
 }
 
 const VACANT: Conn = Conn {
@@ -92,23 +133,22 @@ const VACANT: Conn = Conn {
     stage: Stage::Vacant,
     version: Version::V311,
     paused: 0,
-    peer: Peer { listener: 0, address: None, certificate: None },
     reassembly: Reassembly::NEW,
+    stack: None,
+    arrival: None,
 };
 
 /// See the module.
 #[derive(Debug)]
 pub struct Driver {
-    shard: Shard,
+    pub(super) shard: Shard,
     place: Place,
     packet_bytes_max: u32,
+    connect_packet_bytes_max: u32,
     connect_timeout_ms: u64,
-    gate: Option<Arc<Gate>>,
-    /// Logins on their way through the gate.
-    asked: usize,
-    /// Logins that the gate did not take.
-    refused: Vec<Answer>,
-    conns: Vec<Conn>,
+    pub(super) logins: Logins,
+    pub(super) conns: Vec<Conn>,
+    pub(super) layers: Layers,
     effects: Vec<Effect>,
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
@@ -123,15 +163,18 @@ impl Driver {
         let place = Place { shard: context.shard, shards: context.shards };
         let mut shard = Shard::new(settings.shard.clone(), place, context.now);
         shard.set_login_rules(settings.login.clone());
+        shard.set_access(Arc::clone(&settings.access));
         Driver {
             shard,
             place,
             packet_bytes_max: settings.shard.packet_bytes_max,
+            connect_packet_bytes_max: settings
+                .connect_packet_bytes_max
+                .min(settings.shard.packet_bytes_max),
             connect_timeout_ms: settings.connect_timeout_ms,
-            gate: settings.gate.clone(),
-            asked: 0,
-            refused: Vec::new(),
+            logins: Logins::new(settings.gate.clone()),
             conns: Vec::new(),
+            layers: Layers::new(settings),
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
@@ -139,26 +182,29 @@ impl Driver {
         }
     }
 
-    fn enter(&mut self, conn: ConnId, stage: Stage, accepted: Accepted) {
+    /// Connections that are accepted from now on speak this; there is one for each listener.
+    pub fn set_transports(&mut self, transports: Arc<[transport::Settings]>) {
+        self.layers.set_transports(transports);
+    }
+
+    fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
         if self.conns.len() <= conn.index() {
             self.conns.resize_with(conn.index() + 1, || VACANT);
         }
         if let Some(entry) = self.conns.get_mut(conn.index()) {
-            let listener = u16::try_from(accepted.listener).unwrap_or(u16::MAX);
-            let peer = Peer { listener, address: Some(accepted.peer), certificate: None };
-            *entry = Conn { id: conn, stage, peer, ..VACANT };
+            *entry = Conn { id: conn, stage, arrival: Some(Box::new(arrival)), ..VACANT };
         }
     }
 
-    fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
+    pub(super) fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
         self.conns.get_mut(conn.index()).filter(|entry| entry.id == conn)
     }
 
     /// Bytes of a connection that has not sent a complete CONNECT yet.
-    fn connecting(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
-        let (max, here, now) = (self.packet_bytes_max, self.place.shard, io.now());
+    pub(super) fn connecting(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
+        let (max, here, now) = (self.connect_packet_bytes_max, self.place.shard, io.now());
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
-        let Stage::Connecting { deadline, adopted } = entry.stage else { return };
+        let Some(arrival) = entry.arrival.as_deref().copied() else { return };
         entry.reassembly.keep(bytes);
         let held = entry.reassembly.take();
         let decoded = match held.first() {
@@ -169,24 +215,27 @@ impl Driver {
         match decoded {
             Ok(None) => entry.reassembly.put_back(held),
             Ok(Some((Packet::Connect(connect), connect_bytes))) => {
-                let home = match self.shard.client_id_of(&connect, &entry.peer) {
+                let peer = Peer {
+                    listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
+                    address: arrival.address,
+                    certificate: entry.stack.as_ref().and_then(|stack| stack.certificate()),
+                };
+                let home = match self.shard.client_id_of(&connect, &peer) {
                     // A client without identifier gets one whose home is here.
                     "" => here,
                     client_id => self.shard.home_of(client_id),
                 };
-                if home != here && !adopted {
-                    self.leave(conn, now);
-                    return io.hand_over(conn, home, Luggage { bytes: held, deadline });
+                if home != here && !arrival.adopted {
+                    return self.move_home(io, conn, home, held);
                 }
                 entry.stage = Stage::Live;
                 entry.version = connect.version;
+                entry.arrival = None;
                 io.start_stream(conn);
-                let peer = std::mem::take(&mut entry.peer);
-                self.shard.handle(Input::Connect { conn, connect, peer: &peer }, now);
+                self.shard.handle(Input::Connect { conn, peer: &peer, connect }, now);
                 let rest = held.get(connect_bytes..).unwrap_or_default();
                 if self.shard.awaits_login(conn) {
-                    self.pause(io, conn, PAUSED_BY_LOGIN);
-                    self.keep(conn, rest);
+                    self.wait_for_login(io, conn, rest);
                 } else if !rest.is_empty() {
                     self.live(io, conn, rest);
                 }
@@ -203,53 +252,32 @@ impl Driver {
         }
     }
 
-    /// Bytes for later. Nothing more is read meanwhile, so it is one receive buffer at most.
-    fn keep(&mut self, conn: ConnId, bytes: &[u8]) {
-        if let Some(entry) = self.conn(conn)
-            && !bytes.is_empty()
-        {
-            entry.reassembly.keep(bytes);
+    /// Sends a connection with all it has brought to the shard of its client. What is on its way to
+    /// the peer has to leave first; then [`Handler::on_sent`] comes back to it.
+    fn move_home(&mut self, io: &mut Wire, conn: ConnId, home: usize, bytes: Vec<u8>) {
+        let Some(entry) = self.conns.get_mut(conn.index()) else { return };
+        if io.is_sending(conn) {
+            entry.reassembly.put_back(bytes);
+            return self.pause(io, conn, PAUSED_BY_MOVE);
         }
+        let Some(arrival) = entry.arrival.as_deref().copied() else { return };
+        let stack = entry.stack.take();
+        let Arrival { deadline, address, .. } = arrival;
+        self.leave(io, conn);
+        io.hand_over(conn, home, Luggage { bytes, deadline, address, stack });
     }
 
-    /// A login was checked: the connection goes on with what it sent meanwhile, or ends.
-    fn answered(&mut self, io: &mut Wire, answer: Answer) {
-        let Answer { conn, suspect, outcome } = answer;
-        self.shard.handle(Input::Authenticated { conn, suspect, outcome }, io.now());
-        let Some(entry) = self.conn(conn) else { return };
-        if entry.paused & PAUSED_BY_LOGIN != 0 {
-            let kept = entry.reassembly.take();
-            self.resume(io, conn, PAUSED_BY_LOGIN);
-            if !kept.is_empty() {
-                self.live(io, conn, &kept);
-            }
-        }
-    }
-
-    /// Has a login checked; refuses it if too many wait.
-    fn ask(&mut self, conn: ConnId, credentials: Box<Credentials>) {
-        let suspect = credentials.suspect;
-        let gate = self.gate.as_deref().filter(|_| self.asked < LOGINS_MAX);
-        let asked = match gate {
-            Some(gate) => gate.submit(self.place.shard, conn, credentials),
-            None => Err(Answer { conn, suspect, outcome: Outcome::Refused(Refusal::Busy) }),
-        };
-        match asked {
-            Ok(()) => self.asked += 1,
-            Err(answer) => self.refused.push(answer),
-        }
-    }
-
-    /// The connection goes to another shard: nothing of it stays here.
-    fn leave(&mut self, conn: ConnId, now: Millis) {
-        self.shard.handle(Input::Closed { conn }, now);
+    /// The connection goes to another shard or has ended: nothing of it stays here.
+    fn leave(&mut self, io: &mut Wire, conn: ConnId) {
+        self.shard.handle(Input::Closed { conn }, io.now());
+        self.handshake_over(io, conn);
         if let Some(entry) = self.conns.get_mut(conn.index()) {
             *entry = VACANT;
         }
     }
 
     /// Bytes of a connection at home.
-    fn live(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
+    pub(super) fn live(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
         let (max, now) = (self.packet_bytes_max, io.now());
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
         let version = entry.version;
@@ -300,22 +328,51 @@ impl Driver {
         }
     }
 
-    fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
+    pub(super) fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
         if let Some(entry) = self.conn(conn) {
             if entry.paused == 0 {
                 io.pause(conn);
             }
             entry.paused |= why;
+            if why & PAUSED_WITHOUT_FAULT != 0 {
+                self.shard.set_read(conn, false, io.now());
+            }
         }
     }
 
-    fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
+    pub(super) fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
         if let Some(entry) = self.conn(conn) {
             let before = entry.paused;
             entry.paused &= !why;
+            let forgiven = before & PAUSED_WITHOUT_FAULT;
+            let forgives_still = entry.paused & PAUSED_WITHOUT_FAULT;
+            if forgiven != 0 && forgives_still == 0 {
+                self.shard.set_read(conn, true, io.now());
+            }
+            let Some(entry) = self.conn(conn) else { return };
             if before != 0 && entry.paused == 0 {
                 io.resume(conn);
             }
+        }
+    }
+
+    /// Bytes of MQTT, whatever they came in.
+    pub(super) fn mqtt(&mut self, io: &mut Wire, conn: ConnId, stage: Stage, bytes: &[u8]) {
+        match stage {
+            Stage::Connecting => self.connecting(io, conn, bytes),
+            Stage::Live => {
+                self.live(io, conn, bytes);
+                if self.shard.is_choked(conn) {
+                    // Who does not read its acknowledgements is not read until they have left.
+                    self.pause(io, conn, PAUSED_BY_OUTPUT);
+                }
+                if !io.outboxes_clear() {
+                    // Who publishes while a mailbox is full is not read until it has room.
+                    self.pause(io, conn, PAUSED_BY_MESH);
+                    self.waiting.push(conn);
+                }
+            }
+            Stage::Closing | Stage::Vacant => {}
         }
     }
 
@@ -327,29 +384,27 @@ impl Driver {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Mail(to, mail) => io.post(to, mail),
-                Effect::Authenticate(conn, credentials) => self.ask(conn, credentials),
+                Effect::Authenticate(conn, credentials) => {
+                    self.logins.ask(self.place.shard, conn, credentials);
+                }
                 Effect::Close(conn) => closes.push(conn),
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
                 // Sessions live in memory: settings never ask for records.
-                Effect::Record(_) => {}
+                Effect::Record(_) | Effect::Fetch { .. } => {}
             }
         }
         self.effects = effects;
         self.send_dirty(io);
         for conn in closes {
-            if let Some(entry) = self.conn(conn) {
-                entry.stage = Stage::Closing;
-                if !self.close_when_sent(io, conn) {
-                    self.closing.push_back((io.now().after(CLOSE_PATIENCE_MS), conn));
-                }
-            }
+            self.end(io, conn);
         }
     }
 
     fn send_dirty(&mut self, io: &mut Wire) {
         let mut dirty = std::mem::take(&mut self.dirty);
         self.shard.take_dirty(&mut dirty);
+        self.layers.take_answering(&mut dirty);
         for conn in dirty.drain(..) {
             // While a send is on its way the output grows on; `on_sent` comes back to it.
             if !io.is_sending(conn) {
@@ -360,9 +415,37 @@ impl Driver {
     }
 
     fn send(&mut self, io: &mut Wire, conn: ConnId) {
-        if let Some(outgoing) = self.shard.take_output(conn) {
+        let output = self.shard.take_output(conn);
+        if self.conn(conn).is_some_and(|entry| entry.stack.is_some()) {
+            self.send_layered(io, conn, output);
+        } else if let Some(outgoing) = output {
             io.send(conn, outgoing);
             self.resume(io, conn, PAUSED_BY_OUTPUT);
+        }
+    }
+
+    fn send_layered(&mut self, io: &mut Wire, conn: ConnId, output: Option<Outgoing>) {
+        let more = self.shard.has_output(conn);
+        let Some(entry) = self.conn(conn) else { return };
+        let Some(stack) = &mut entry.stack else { return };
+        let last = if entry.stage == Stage::Closing && !more { Last::Yes } else { Last::No };
+        let taken = output.is_some();
+        match stack.seal(output, last) {
+            Ok(sealed) => {
+                if let Some(spare) = sealed.spare {
+                    self.shard.recycle(spare);
+                }
+                if let Some(outgoing) = sealed.outgoing {
+                    io.send(conn, outgoing);
+                }
+                if taken {
+                    self.resume(io, conn, PAUSED_BY_OUTPUT);
+                }
+            }
+            Err(fault) => {
+                debug!(conn = conn.index(), %fault, "cannot send");
+                io.close(conn);
+            }
         }
     }
 
@@ -372,11 +455,27 @@ impl Driver {
         if !io.is_sending(conn) {
             self.send(io, conn);
         }
-        let given = !self.shard.has_output(conn);
+        let given = !self.has_output(conn);
         if given {
             io.close_after_flush(conn);
         }
         given
+    }
+
+    /// Something is still to be given to the engine before the end.
+    fn has_output(&mut self, conn: ConnId) -> bool {
+        let unfinished = |entry: &mut Conn| entry.stack.as_ref().is_some_and(|s| !s.is_finished());
+        self.shard.has_output(conn) || self.conn(conn).is_some_and(unfinished)
+    }
+
+    /// The end is decided: what is left leaves, within [`CLOSE_PATIENCE_MS`].
+    pub(super) fn end(&mut self, io: &mut Wire, conn: ConnId) {
+        if let Some(entry) = self.conn(conn) {
+            entry.stage = Stage::Closing;
+            if !self.close_when_sent(io, conn) {
+                self.closing.push_back((io.now().after(CLOSE_PATIENCE_MS), conn));
+            }
+        }
     }
 
     /// Cuts those that had time enough to take what was left for them.
@@ -385,7 +484,7 @@ impl Driver {
             && due <= io.now()
         {
             self.closing.pop_front();
-            if self.shard.has_output(conn) {
+            if self.has_output(conn) {
                 debug!(conn = conn.index(), "does not take its last output");
                 io.close(conn);
             }
@@ -402,48 +501,64 @@ impl Handler for Driver {
 
     fn on_accept(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted) {
         let deadline = io.now().after(self.connect_timeout_ms);
-        debug!(conn = conn.index(), peer = %accepted.peer, shard = self.place.shard, "accepted");
-        self.enter(conn, Stage::Connecting { deadline, adopted: false }, accepted);
+        let Accepted { listener, peer } = accepted;
+        debug!(conn = conn.index(), ?peer, listener, shard = self.place.shard, "accepted");
+        let handshake = Handshake::Over;
+        let arrival = Arrival { deadline, listener, address: peer, adopted: false, handshake };
+        self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
+        self.lay(io, conn, listener, peer);
     }
 
     fn on_adopt(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted, luggage: Luggage) {
-        let Luggage { bytes, deadline } = luggage;
-        self.enter(conn, Stage::Connecting { deadline, adopted: true }, accepted);
+        let Luggage { bytes, deadline, address, stack } = luggage;
+        let (listener, handshake) = (accepted.listener, Handshake::Over);
+        let arrival = Arrival { deadline, listener, address, adopted: true, handshake };
+        self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
+        if let Some(entry) = self.conn(conn) {
+            entry.stack = stack;
+        }
         self.connecting(io, conn, &bytes);
+        if self.conn(conn).is_some_and(|entry| entry.stack.as_ref().is_some_and(|s| s.has_output()))
+        {
+            self.layers.answer(conn);
+        }
     }
 
     fn on_bytes(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
-        match self.conn(conn).map(|entry| entry.stage) {
-            Some(Stage::Connecting { .. }) => self.connecting(io, conn, bytes),
-            Some(Stage::Live) => {
-                self.live(io, conn, bytes);
-                if self.shard.is_choked(conn) {
-                    // Who does not read its acknowledgements is not read until they have left.
-                    self.pause(io, conn, PAUSED_BY_OUTPUT);
-                }
-                if !io.outboxes_clear() {
-                    // Who publishes while a mailbox is full is not read until it has room.
-                    self.pause(io, conn, PAUSED_BY_MESH);
-                    self.waiting.push(conn);
-                }
+        match self.conn(conn) {
+            Some(entry) if entry.stack.is_some() => self.layered(io, conn, bytes),
+            Some(entry) => {
+                let stage = entry.stage;
+                self.mqtt(io, conn, stage, bytes);
             }
-            Some(Stage::Closing | Stage::Vacant) | None => {}
+            None => {}
         }
     }
 
     fn on_sent(&mut self, io: &mut Wire, conn: ConnId, outgoing: Outgoing) {
         self.shard.recycle(outgoing.bytes);
         self.shard.handle(Input::Drained { conn }, io.now());
-        if self.conn(conn).is_some_and(|entry| entry.stage == Stage::Closing) {
-            self.close_when_sent(io, conn);
+        match self.conn(conn).map(|entry| (entry.stage, entry.stack.as_ref())) {
+            Some((Stage::Closing, _)) => {
+                self.close_when_sent(io, conn);
+            }
+            Some((stage, Some(stack))) => {
+                if stack.has_output() {
+                    self.layers.answer(conn);
+                }
+                if stage == Stage::Connecting {
+                    self.connecting(io, conn, &[]);
+                }
+            }
+            Some((Stage::Connecting | Stage::Live | Stage::Vacant, None)) | None => {}
         }
     }
 
     fn on_closed(&mut self, io: &mut Wire, conn: ConnId, cause: Cause) {
         debug!(conn = conn.index(), ?cause, "closed");
-        self.leave(conn, io.now());
+        self.leave(io, conn);
     }
 
     fn on_mail(&mut self, io: &mut Wire, from: usize, mail: Mail) {
@@ -453,18 +568,14 @@ impl Handler for Driver {
     fn on_control(&mut self, io: &mut Wire, control: Control) {
         match control {
             Control::Answer(answer) => {
-                self.asked -= 1;
-                self.answered(io, *answer);
+                self.login_answered(io, *answer);
             }
         }
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
         self.carry_out(io);
-        if !self.refused.is_empty() {
-            for answer in std::mem::take(&mut self.refused) {
-                self.answered(io, answer);
-            }
+        if self.answer_refused(io) {
             self.carry_out(io);
         }
         if !self.waiting.is_empty() && io.outboxes_clear() {

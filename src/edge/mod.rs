@@ -4,14 +4,21 @@
 //! sends, brings a connection to the shard of its client id, and carries out what the shard asks.
 //!
 //! ```text
-//!  engine ─ on_bytes ─▶ Reassembly ─▶ codec::decode ─▶ Shard::handle
-//!  engine ◀─ send, close, post, pause ─ finish_turn ◀─ output and effects
+//!  engine ─ on_bytes ─▶ [transport::Stack] ─▶ Reassembly ─▶ codec::decode ─▶ Shard::handle
+//!  engine ◀─ send, close, post, pause ─ [transport::Stack] ◀─ finish_turn ◀─ output and effects
 //! ```
+//!
+//! Only connections with TLS, WebSocket or a PROXY header have a `Stack`.
 
 mod driver;
+mod files;
+mod layers;
+mod logins;
 mod reassembly;
 
-pub use driver::{Control, Driver, LOGINS_MAX, Luggage, Settings};
+pub use driver::{Control, Driver, Luggage, Settings};
+pub use files::{FileError, OpenKeys, TlsFiles};
+pub use logins::LOGINS_MAX;
 
 #[cfg(test)]
 mod tests;

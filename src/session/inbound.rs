@@ -93,6 +93,11 @@ impl Inbound {
         true
     }
 
+    /// The `QoS` 2 identifier is held.
+    pub fn holds(&self, id: PacketId) -> bool {
+        self.received.contains(&id)
+    }
+
     /// Nothing waits before a new acknowledgement: it may be written at once.
     pub fn is_clear(&self) -> bool {
         self.acks.is_empty()

@@ -57,6 +57,26 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message that was kept as bytes: topic, payload, property bytes that are passed on; `QoS`,
+    /// RETAIN flag as published, end of the expiry interval; client id of the publisher.
+    pub fn from_parts(
+        (topic, payload, forwarded): (&str, Bytes, &[u8]),
+        (qos, retain, expires_at): (Qos, bool, Option<Millis>),
+        publisher: ClientId,
+    ) -> Message {
+        debug_assert!(TopicName::parse(topic).is_ok(), "{topic:?} was never a topic name");
+        let (topic, forwarded) = (Arc::from(topic), Box::from(forwarded));
+        let author = Author::Vouched;
+        Message { topic, payload, forwarded, qos, retain, expires_at, publisher, author }
+    }
+
+    /// The same message, with the one whose right to publish it was asked for.
+    #[must_use]
+    pub fn written_by(mut self, author: Author) -> Message {
+        self.author = author;
+        self
+    }
+
     /// Topic name; it was valid when the message was made.
     pub fn topic(&self) -> &str {
         &self.topic
@@ -80,6 +100,11 @@ impl Message {
     /// `QoS` as published.
     pub fn qos(&self) -> Qos {
         self.qos
+    }
+
+    /// End of the message expiry interval.
+    pub fn expires_at(&self) -> Option<Millis> {
+        self.expires_at
     }
 
     /// Client id of the publisher.

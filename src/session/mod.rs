@@ -18,6 +18,7 @@ mod link;
 mod message;
 mod outbound;
 mod output;
+mod slot;
 
 pub use alias::{AliasesIn, AliasesOut};
 pub use counters::{Counters, DropCause, LOGIN_REFUSALS};
@@ -25,5 +26,6 @@ pub use inbound::{AckKey, Inbound, PendingAck, Received};
 pub use layouts::Layouts;
 pub use link::Link;
 pub use message::{Author, ClientId, Message, Publication};
-pub use outbound::{Acked, Delivered, Grant, Limits, Outbound, Slot, State};
+pub use outbound::{Acked, Delivered, Grant, Limits, Outbound, Overflow, Tools, packet_id};
 pub use output::{Output, SHARED_PAYLOAD_BYTES_MIN};
+pub use slot::{Slot, State, UNLOGGED};

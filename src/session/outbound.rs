@@ -3,18 +3,21 @@
 //! Promise: at most `window` `QoS` 1/2 PUBLISH packets are unacknowledged [MQTT-3.3.4-9]; messages
 //! of one publisher, topic and `QoS` leave in the order they came [MQTT-4.6.0-5]; a message keeps
 //! its packet identifier for life, and an identifier is not reused before its message is done
-//! [MQTT-2.2.1-4]. Not here: encoding (`Link`), who matches (`shard::fanout`).
+//! [MQTT-2.2.1-4]; a `QoS` 2 message whose record is not durable does not leave, because after a
+//! crash it would come again under another identifier. Not here: encoding (`Link`), who matches
+//! (`shard::fanout`), the way to the log and back (`shard::bodies`).
 //!
 //! ```text
 //!  slots:  [done][sent][released][sent] | [queued][queued]
-//!           front = `first`             └ cursor: what has not left on this connection
-//!  packet identifier = sequence mod 65535 + 1
+//!                                       └ cursor: what has not left on this connection
+//!  packet identifier = sequence mod 65535 + 1; sequences rise, some are missing
 //! ```
 
 use super::counters::{Counters, DropCause};
 use super::layouts::{Face, Layouts};
 use super::link::{Extra, Link};
 use super::message::{Message, Publication};
+use super::slot::{Slot, State, UNLOGGED};
 use crate::codec::{AckKind, PacketId, Qos, Reason};
 use crate::topic::Filter;
 use shards::Millis;
@@ -24,6 +27,10 @@ use std::sync::Arc;
 
 /// Number of packet identifiers.
 const PACKET_IDS: u64 = 65_535;
+/// Messages that are fetched from the log ahead of the one that is sent next.
+const AHEAD_MESSAGES_MAX: usize = 64;
+/// Their bytes; the message that passes it is the last.
+const AHEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// What a session may keep waiting.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +41,18 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// Keep `QoS` 0 messages for an offline session too.
     pub queue_qos0: bool,
+    /// What a full queue does.
+    pub overflow: Overflow,
+}
+
+/// What happens when a queue is full. Every drop is counted ([`DropCause::QueueFull`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The message that comes is dropped.
+    #[default]
+    DropNewest,
+    /// The oldest messages that were never sent make room.
+    DropOldest,
 }
 
 /// Terms of one delivery to one session, merged from its matching subscriptions.
@@ -47,34 +66,9 @@ pub struct Grant<'a> {
     pub identifiers: &'a [u32],
     /// The shared subscription that chose this session.
     pub share: Option<&'a Filter>,
-}
-
-/// State of one message towards one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Never sent.
-    Queued,
-    /// PUBLISH sent, on this or an earlier connection.
-    Sent,
-    /// PUBREC received: PUBREL has to be answered with PUBCOMP.
-    Released,
-    /// Complete; leaves the window when it is at the front.
-    Done,
-}
-
-/// One message towards one client.
-#[derive(Debug)]
-pub struct Slot {
-    /// The message; dropped as soon as the client has taken ownership.
-    pub message: Option<Arc<Message>>,
-    /// The shared subscription that chose this session.
-    pub share: Option<Filter>,
-    identifiers: Option<Box<[u32]>>,
-    /// `QoS` of this delivery.
-    pub qos: Qos,
-    retain: bool,
-    /// Where it stands.
-    pub state: State,
+    /// The session is durable: the caller records the delivery, if its `QoS` is 1 or 2, and says
+    /// where ([`Outbound::note_position`]).
+    pub logged: bool,
 }
 
 /// How a message was taken.
@@ -91,20 +85,36 @@ pub enum Delivered {
 /// What an acknowledgement of the client meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acked {
-    /// The delivery is complete.
-    Done,
-    /// `QoS` 2: ownership was taken; answer with PUBREL.
-    Release,
+    /// The delivery with this sequence number is complete.
+    Done(u64),
+    /// `QoS` 2: ownership of this delivery was taken; answer with PUBREL.
+    Release(u64),
     /// No such packet identifier in that state.
     Unknown,
+}
+
+/// What a delivery needs besides the session.
+#[derive(Debug)]
+pub struct Tools<'a> {
+    /// Packets that receivers of one message share.
+    pub layouts: &'a mut Layouts,
+    /// Time.
+    pub now: Millis,
+    /// What is counted.
+    pub counters: &'a mut Counters,
+    /// Log position that is durable.
+    pub durable: u64,
+    /// Deliveries that ended without an acknowledgement and were recorded: expired, too large,
+    /// dropped for others.
+    pub ended: &'a mut Vec<u64>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Outbound {
+    /// By sequence number; those in state `Queued` are the last `queued` ones.
     slots: VecDeque<Slot>,
-    /// Sequence number of the front slot.
-    first: u64,
+    next_sequence: u64,
     /// Slots at the front that have left (again) on this connection.
     cursor: usize,
     unacknowledged: u16,
@@ -116,6 +126,16 @@ pub struct Outbound {
 }
 
 impl Outbound {
+    /// What a restart found: slots in the order of their sequence numbers, those in state
+    /// `Queued` last.
+    pub fn restored(next_sequence: u64, slots: VecDeque<Slot>) -> Self {
+        let queued = slots.iter().rev().take_while(|slot| slot.state == State::Queued);
+        let (queued, queued_bytes) =
+            queued.fold((0, 0), |(count, bytes), slot| (count + 1, bytes + slot.bytes()));
+        let next_sequence = slots.back().map_or(0, |last| last.sequence + 1).max(next_sequence);
+        Outbound { slots, next_sequence, queued, queued_bytes, ..Outbound::default() }
+    }
+
     /// Takes one message for this client: sends it if the window is open, else queues it.
     ///
     /// O(1); allocates only when the message has to be kept.
@@ -125,46 +145,51 @@ impl Outbound {
         grant: Grant<'_>,
         link: Option<&mut Link>,
         limits: Limits,
-        tools: (&mut Layouts, Millis, &mut Counters),
+        tools: &mut Tools<'_>,
     ) -> Delivered {
-        let (layouts, now, counters) = tools;
         // [MQTT-3.8.4-8] the lower of published and granted QoS
         let qos = message.qos.min(grant.qos);
         if qos == Qos::AtMostOnce {
             let Some(link) = link else {
                 if limits.queue_qos0 {
-                    return self.enqueue(message, qos, grant, limits);
+                    return self.enqueue(message, qos, grant, limits, tools);
                 }
                 // Not a drop: QoS 0 is not kept for sessions that are away. [MQTT-4.5.0-1]
                 return Delivered::Queued;
             };
             if self.queued_qos0 > 0 {
                 // [MQTT-4.6.0-5] Not past those that were kept while the client was away.
-                return self.enqueue(message, qos, grant, limits);
+                return self.enqueue(message, qos, grant, limits, tools);
             }
             if !link.has_room() {
                 return Delivered::Dropped(DropCause::OutputFull);
             }
             let face = Face { version: link.version, qos, retain: grant.retain, packet_id: None };
             let extra = Extra { dup: false, identifiers: grant.identifiers };
-            return match link.publish(message, face, extra, layouts, (now, counters)) {
+            let at = (tools.now, &mut *tools.counters);
+            return match link.publish(message, face, extra, tools.layouts, at) {
                 Ok(()) => Delivered::Sent,
                 Err(_) => Delivered::Dropped(DropCause::TooLarge),
             };
         }
+        let waits_for_log = grant.logged && qos == Qos::ExactlyOnce;
         let direct = link.filter(|link| {
-            self.cursor == self.slots.len() && self.window_open(link.window) && link.has_room()
+            self.cursor == self.slots.len()
+                && !waits_for_log
+                && self.window_open(link.window)
+                && link.has_room()
         });
         let Some(link) = direct else {
-            return self.enqueue(message, qos, grant, limits);
+            return self.enqueue(message, qos, grant, limits, tools);
         };
-        let packet_id = Some(self.packet_id(self.slots.len()));
+        let packet_id = Some(packet_id(self.next_sequence));
         let face = Face { version: link.version, qos, retain: grant.retain, packet_id };
         let extra = Extra { dup: false, identifiers: grant.identifiers };
-        if link.publish(message, face, extra, layouts, (now, counters)).is_err() {
+        let at = (tools.now, &mut *tools.counters);
+        if link.publish(message, face, extra, tools.layouts, at).is_err() {
             return Delivered::Dropped(DropCause::TooLarge);
         }
-        self.slots.push_back(Slot::new(message, qos, grant, State::Sent));
+        self.push(message, qos, grant, State::Sent);
         self.cursor += 1;
         self.unacknowledged += 1;
         Delivered::Sent
@@ -176,83 +201,109 @@ impl Outbound {
         qos: Qos,
         grant: Grant<'_>,
         limits: Limits,
+        tools: &mut Tools<'_>,
     ) -> Delivered {
-        if !self.has_queue_room(message.weight_bytes(), limits) {
+        let bytes = message.weight_bytes();
+        if limits.overflow == Overflow::DropOldest && bytes <= limits.queue_bytes_max {
+            while !self.has_queue_room(bytes, limits) && self.drop_oldest(tools) {}
+        }
+        if !self.has_queue_room(bytes, limits) {
             return Delivered::Dropped(DropCause::QueueFull);
         }
         self.queued += 1;
         self.queued_qos0 += u32::from(qos == Qos::AtMostOnce);
-        self.queued_bytes += message.weight_bytes();
-        self.slots.push_back(Slot::new(message, qos, grant, State::Queued));
+        self.push(message, qos, grant, State::Queued);
+        self.queued_bytes += self.slots.back().map_or(0, Slot::bytes);
         Delivered::Queued
     }
 
-    /// Sends what waits, as far as window and output allow. After [`Outbound::resume`] this first
-    /// repeats what was in flight, in its order and with its identifiers. [MQTT-4.4.0-1]
-    pub fn pump(
-        &mut self,
-        link: &mut Link,
-        layouts: &mut Layouts,
-        now: Millis,
-        counters: &mut Counters,
-    ) {
-        while let Some(state) = self.slots.get(self.cursor).map(|slot| slot.state) {
+    fn push(&mut self, message: &Publication<'_>, qos: Qos, grant: Grant<'_>, state: State) {
+        self.slots.push_back(Slot::new(message, self.next_sequence, qos, grant, state));
+        self.next_sequence += 1;
+    }
+
+    /// O(window): what was sent lies before it. False if nothing is queued.
+    fn drop_oldest(&mut self, tools: &mut Tools<'_>) -> bool {
+        let index = self.slots.len() - self.queued;
+        let Some(slot) = self.slots.remove(index) else { return false };
+        self.unqueue(&slot);
+        if slot.lsn != UNLOGGED {
+            tools.ended.push(slot.sequence);
+        }
+        tools.counters.drop(DropCause::QueueFull);
+        true
+    }
+
+    fn unqueue(&mut self, slot: &Slot) {
+        self.queued -= 1;
+        self.queued_qos0 -= u32::from(slot.qos == Qos::AtMostOnce);
+        self.queued_bytes -= slot.bytes();
+    }
+
+    /// Sends what waits, as far as window, output, log and memory allow. After
+    /// [`Outbound::resume`] this first repeats what was in flight, in its order and with its
+    /// identifiers. [MQTT-4.4.0-1]
+    ///
+    /// True if the next message has to be fetched from the log: see [`Outbound::wanted`].
+    pub fn pump(&mut self, link: &mut Link, tools: &mut Tools<'_>) -> bool {
+        while let Some(slot) = self.slots.get(self.cursor) {
+            let state = slot.state;
             // A done slot costs nothing; all others wait for window and room.
             if state != State::Done && !(self.window_open(link.window) && link.has_room()) {
                 // Messages that expired at the front hold identifiers until they are gone.
                 if self.pop_done() {
                     continue;
                 }
-                return;
+                return false;
+            }
+            // A crash would give the message another identifier if its record were lost.
+            let unsure = slot.qos == Qos::ExactlyOnce && slot.lsn > tools.durable;
+            if state == State::Queued && unsure {
+                break;
             }
             match state {
                 State::Done => {}
                 State::Released => {
-                    let id = self.packet_id(self.cursor);
-                    link.ack(AckKind::Pubrel, id, Reason::Success, counters);
+                    let id = packet_id(slot.sequence);
+                    link.ack(AckKind::Pubrel, id, Reason::Success, tools.counters);
                     self.unacknowledged += 1;
                 }
+                State::Queued | State::Sent if slot.is_away() => {
+                    self.pop_done();
+                    return true;
+                }
                 State::Queued | State::Sent => {
-                    layouts.reset();
-                    self.send_slot(link, layouts, now, counters);
+                    tools.layouts.reset();
+                    self.send_slot(link, tools);
                 }
             }
             self.cursor += 1;
         }
         self.pop_done();
+        false
     }
 
     /// Sends the slot at the cursor, or ends it if it may not be sent any more.
-    fn send_slot(
-        &mut self,
-        link: &mut Link,
-        layouts: &mut Layouts,
-        now: Millis,
-        counters: &mut Counters,
-    ) {
-        let id = self.packet_id(self.cursor);
+    fn send_slot(&mut self, link: &mut Link, tools: &mut Tools<'_>) {
         let Some(slot) = self.slots.get_mut(self.cursor) else { return };
         let Some(message) = slot.message.clone() else { return };
         let repeated = slot.state == State::Sent;
         if !repeated {
             self.queued -= 1;
             self.queued_qos0 -= u32::from(slot.qos == Qos::AtMostOnce);
-            self.queued_bytes -= message.weight_bytes();
+            self.queued_bytes -= slot.bytes();
             // [MQTT-3.3.2-5] Once sent, a message is repeated whatever its age. [MQTT-4.3.3-7]
-            if message.is_expired(now) {
-                slot.finish();
-                counters.drop(DropCause::Expired);
-                return;
+            if message.is_expired(tools.now) {
+                return end_unsent(slot, DropCause::Expired, tools);
             }
         }
-        let packet_id = (slot.qos != Qos::AtMostOnce).then_some(id);
+        let packet_id = (slot.qos != Qos::AtMostOnce).then(|| packet_id(slot.sequence));
         let face = Face { version: link.version, qos: slot.qos, retain: slot.retain, packet_id };
-        let identifiers = slot.identifiers.as_deref().unwrap_or_default();
-        let extra = Extra { dup: repeated, identifiers };
-        if link.publish(&message.publication(), face, extra, layouts, (now, counters)).is_err() {
+        let extra = Extra { dup: repeated, identifiers: slot.identifiers() };
+        let at = (tools.now, &mut *tools.counters);
+        if link.publish(&message.publication(), face, extra, tools.layouts, at).is_err() {
             // [MQTT-3.1.2-25] as if it had been sent and acknowledged
-            slot.finish();
-            counters.drop(DropCause::TooLarge);
+            end_unsent(slot, DropCause::TooLarge, tools);
         } else if slot.qos == Qos::AtMostOnce {
             slot.finish();
         } else {
@@ -265,22 +316,19 @@ impl Outbound {
     pub fn acknowledge(&mut self, kind: AckKind, id: PacketId, reason: Reason) -> Acked {
         let Some(index) = self.index_of(id) else { return Acked::Unknown };
         let Some(slot) = self.slots.get_mut(index) else { return Acked::Unknown };
+        let sequence = slot.sequence;
         let outcome = match (kind, slot.qos, slot.state) {
             (AckKind::Puback, Qos::AtLeastOnce, State::Sent)
-            | (AckKind::Pubcomp, Qos::ExactlyOnce, State::Released) => Acked::Done,
+            | (AckKind::Pubcomp, Qos::ExactlyOnce, State::Released) => Acked::Done(sequence),
             (AckKind::Pubrec, Qos::ExactlyOnce, State::Sent | State::Released) => {
                 // [MQTT-4.4.0-2] An error code ends the delivery; nothing is repeated.
-                if reason.is_error() { Acked::Done } else { Acked::Release }
+                if reason.is_error() { Acked::Done(sequence) } else { Acked::Release(sequence) }
             }
             _ => return Acked::Unknown,
         };
         match outcome {
-            Acked::Release => {
-                slot.state = State::Released;
-                slot.message = None;
-                slot.identifiers = None;
-            }
-            Acked::Done | Acked::Unknown => {
+            Acked::Release(_) => slot.release(),
+            Acked::Done(_) | Acked::Unknown => {
                 slot.finish();
                 self.unacknowledged -= 1;
                 self.pop_done();
@@ -296,53 +344,183 @@ impl Outbound {
         self.pop_done();
     }
 
-    /// Takes messages of shared subscriptions that another member may get: those never sent, and
+    /// Takes deliveries of shared subscriptions that another member may get: those never sent, and
     /// those of `QoS` 1 without acknowledgement (MQTT 5.0 §4.8.2). `QoS` 2 deliveries that began
     /// stay here. [MQTT-4.8.2-4]
-    pub fn take_shared(
-        &mut self,
-        mut other_member: impl FnMut(&Filter) -> bool,
-    ) -> Vec<(Filter, Arc<Message>)> {
+    pub fn take_shared(&mut self, mut other_member: impl FnMut(&Filter) -> bool) -> Vec<Slot> {
         let mut taken = Vec::new();
-        for slot in &mut self.slots {
+        let mut kept = VecDeque::with_capacity(self.slots.len());
+        for mut slot in std::mem::take(&mut self.slots) {
             let free = slot.state == State::Queued
                 || (slot.state == State::Sent && slot.qos == Qos::AtLeastOnce);
-            if !(free && slot.share.as_ref().is_some_and(&mut other_member)) {
-                continue;
+            if !(free && slot.share().is_some_and(&mut other_member)) {
+                kept.push_back(slot);
+            } else if slot.state == State::Queued {
+                self.unqueue(&slot);
+                taken.push(slot);
+            } else {
+                // Its place in the window stays until it is at the front.
+                taken.push(slot.split_off());
+                kept.push_back(slot);
             }
-            if slot.state == State::Queued {
-                self.queued -= 1;
-                self.queued_qos0 -= u32::from(slot.qos == Qos::AtMostOnce);
-                self.queued_bytes -= slot.message.as_ref().map_or(0, |m| m.weight_bytes());
-            }
-            if let (Some(filter), Some(message)) = (slot.share.take(), slot.message.take()) {
-                taken.push((filter, message));
-            }
-            slot.finish();
         }
+        self.slots = kept;
         taken
     }
 
-    /// Ends every delivery that has not left on this connection, unless `may` allows its message.
-    /// Gives their number. What was sent on an earlier connection is not repeated then.
+    /// Ends the deliveries that have not left on this connection, unless `may` allows their message;
+    /// those in the log alone are asked about when they come ([`Outbound::withdraw`]). Gives their
+    /// number, and in `ended` those that were recorded. What was sent on an earlier connection is
+    /// not repeated then.
     ///
     /// O(messages held).
-    pub fn revoke(&mut self, mut may: impl FnMut(&Message) -> bool) -> u64 {
+    pub fn revoke(&mut self, mut may: impl FnMut(&Message) -> bool, ended: &mut Vec<u64>) -> u64 {
         let mut revoked = 0;
-        for slot in self.slots.iter_mut().skip(self.cursor) {
-            if slot.message.as_deref().is_none_or(&mut may) {
+        let mut kept = VecDeque::with_capacity(self.slots.len());
+        for (index, mut slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
+            let stays = index < self.cursor || slot.message.as_deref().is_none_or(&mut may);
+            if stays {
+                kept.push_back(slot);
                 continue;
             }
-            if slot.state == State::Queued {
-                self.queued -= 1;
-                self.queued_qos0 -= u32::from(slot.qos == Qos::AtMostOnce);
-                self.queued_bytes -= slot.message.as_ref().map_or(0, |m| m.weight_bytes());
-            }
-            slot.finish();
             revoked += 1;
+            if slot.lsn != UNLOGGED {
+                ended.push(slot.sequence);
+            }
+            if slot.state == State::Queued {
+                self.unqueue(&slot);
+            } else {
+                // Its place in the window stays until it is at the front.
+                slot.finish();
+                kept.push_back(slot);
+            }
         }
+        self.slots = kept;
         self.pop_done();
         revoked
+    }
+
+    /// Ends one delivery that has not left on this connection. False if there is none.
+    pub fn withdraw(&mut self, sequence: u64) -> bool {
+        let Some(index) = self.position(sequence).filter(|index| *index >= self.cursor) else {
+            return false;
+        };
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        match slot.state {
+            State::Queued => {
+                let Some(slot) = self.slots.remove(index) else { return false };
+                self.unqueue(&slot);
+            }
+            State::Sent => {
+                slot.finish();
+                self.pop_done();
+            }
+            State::Released | State::Done => return false,
+        }
+        true
+    }
+
+    /// The record of a delivery has this log position; [`UNLOGGED`]: there is none after all.
+    pub fn note_position(&mut self, sequence: u64, lsn: u64) {
+        if let Some(slot) = self.slot_mut(sequence) {
+            slot.lsn = lsn;
+        }
+    }
+
+    /// The delivery with this sequence number, if it is not over.
+    pub fn slot(&self, sequence: u64) -> Option<&Slot> {
+        let slot = self.slots.get(self.position(sequence)?)?;
+        (slot.state != State::Done).then_some(slot)
+    }
+
+    fn slot_mut(&mut self, sequence: u64) -> Option<&mut Slot> {
+        let index = self.position(sequence)?;
+        self.slots.get_mut(index)
+    }
+
+    /// The record of a delivery is durable, and lies at this place of its batch: leaves the message
+    /// to the log if it will not be sent soon, because it is further back than what is fetched
+    /// ahead, or the client is away.
+    pub fn settle(&mut self, sequence: u64, at: u32, away: bool) {
+        let Some(index) = self.position(sequence) else { return };
+        let near = index < self.cursor + AHEAD_MESSAGES_MAX;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.at = at;
+        slot.settled = true;
+        if away || !near {
+            slot.put_away();
+        }
+    }
+
+    /// The client is away: leaves to the log what it may. O(window + what is fetched ahead),
+    /// because what is further back has been left there.
+    pub fn put_away(&mut self) {
+        let near = self.slots.len().min(self.cursor + AHEAD_MESSAGES_MAX);
+        for slot in self.slots.iter_mut().take(near) {
+            slot.put_away();
+        }
+    }
+
+    /// Messages to be fetched from the log now: the next ones to be sent that are there and were
+    /// not asked for. Sequence number, log position and place in the batch.
+    pub fn wanted(&mut self, into: &mut Vec<(u64, u64, u32)>) {
+        let mut bytes = 0;
+        for slot in self.slots.range_mut(self.cursor..).take(AHEAD_MESSAGES_MAX) {
+            if bytes >= AHEAD_BYTES_MAX {
+                return;
+            }
+            bytes += slot.bytes();
+            if slot.is_away() && !slot.asked {
+                slot.asked = true;
+                into.push((slot.sequence, slot.lsn, slot.at));
+            }
+        }
+    }
+
+    /// A message has come from the log. Kept only if it was asked for and is still needed.
+    pub fn fetched(&mut self, sequence: u64, message: Arc<Message>) {
+        if let Some(slot) = self.slot_mut(sequence)
+            && slot.asked
+            && slot.is_away()
+        {
+            slot.message = Some(message);
+            slot.asked = false;
+        }
+    }
+
+    /// The record of a delivery is about to be written again: until that is durable its message is
+    /// in memory.
+    pub fn take_back(&mut self, sequence: u64, message: &Arc<Message>) {
+        if let Some(slot) = self.slot_mut(sequence) {
+            slot.settled = false;
+            slot.asked = false;
+            if matches!(slot.state, State::Queued | State::Sent) {
+                slot.message = Some(Arc::clone(message));
+            }
+        }
+    }
+
+    /// Takes the delivery at the cursor, whose message cannot be read, out of the way: the client
+    /// gets it no more. True if it was there.
+    pub fn give_up(&mut self, sequence: u64) -> bool {
+        let Some(index) = self.position(sequence) else { return false };
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        if !slot.is_away() {
+            return false;
+        }
+        if slot.state == State::Queued {
+            let Some(slot) = self.slots.remove(index) else { return false };
+            self.unqueue(&slot);
+        } else {
+            slot.finish();
+            self.pop_done();
+        }
+        true
+    }
+
+    /// All deliveries that are not over, in order.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|slot| slot.state != State::Done)
     }
 
     /// A message of this weight may be queued.
@@ -353,7 +531,12 @@ impl Outbound {
 
     /// Sequence number of the message that was taken last; it fixes its packet identifier.
     pub fn last_sequence(&self) -> u64 {
-        (self.first + self.slots.len() as u64).saturating_sub(1)
+        self.next_sequence.saturating_sub(1)
+    }
+
+    /// Sequence number of the next message.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
     }
 
     /// Something has not left on this connection.
@@ -381,60 +564,72 @@ impl Outbound {
         self.unacknowledged
     }
 
-    /// Messages that are not done: what is lost if the session ends now.
+    /// Messages that the client never took: what is lost if the session ends now.
     pub fn unfinished(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.message.is_some()).count()
+        let open = |slot: &&Slot| matches!(slot.state, State::Queued | State::Sent);
+        self.slots.iter().filter(open).count()
     }
 
     /// A further message would leave at once, as far as the window is concerned.
     pub fn window_open(&self, window: u16) -> bool {
+        let first = self.slots.front().map_or(self.next_sequence, |slot| slot.sequence);
+        let next = self.slots.get(self.cursor).map_or(self.next_sequence, |slot| slot.sequence);
         // The second half keeps identifiers unique: the oldest unfinished message holds its own.
-        self.unacknowledged < window && (self.cursor as u64) < PACKET_IDS
+        self.unacknowledged < window && next - first < PACKET_IDS
     }
 
-    fn packet_id(&self, index: usize) -> PacketId {
-        let number = (self.first + index as u64) % PACKET_IDS + 1;
-        let number = u16::try_from(number).ok().and_then(NonZeroU16::new);
-        PacketId(number.expect("a number from 1 to 65535"))
+    /// Place of the slot with this sequence number. O(1) if none is missing before it.
+    fn position(&self, sequence: u64) -> Option<usize> {
+        let first = self.slots.front()?.sequence;
+        let guess = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        if self.slots.get(guess).is_some_and(|slot| slot.sequence == sequence) {
+            return Some(guess);
+        }
+        self.slots.binary_search_by_key(&sequence, |slot| slot.sequence).ok()
     }
 
     fn index_of(&self, id: PacketId) -> Option<usize> {
+        let first = self.slots.front()?.sequence;
         let wanted = u64::from(id.0.get()) - 1;
-        let distance = (wanted + PACKET_IDS - self.first % PACKET_IDS) % PACKET_IDS;
-        usize::try_from(distance).ok().filter(|index| *index < self.cursor)
+        let distance = (wanted + PACKET_IDS - first % PACKET_IDS) % PACKET_IDS;
+        self.position(first + distance).filter(|index| *index < self.cursor)
     }
 
     /// Takes what is done off the front. True if there was any.
     fn pop_done(&mut self) -> bool {
-        let first = self.first;
+        let before = self.slots.len();
         while self.slots.front().is_some_and(|slot| slot.state == State::Done) {
             self.slots.pop_front();
-            self.first += 1;
             self.cursor = self.cursor.saturating_sub(1);
         }
+        let popped = self.slots.len() != before;
         if self.slots.is_empty() && self.slots.capacity() > 64 {
             self.slots = VecDeque::new();
         }
-        self.first != first
+        popped
     }
 }
 
 impl Slot {
-    fn new(message: &Publication<'_>, qos: Qos, grant: Grant<'_>, state: State) -> Self {
-        Slot {
-            message: Some(Arc::clone(message.owned())),
-            share: grant.share.cloned(),
-            identifiers: (!grant.identifiers.is_empty()).then(|| Box::from(grant.identifiers)),
-            qos,
-            retain: grant.retain,
-            state,
-        }
+    fn bytes(&self) -> usize {
+        self.weight_bytes as usize
     }
+}
 
-    fn finish(&mut self) {
-        self.state = State::Done;
-        self.message = None;
-        self.identifiers = None;
-        self.share = None;
+/// Ends a delivery that the client does not get.
+fn end_unsent(slot: &mut Slot, cause: DropCause, tools: &mut Tools<'_>) {
+    if slot.lsn != UNLOGGED {
+        tools.ended.push(slot.sequence);
     }
+    slot.finish();
+    tools.counters.drop(cause);
+}
+
+/// The packet identifier of a delivery.
+///
+/// # Panics
+/// Never: the number is from 1 to 65535.
+pub fn packet_id(sequence: u64) -> PacketId {
+    let number = u16::try_from(sequence % PACKET_IDS + 1).ok().and_then(NonZeroU16::new);
+    PacketId(number.expect("a number from 1 to 65535"))
 }

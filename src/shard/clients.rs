@@ -6,8 +6,9 @@ use crate::access::{Identity, Who};
 use crate::codec::{AckKind, Packet, PacketId, Qos, Reason};
 use crate::session::{
     AliasesIn, Author, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link,
-    Message, Outbound, Publication,
+    Message, Outbound, Publication, Tools,
 };
+use crate::store::SessionNumber;
 use crate::topic::Filter;
 use ahash::AHashMap;
 use shards::{ConnId, Millis};
@@ -22,6 +23,9 @@ const SPARE_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client_id: ClientId,
+    /// Its number in the log, for life; `None` if it ends with its connection or nothing is
+    /// recorded.
+    pub(super) log: Option<SessionNumber>,
     pub(super) connection: Option<ConnId>,
     pub(super) expiry_s: u32,
     /// Changes whenever a connection comes or goes: timers of an earlier time are void.
@@ -94,6 +98,8 @@ pub(super) struct Connection {
     dirty: bool,
     /// Reading was stopped because acknowledgements pile up.
     pub(super) paused: bool,
+    /// The edge does not read it, for the sake of other shards or of a rate.
+    pub(super) unread: bool,
     /// 1.5 keep-alive periods; 0 = none.
     pub(super) silence_ms_max: u32,
     pub(super) last_packet: Millis,
@@ -115,8 +121,18 @@ pub(super) struct Connection {
 pub(super) struct Clients {
     pub(super) sessions: Slots<Session>,
     pub(super) by_id: AHashMap<ClientId, Key>,
+    /// Number of sessions of each user that has one here.
+    by_user: AHashMap<Arc<str>, usize>,
     pub(super) counters: Counters,
     pub(super) layouts: Layouts,
+    /// Records up to this log position are on stable storage.
+    pub(super) durable: u64,
+    /// Recorded deliveries that ended without an acknowledgement.
+    ended: Vec<(Key, u64)>,
+    /// Buffer for those of one session.
+    ended_here: Vec<u64>,
+    /// Sessions whose next message has to be fetched from the log.
+    starved: Vec<Key>,
     connections: Vec<Option<Box<Connection>>>,
     connected: usize,
     dirty: Vec<ConnId>,
@@ -131,8 +147,13 @@ impl Clients {
         Clients {
             sessions: Slots::default(),
             by_id: AHashMap::new(),
+            by_user: AHashMap::new(),
             counters: Counters::default(),
             layouts: Layouts::default(),
+            durable: 0,
+            ended: Vec::new(),
+            ended_here: Vec::new(),
+            starved: Vec::new(),
             connections: Vec::new(),
             connected: 0,
             dirty: Vec::new(),
@@ -152,6 +173,7 @@ impl Clients {
             link: Link::new(self.output_bytes_max),
             dirty: false,
             paused: false,
+            unread: false,
             silence_ms_max: 0,
             last_packet: now,
             held_until: 0,
@@ -163,6 +185,29 @@ impl Clients {
         });
         if let Some(entry) = self.connections.get_mut(id.index()) {
             *entry = Some(connection);
+        }
+    }
+
+    /// Sessions of a user on this shard.
+    pub(super) fn sessions_of(&self, user: &str) -> usize {
+        self.by_user.get(user).copied().unwrap_or(0)
+    }
+
+    /// A session begins to belong to a user.
+    pub(super) fn count_user(&mut self, user: Option<&Arc<str>>) {
+        if let Some(user) = user {
+            *self.by_user.entry(Arc::clone(user)).or_default() += 1;
+        }
+    }
+
+    /// A session no longer belongs to a user.
+    pub(super) fn discount_user(&mut self, user: Option<&Arc<str>>) {
+        let Some(user) = user else { return };
+        if let Some(count) = self.by_user.get_mut(user) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_user.remove(user);
+            }
         }
     }
 
@@ -239,24 +284,31 @@ impl Clients {
         grant: Grant<'_>,
         now: Millis,
     ) -> Delivered {
-        let Some(session) = self.sessions.at_mut(session) else { return Delivered::Queued };
+        let Some(key) = self.sessions.key_at(session) else { return Delivered::Queued };
+        let Some(session) = self.sessions.get_mut(key) else { return Delivered::Queued };
         let connection = connection_of(&mut self.connections, session.connection);
+        let mut tools = Tools {
+            layouts: &mut self.layouts,
+            now,
+            counters: &mut self.counters,
+            durable: self.durable,
+            ended: &mut self.ended_here,
+        };
+        let limits = self.limits;
+        let grant = Grant { logged: session.log.is_some(), ..grant };
         let outcome = match connection {
-            None => {
-                let tools = (&mut self.layouts, now, &mut self.counters);
-                session.outbound.deliver(message, grant, None, self.limits, tools)
-            }
+            None => session.outbound.deliver(message, grant, None, limits, &mut tools),
             Some(connection) => {
-                let tools = (&mut self.layouts, now, &mut self.counters);
                 connection.link.output.prepare(&mut self.spares);
                 let link = Some(&mut connection.link);
-                let outcome = session.outbound.deliver(message, grant, link, self.limits, tools);
+                let outcome = session.outbound.deliver(message, grant, link, limits, &mut tools);
                 if outcome == Delivered::Sent {
                     connection.mark(&mut self.dirty);
                 }
                 outcome
             }
         };
+        self.note_ended(key);
         if let Delivered::Dropped(cause) = outcome {
             self.counters.drop(cause);
         }
@@ -311,10 +363,42 @@ impl Clients {
             return;
         }
         connection.link.output.prepare(&mut self.spares);
-        session.outbound.pump(&mut connection.link, &mut self.layouts, now, &mut self.counters);
+        let mut tools = Tools {
+            layouts: &mut self.layouts,
+            now,
+            counters: &mut self.counters,
+            durable: self.durable,
+            ended: &mut self.ended_here,
+        };
+        let starved = session.outbound.pump(&mut connection.link, &mut tools);
         if !connection.link.output.is_empty() {
             connection.mark(&mut self.dirty);
         }
+        if starved {
+            self.starved.push(key);
+        }
+        self.note_ended(key);
+    }
+
+    fn note_ended(&mut self, key: Key) {
+        if !self.ended_here.is_empty() {
+            self.ended.extend(self.ended_here.drain(..).map(|sequence| (key, sequence)));
+        }
+    }
+
+    /// Recorded deliveries of a session have ended without an acknowledgement.
+    pub(super) fn ended_unsent(&mut self, key: Key, sequences: Vec<u64>) {
+        self.ended.extend(sequences.into_iter().map(|sequence| (key, sequence)));
+    }
+
+    /// Moves the recorded deliveries that ended without an acknowledgement to `into`.
+    pub(super) fn take_ended(&mut self, into: &mut Vec<(Key, u64)>) {
+        into.append(&mut self.ended);
+    }
+
+    /// Moves the sessions whose next message has to be fetched from the log to `into`.
+    pub(super) fn take_starved(&mut self, into: &mut Vec<Key>) {
+        into.append(&mut self.starved);
     }
 
     /// Writes the acknowledgements of this session that wait for nothing more.

@@ -10,7 +10,7 @@ use crate::codec::{
     self, Connack, Connect, Packet, Properties, Property, PropertyList, Reason, Version,
 };
 use crate::session::{AliasesOut, ClientId, Message, Outbound, Publication};
-use crate::store::Record;
+use crate::store::{Record, StoredWill};
 use crate::topic::TopicName;
 use shards::{ConnId, Millis};
 use std::cell::OnceCell;
@@ -49,11 +49,20 @@ impl Shard {
         if let Some(session) = self.clients.sessions.get_mut(key) {
             session.serial = serial;
         }
+        self.record_head(key, None);
         self.set_will(key, will);
         self.tune_link(conn, connect, &granted, now);
         self.clients.attach(key, conn);
         self.members_online(key, true);
-        debug!(client = client_id.as_str(), conn = conn.index(), session_present, "connected");
+        let user = self.clients.connection(conn).and_then(|one| one.identity.user.clone());
+        debug!(
+            client = client_id.as_str(),
+            conn = conn.index(),
+            session_present,
+            address = ?admission.address,
+            user = user.as_deref(),
+            "connected"
+        );
         // [MQTT-3.1.4-5] [MQTT-3.2.0-1] CONNACK is the first packet of the connection.
         let connack = Connack {
             session_present,
@@ -61,8 +70,16 @@ impl Shard {
             properties: granted.properties.as_properties(),
         };
         self.clients.packet(conn, &Packet::Connack(connack));
-        self.hold_output(conn);
+        self.hold_connack(conn, session_present);
         self.progress(key, now);
+    }
+
+    /// A client that was told of a reset must not find the old session after a crash; one that
+    /// resumes must not be told of what a crash would undo.
+    fn hold_connack(&mut self, conn: ConnId, session_present: bool) {
+        if session_present || self.journal.last_end > self.clients.durable {
+            self.hold_output(conn);
+        }
     }
 
     /// Everything that can refuse a CONNECT, before anything has changed.
@@ -77,12 +94,17 @@ impl Shard {
         if !self.may_take(connect, identity) {
             return Err(Reason::NotAuthorized);
         }
-        let client_id = self.client_id(connect)?;
-        let known = self.clients.by_id.contains_key(&client_id);
-        if !known && self.clients.sessions.len() >= self.settings.sessions_max {
+        let will = connect.will.as_ref();
+        if !self.within_user_properties(connect.properties)
+            || will.is_some_and(|will| !self.within_user_properties(will.properties))
+        {
             return Err(Reason::QuotaExceeded);
         }
-        let will = connect.will.as_ref();
+        let client_id = self.client_id(connect)?;
+        let known = self.clients.by_id.contains_key(&client_id);
+        if !known && !self.has_session_room(identity) {
+            return Err(Reason::QuotaExceeded);
+        }
         let will = will.map(|will| self.will(will, &client_id, identity)).transpose()?;
         Ok((client_id, will))
     }
@@ -157,6 +179,7 @@ impl Shard {
         let message: Arc<Message> = Arc::clone(publication.owned());
         let expiry_s = will.properties.message_expiry_interval();
         let delay_s = will.properties.will_delay_interval().unwrap_or(0);
+        let delay_s = delay_s.min(self.settings.will_delay_s_max);
         Ok(Will { message, expiry_s, delay_s })
     }
 
@@ -232,13 +255,12 @@ impl Shard {
             && let Some(session) = self.clients.sessions.get_mut(key)
         {
             session.expiry_s = granted.expiry_s;
-            let record =
-                Record::SessionExpiry { client: client_id.clone(), expiry_s: granted.expiry_s };
-            self.record(key, || record);
             return (key, true);
         }
+        let durable = self.settings.recording && granted.expiry_s > 0;
         let session = Session {
             client_id: client_id.clone(),
+            log: durable.then(|| self.journal.number()),
             connection: None,
             expiry_s: granted.expiry_s,
             epoch: 0,
@@ -253,8 +275,6 @@ impl Shard {
         };
         let key = self.clients.sessions.insert(session);
         self.clients.by_id.insert(client_id.clone(), key);
-        let client = client_id.clone();
-        self.record(key, || Record::SessionNew { client, expiry_s: granted.expiry_s });
         (key, false)
     }
 
@@ -264,7 +284,7 @@ impl Shard {
         let Some(old) = session.connection else {
             if !clean_start {
                 // [MQTT-3.1.3-9] A new connection before the delay has passed stops the will.
-                session.will = None;
+                self.clear_will(key);
             }
             return;
         };
@@ -276,7 +296,7 @@ impl Shard {
         let delayed =
             session.will.as_ref().is_some_and(|will| will.delay_s.min(session.expiry_s) > 0);
         if delayed && !clean_start {
-            session.will = None;
+            self.clear_will(key);
         }
         self.publish_will(key, now);
         let ended = self.clients.sessions.get(key).is_some_and(|session| session.expiry_s == 0);
@@ -291,9 +311,28 @@ impl Shard {
         let changed = session.will.is_some() || will.is_some();
         session.will = will.map(Box::new);
         if changed {
-            let client = session.client_id.clone();
-            let will = session.will.as_ref().map(|w| (Arc::clone(&w.message), w.delay_s));
-            self.record(key, || Record::Will { client, will });
+            self.record_will(key);
+        }
+    }
+
+    /// Emits the will of a durable session as it is now.
+    pub(super) fn record_will(&mut self, key: Key) {
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        let stored = |will: &Will| StoredWill {
+            message: Arc::clone(&will.message),
+            expiry_s: will.expiry_s,
+            delay_s: will.delay_s,
+        };
+        let will = session.will.as_deref().map(stored);
+        let will_lsn = self.record(key, |session| Record::Will { session, will });
+        self.note_will(key, will_lsn);
+    }
+
+    /// The will is void.
+    pub(super) fn clear_will(&mut self, key: Key) {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        if session.will.take().is_some() {
+            self.record(key, |session| Record::Will { session, will: None });
         }
     }
 

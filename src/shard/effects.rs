@@ -1,5 +1,6 @@
 //! What a shard wants done outside; the driver drains it after every call or once per turn.
 
+use super::bodies::Purpose;
 use super::mail::Mail;
 use crate::auth::Credentials;
 use crate::store::Record;
@@ -29,6 +30,16 @@ pub enum Effect {
     Authenticate(ConnId, Box<Credentials>),
     /// A change of durable state; the n-th record has log position n, from 1.
     Record(Record),
+    /// Read the message of a record: [`Shard::on_fetched`](super::Shard::on_fetched) or
+    /// [`Shard::on_unreadable`](super::Shard::on_unreadable) follows.
+    Fetch {
+        /// Log position of the record.
+        lsn: u64,
+        /// Its place in its batch, as it was noted.
+        at: u32,
+        /// Goes back with the message.
+        purpose: Purpose,
+    },
 }
 
 /// Effects in the order they arose.

@@ -5,11 +5,11 @@ use super::connect::EXPIRY_NEVER;
 use super::effects::Effect;
 use super::fanout::NO_TICKET;
 use super::slots::Key;
-use super::{Held, Shard, Timer};
+use super::{Shard, Timer};
 use crate::access::{Action, Verdict, authorise};
-use crate::codec::{Disconnect, Packet, Properties, Reason, Version};
+use crate::codec::{Disconnect, Packet, Properties, Qos, Reason, Version};
 use crate::session::{DropCause, Publication};
-use crate::store::Record;
+use crate::store::{Record, Source};
 use crate::topic::TopicName;
 use shards::{ConnId, Millis};
 use std::cell::OnceCell;
@@ -65,16 +65,10 @@ impl Shard {
                 return self.end_connection(conn, Reason::ProtocolError, now);
             }
             session.expiry_s = wanted_s.min(expiry_max_s);
-            let (client, expiry_s) = (session.client_id.clone(), session.expiry_s);
-            self.record(key, || Record::SessionExpiry { client, expiry_s });
         }
-        if disconnect.reason == Reason::NORMAL_DISCONNECTION
-            && let Some(session) = self.clients.sessions.get_mut(key)
-            && session.will.take().is_some()
-        {
+        if disconnect.reason == Reason::NORMAL_DISCONNECTION {
             // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
-            let client = session.client_id.clone();
-            self.record(key, || Record::Will { client, will: None });
+            self.clear_will(key);
         }
         debug!(conn = conn.index(), reason = ?disconnect.reason, "disconnected by the client");
         self.lost(conn, now);
@@ -91,13 +85,15 @@ impl Shard {
     pub(super) fn lost(&mut self, conn: ConnId, now: Millis) {
         let Some(key) = self.clients.detach(conn) else { return };
         self.members_online(key, false);
-        let Some(session) = self.clients.sessions.get(key) else { return };
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        session.outbound.put_away();
         let (expiry_s, epoch) = (session.expiry_s, session.epoch);
         let delay_s = session.will.as_ref().map(|will| will.delay_s.min(expiry_s));
         if expiry_s == 0 {
             // [MQTT-4.1.0-2] The session ends, and with it every delay of the will.
             return self.end_session(key, now);
         }
+        self.record_head(key, Some(now));
         match delay_s {
             Some(0) => self.publish_will(key, now),
             Some(delay_s) => {
@@ -138,15 +134,19 @@ impl Shard {
     pub(super) fn publish_will(&mut self, key: Key, now: Millis) {
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
         let Some(will) = session.will.take() else { return };
-        let client = session.client_id.clone();
         let message = &will.message;
         // The right may have been withdrawn since CONNECT.
         let topic = message.topic();
         if authorise(&self.access, session.who(), Action::Publish, topic) == Verdict::Deny {
             self.clients.counters.drop(DropCause::Denied);
-            self.record(key, || Record::Will { client, will: None });
+            self.record(key, |session| Record::Will { session, will: None });
             return;
         }
+        let survives = message.qos() != Qos::AtMostOnce || message.retain();
+        let from = match session.log {
+            Some(number) if survives => Source::Will(number),
+            Some(_) | None => Source::Plain,
+        };
         let publication = Publication {
             topic: TopicName::trusted(message.topic()),
             payload: message.payload(),
@@ -159,8 +159,10 @@ impl Shard {
             author: message.author(),
             owned: OnceCell::new(),
         };
-        self.fan_out(&publication, NO_TICKET, now);
-        self.record(key, || Record::Will { client, will: None });
+        self.fan_out(&publication, from, NO_TICKET, now);
+        if from == Source::Plain {
+            self.record(key, |session| Record::Will { session, will: None });
+        }
     }
 
     /// Ends a session: subscriptions, queue, will. Its messages of shared subscriptions go to other
@@ -176,15 +178,16 @@ impl Shard {
             self.drop_subscription(key, filter);
         }
         self.hand_on_shared(key, now);
-        let client = match self.clients.sessions.get(key) {
-            Some(session) => session.client_id.clone(),
-            None => return,
-        };
-        self.record(key, || Record::SessionEnd { client });
+        let end = self.record(key, |session| Record::SessionEnd { session });
+        self.journal.last_end = self.journal.last_end.max(end);
         let Some(session) = self.clients.sessions.remove(key) else { return };
+        if let Some(number) = session.log {
+            self.journal.sessions.remove(&number);
+        }
         let lost = session.outbound.unfinished() as u64;
         self.clients.counters.drop_many(DropCause::SessionEnded, lost);
         self.clients.by_id.remove(&session.client_id);
+        self.clients.discount_user(session.identity.user.as_ref());
     }
 
     /// Looks whether a connection has been silent too long. [MQTT-3.1.2-22]
@@ -194,32 +197,13 @@ impl Shard {
             return;
         }
         // Who is not read for the sake of other shards or the log may have sent its PINGREQ.
-        let heard = if connection.paused { now } else { connection.last_packet };
+        let unread = connection.paused || connection.unread;
+        let heard = if unread { now } else { connection.last_packet };
         let deadline = heard.after(u64::from(connection.silence_ms_max));
         if now < deadline {
             self.wait(deadline, Timer::KeepAlive(conn), now);
         } else {
             self.end_connection(conn, Reason::KeepAliveTimeout, now);
-        }
-    }
-
-    /// Emits a record of a session, if records are wanted and the session outlives its connection.
-    /// Gives its log position, 0 if there is none.
-    pub(super) fn record(&mut self, key: Key, build: impl FnOnce() -> Record) -> u64 {
-        let durable = self.settings.recording
-            && self.clients.sessions.get(key).is_some_and(|session| session.expiry_s > 0);
-        if durable { self.effects.record(build()) } else { 0 }
-    }
-
-    /// Holds the output of a connection until all records so far are durable.
-    pub(super) fn hold_output(&mut self, conn: ConnId) {
-        let lsn = self.effects.lsn;
-        if lsn <= self.durable {
-            return;
-        }
-        if let Some(connection) = self.clients.connection_mut(conn) {
-            connection.held_until = lsn;
-            self.held.push_back((lsn, Held::Output(conn)));
         }
     }
 }

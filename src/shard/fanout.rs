@@ -5,12 +5,12 @@
 
 use super::Shard;
 use super::clients::Session;
+use super::journal::Held;
 use super::mail::{Mail, Ticket};
 use super::routes::bits;
 use crate::access::{Action, Verdict, authorise};
-use crate::codec::Qos;
-use crate::session::{Delivered, Grant, Message, Publication};
-use crate::store::Record;
+use crate::session::{Grant, Message, Publication};
+use crate::store::Source;
 use crate::topic::Match;
 use shards::Millis;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ impl Shard {
     pub(super) fn fan_out(
         &mut self,
         message: &Publication<'_>,
+        from: Source,
         ticket: Option<Ticket>,
         now: Millis,
     ) -> Fanned {
@@ -56,6 +57,7 @@ impl Shard {
                 fanned.waits += waits;
             }
         }
+        self.commit(message, from, None);
         if self.effects.lsn != lsn_before {
             fanned.lsn = self.effects.lsn;
         }
@@ -70,7 +72,9 @@ impl Shard {
         now: Millis,
     ) {
         let lsn_before = self.effects.lsn;
-        let matched = self.deliver(&message.publication(), now);
+        let publication = message.publication();
+        let matched = self.deliver(&publication, now);
+        self.commit(&publication, Source::Plain, None);
         self.settle_after(lsn_before, ticket, matched);
     }
 
@@ -78,9 +82,9 @@ impl Shard {
     pub(super) fn settle_after(&mut self, lsn_before: u64, ticket: Option<Ticket>, matched: bool) {
         let lsn = self.effects.lsn;
         match ticket {
-            Some(ticket) if lsn != lsn_before && lsn > self.durable => {
-                let held = super::Held::Settle(usize::from(ticket.origin), ticket, matched);
-                self.held.push_back((lsn, held));
+            Some(ticket) if lsn != lsn_before && lsn > self.clients.durable => {
+                let held = Held::Settle(usize::from(ticket.origin), ticket, matched);
+                self.hold(lsn, held);
             }
             Some(_) | None => self.settle(ticket, matched),
         }
@@ -114,6 +118,7 @@ impl Shard {
                         retain: message.retain && one.options.retain_as_published,
                         identifiers: &[],
                         share: None,
+                        logged: false,
                     };
                     self.deliver_to(one.client, message, grant, now);
                     true
@@ -141,7 +146,8 @@ impl Shard {
         }
         let matched = match qos {
             Some(qos) => {
-                let grant = Grant { qos, retain, identifiers: &identifiers, share: None };
+                let grant =
+                    Grant { qos, retain, identifiers: &identifiers, share: None, logged: false };
                 self.deliver_to(client, message, grant, now);
                 true
             }
@@ -165,18 +171,8 @@ impl Shard {
             self.note_live(client, message.topic);
         }
         let outcome = self.clients.deliver(client, message, grant, now);
-        let kept = message.qos.min(grant.qos) != Qos::AtMostOnce;
-        if self.settings.recording
-            && kept
-            && matches!(outcome, Delivered::Sent | Delivered::Queued)
-            && let Some(key) = self.clients.sessions.key_at(client)
-            && let Some(session) = self.clients.sessions.get(key)
-        {
-            let client = session.client_id.clone();
-            let sequence = session.outbound.last_sequence();
-            let qos = message.qos.min(grant.qos);
-            let owned = Arc::clone(message.owned());
-            self.record(key, || Record::Enqueue { client, sequence, qos, message: owned });
+        if self.settings.recording {
+            self.draft(client, message, grant, outcome);
         }
     }
 }

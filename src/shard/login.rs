@@ -20,6 +20,7 @@ use crate::auth::scram::Exchange;
 use crate::auth::{Credentials, Login, Outcome, Proof, Proven, Refusal, Secret, Suspect};
 use crate::codec::{self, Auth, Connect, Packet, Property, PropertyList, Reason};
 use shards::{ConnId, Millis};
+use std::net::SocketAddr;
 use tracing::{debug, info};
 
 /// Refused logins written to the log in one second; further ones are counted in `$SYS` alone.
@@ -59,8 +60,6 @@ pub(super) struct Pending {
     connect: Vec<u8>,
     /// Order of this CONNECT among all of the shard.
     serial: u64,
-    /// The client gave no identifier.
-    assigned: bool,
 }
 
 #[derive(Debug)]
@@ -90,6 +89,8 @@ pub(super) struct Admission<'a> {
     pub(super) data: Option<&'a [u8]>,
     /// The client gave no identifier and is told which it has.
     pub(super) assigned: bool,
+    /// Where it comes from.
+    pub(super) address: Option<SocketAddr>,
 }
 
 /// Bounds the lines in the log.
@@ -132,8 +133,8 @@ impl Shard {
     pub(super) fn connect(
         &mut self,
         conn: ConnId,
-        connect: &Connect<'_>,
         peer: &Peer,
+        connect: &Connect<'_>,
         now: Millis,
     ) {
         self.clients.counters.packets_received += 1;
@@ -154,8 +155,9 @@ impl Shard {
         let login = Login {
             client_id: connect.client_id.to_owned(),
             user: connect.username.map(str::to_owned),
-            address: peer.address.map(|address| address.ip()),
+            address: peer.address,
             listener: peer.listener,
+            assigned,
         };
         let method = connect.properties.authentication_method();
         let certified = peer.certificate.as_deref().and_then(|one| one.user.clone());
@@ -171,20 +173,21 @@ impl Shard {
             // Its key has proven who it is already.
             None if certified.is_some() => {
                 let identity = Identity { user: certified, claims: None };
-                return self.accept_as(conn, connect, identity, assigned, now);
+                self.identify(conn, identity);
+                return self.accept_now(conn, connect, &login, now);
             }
             None if !self.login_rules.asked => {
-                return self.accept_as(conn, connect, Identity::default(), assigned, now);
+                return self.accept_now(conn, connect, &login, now);
             }
             None if connect.username.is_none() && connect.password.is_none() => {
                 if self.listener_rules(peer.listener).allow_anonymous {
-                    return self.accept_as(conn, connect, Identity::default(), assigned, now);
+                    return self.accept_now(conn, connect, &login, now);
                 }
                 return self.refuse_login(conn, Refusal::NotAuthorized, &login, now);
             }
             None => Proof::Password(connect.password.map(Secret::new)),
         };
-        let suspect = self.limiter.suspect(login.address, login.user.as_deref());
+        let suspect = self.limiter.suspect(login.address.map(|address| address.ip()), login.user.as_deref());
         if let Some(method) = method
             && let Some(connection) = self.clients.connection_mut(conn)
         {
@@ -199,21 +202,15 @@ impl Shard {
             connection.phase = Phase::Authenticating;
         }
         let (serial, connect) = (self.serial, bytes);
-        let pending = Pending { step: Step::Checked, login, suspect, connect, serial, assigned };
+        let pending = Pending { step: Step::Checked, login, suspect, connect, serial };
         self.ask(conn, pending, proof, now);
     }
 
     /// Nobody has to be asked.
-    fn accept_as(
-        &mut self,
-        conn: ConnId,
-        connect: &Connect<'_>,
-        identity: Identity,
-        assigned: bool,
-        now: Millis,
-    ) {
-        self.identify(conn, identity);
-        let admission = Admission { serial: self.serial, assigned, ..Admission::default() };
+    fn accept_now(&mut self, conn: ConnId, connect: &Connect<'_>, login: &Login, now: Millis) {
+        let (serial, address) = (self.serial, login.address);
+        let assigned = login.assigned;
+        let admission = Admission { serial, assigned, address, ..Admission::default() };
         self.accept(conn, connect, &admission, now);
     }
 
@@ -303,9 +300,11 @@ impl Shard {
             unreachable!("what was encoded can be decoded");
         };
         self.identify(conn, identity);
-        let &Pending { serial, assigned, .. } = pending;
+        let (serial, assigned) = (pending.serial, pending.login.assigned);
         let (method, data) = (name.as_deref(), data.as_deref());
-        self.accept(conn, &connect, &Admission { serial, method, data, assigned }, now);
+        let address = pending.login.address;
+        let admission = Admission { serial, method, data, assigned, address };
+        self.accept(conn, &connect, &admission, now);
     }
 
     /// A client that is connected has proven itself again.
@@ -346,7 +345,7 @@ impl Shard {
                 let (login, suspect) = (method.login.clone(), method.suspect);
                 let proof = Proof::Begin { method: method.name.to_string(), data };
                 let (step, connect) = (Step::Checked, Vec::new());
-                (Pending { step, login, suspect, connect, serial: 0, assigned: false }, proof)
+                (Pending { step, login, suspect, connect, serial: 0 }, proof)
             }
             (Some(mut pending), Reason::ContinueAuthentication) => {
                 match std::mem::replace(&mut pending.step, Step::Checked) {

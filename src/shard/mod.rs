@@ -11,17 +11,21 @@
 //!                                        └─▶ Mail::Forward ─▶ other shards ─▶ Mail::Settled ─▶ ack
 //! ```
 
+mod bodies;
 mod clients;
 mod connect;
 mod effects;
 mod end;
 mod fanout;
 mod home;
+mod journal;
+mod limits;
 mod login;
 mod mail;
 mod peer;
 mod publish;
 mod retained;
+mod revive;
 mod rights;
 mod routes;
 mod settings;
@@ -30,6 +34,7 @@ mod slots;
 mod subscribe;
 mod sys;
 
+pub use bodies::Purpose;
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use login::{ListenerRules, LoginRules};
@@ -44,10 +49,12 @@ use crate::auth::limiter::{Limiter, Limits};
 use crate::auth::{Outcome, Suspect};
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
 use crate::session::Counters;
+use crate::store::Source;
 use crate::topic::Subscriptions;
 use clients::{Clients, Phase};
 use effects::Effects;
 use home::ClientIds;
+use journal::{Held, Journal};
 use retained::Retained;
 use routes::Routes;
 use shards::{ConnId, Millis, Outgoing, Wheel};
@@ -69,10 +76,10 @@ pub enum Input<'a> {
     Connect {
         /// The connection.
         conn: ConnId,
-        /// The packet.
-        connect: Connect<'a>,
         /// Where it comes from.
         peer: &'a Peer,
+        /// The packet.
+        connect: Connect<'a>,
     },
     /// What [`Effect::Authenticate`] asked for.
     Authenticated {
@@ -125,16 +132,6 @@ enum Timer {
     Sys,
 }
 
-/// What waits for a log position.
-#[derive(Debug)]
-enum Held {
-    Ack(Key),
-    Settle(usize, Ticket, bool),
-    RetainStored(usize, Ticket),
-    Pubrel(Key, u32, crate::codec::PacketId),
-    Output(ConnId),
-}
-
 /// One core's share of the broker.
 #[derive(Debug)]
 pub struct Shard {
@@ -163,7 +160,10 @@ pub struct Shard {
     expired: Vec<Timer>,
     effects: Effects,
     held: VecDeque<(u64, Held)>,
-    durable: u64,
+    bodies: bodies::Bodies,
+    starved: Vec<Key>,
+    revived: revive::Revived,
+    journal: Journal,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -219,7 +219,10 @@ impl Shard {
             expired: Vec::new(),
             effects: Effects::default(),
             held: VecDeque::new(),
-            durable: 0,
+            bodies: bodies::Bodies::default(),
+            starved: Vec::new(),
+            revived: revive::Revived::default(),
+            journal: Journal::default(),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -238,7 +241,7 @@ impl Shard {
                 self.clients.open(conn, now);
                 self.timers.insert(deadline, Timer::ConnectDeadline(conn));
             }
-            Input::Connect { conn, connect, peer } => self.connect(conn, &connect, peer, now),
+            Input::Connect { conn, peer, connect } => self.connect(conn, peer, &connect, now),
             Input::Authenticated { conn, suspect, outcome } => {
                 self.authenticated(conn, suspect, outcome, now);
             }
@@ -261,6 +264,9 @@ impl Shard {
             // [MQTT-3.1.4-6] Nothing is processed after the end was decided.
             Phase::Closing => return,
         };
+        if !self.within_user_properties(packet.properties()) {
+            return self.end_connection(conn, Reason::QuotaExceeded, now);
+        }
         match packet {
             Packet::Publish(publish) => self.publish(conn, key, &publish, now),
             Packet::Puback(ack) => self.puback(key, &ack, now),
@@ -316,6 +322,8 @@ impl Shard {
     fn progress(&mut self, key: Key, now: Millis) {
         self.revoke_waiting(key);
         self.clients.pump(key, now);
+        self.fetch_wanted();
+        self.record_ended();
         if self.clients.sessions.get(key).is_some_and(|session| !session.queries.is_empty()) {
             self.drive_queries(key, now);
         }
@@ -337,6 +345,7 @@ impl Shard {
             Mail::Retain { message, ticket } => {
                 let lsn_before = self.effects.lsn;
                 self.store_retained(&message);
+                self.commit(&message.publication(), Source::Plain, None);
                 self.confirm_retained(from, lsn_before, ticket);
             }
             Mail::RetainStored { ticket } => self.on_retain_stored(from, ticket, now),
@@ -369,25 +378,6 @@ impl Shard {
     fn settle(&mut self, ticket: Option<Ticket>, matched: bool) {
         let Some(ticket) = ticket else { return };
         self.effects.mail(usize::from(ticket.origin), Mail::Settled { ticket, matched });
-    }
-
-    /// Records up to this log position are on stable storage.
-    pub fn on_durable(&mut self, lsn: u64) {
-        self.durable = self.durable.max(lsn);
-        while self.held.front().is_some_and(|(lsn, _)| *lsn <= self.durable) {
-            let Some((_, held)) = self.held.pop_front() else { return };
-            match held {
-                Held::Ack(key) => self.release_acks(key),
-                Held::Settle(to, ticket, matched) => {
-                    self.effects.mail(to, Mail::Settled { ticket, matched });
-                }
-                Held::RetainStored(to, ticket) => {
-                    self.effects.mail(to, Mail::RetainStored { ticket: Some(ticket) });
-                }
-                Held::Pubrel(key, epoch, id) => self.send_pubrel(key, epoch, id),
-                Held::Output(conn) => self.clients.mark(conn),
-            }
-        }
     }
 
     /// Fires what is due.
@@ -454,7 +444,7 @@ impl Shard {
     /// Takes the output of a connection for one send. `None` if there is nothing to send, or
     /// nothing that may be sent yet. When the send is over the driver says [`Input::Drained`].
     pub fn take_output(&mut self, conn: ConnId) -> Option<Outgoing> {
-        let durable = self.durable;
+        let durable = self.clients.durable;
         let connection = self.clients.connection_mut(conn)?;
         if connection.link.output.is_empty() || connection.held_until > durable {
             return None;

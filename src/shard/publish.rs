@@ -1,14 +1,15 @@
 //! PUBLISH of a client and the acknowledgements of both directions (MQTT 5.0 §3.3 to §3.7, §4.3).
 
+use super::Shard;
 use super::effects::{Effect, Flow};
-use super::fanout::NO_TICKET;
+use super::fanout::{Fanned, NO_TICKET};
+use super::journal::Held;
 use super::mail::{Ticket, Waiter};
 use super::slots::Key;
-use super::{Held, Shard};
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::{Ack, AckKind, PacketId, Properties, Publish, Qos, Reason, Version};
 use crate::session::{Acked, DropCause, PendingAck, Publication, Received};
-use crate::store::Record;
+use crate::store::{Record, Source};
 use crate::topic::TopicName;
 use shards::{ConnId, Millis};
 use std::cell::OnceCell;
@@ -130,7 +131,7 @@ impl Shard {
 
     /// Writes an acknowledgement now, or puts it in the queue of those that wait.
     fn acknowledge(&mut self, conn: ConnId, key: Key, ack: PendingAck) {
-        let durable = self.durable;
+        let durable = self.clients.durable;
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
         let Some(inbound) = session.inbound.as_deref_mut() else { return };
         if ack.waits == 0 && ack.lsn <= durable && inbound.is_clear() {
@@ -138,7 +139,7 @@ impl Shard {
             return self.clients.ack(conn, kind, id, reason);
         }
         if ack.lsn > durable {
-            self.held.push_back((ack.lsn, Held::Ack(key)));
+            self.held.push_back((ack.lsn, Held::Acks(key)));
         }
         inbound.push(ack);
         if inbound.waiting() > ACKS_WAITING_MAX
@@ -152,7 +153,7 @@ impl Shard {
 
     /// Writes what waits no longer, and reads on if reading had stopped.
     pub(super) fn release_acks(&mut self, key: Key) {
-        let waiting = self.clients.flush_acks(key, self.durable);
+        let waiting = self.clients.flush_acks(key, self.clients.durable);
         let conn = self.clients.sessions.get(key).and_then(|session| session.connection);
         if waiting <= ACKS_WAITING_MAX / 2
             && let Some(conn) = conn
@@ -189,9 +190,14 @@ impl Shard {
         topic: TopicName<'_>,
         ticket: Option<Ticket>,
         now: Millis,
-    ) -> Forwarded {
-        let Some(session) = self.clients.sessions.get(key) else { return Forwarded::default() };
+    ) -> Fanned {
+        let Some(session) = self.clients.sessions.get(key) else { return Fanned::default() };
         let (publisher, author) = (session.client_id.clone(), session.author());
+        let from = match (publish.qos, publish.packet_id, session.log) {
+            // Message and identifier in one record: neither may survive without the other.
+            (Qos::ExactlyOnce, Some(id), Some(session)) => Source::Received(session, id),
+            _ => Source::Plain,
+        };
         let mut scratch = std::mem::take(&mut self.scratch);
         let expires_at =
             publish.message_expiry_s.map(|expiry_s| Millis(now.0 + u64::from(expiry_s) * 1000));
@@ -206,20 +212,10 @@ impl Shard {
             author: &author,
             owned: OnceCell::new(),
         };
-        let lsn = match (publish.qos, publish.packet_id) {
-            // Message and identifier in one record: neither may survive without the other.
-            (Qos::ExactlyOnce, Some(id)) => self.record(key, || Record::Received {
-                client: publisher.clone(),
-                id,
-                message: Arc::clone(publication.owned()),
-            }),
-            _ => 0,
-        };
-        let fanned = self.fan_out(&publication, ticket, now);
-        let lsn = lsn.max(fanned.lsn);
+        let fanned = self.fan_out(&publication, from, ticket, now);
         scratch.clear();
         self.scratch = scratch;
-        Forwarded { matched: fanned.matched, waits: fanned.waits, lsn }
+        fanned
     }
 
     /// Topic of a PUBLISH with alias (MQTT 5.0 §3.3.2.3.4).
@@ -254,25 +250,18 @@ impl Shard {
     }
 
     pub(super) fn puback(&mut self, key: Key, ack: &Ack<'_>, now: Millis) {
-        if self.acked(key, AckKind::Puback, ack) == Acked::Done {
+        if let Acked::Done(_) = self.acked(key, AckKind::Puback, ack) {
             self.progress(key, now);
         }
     }
 
     pub(super) fn pubrec(&mut self, conn: ConnId, key: Key, ack: &Ack<'_>, now: Millis) {
         match self.acked(key, AckKind::Pubrec, ack) {
-            Acked::Done => self.progress(key, now),
-            Acked::Release => {
-                let Some(session) = self.clients.sessions.get(key) else { return };
-                let (client, epoch) = (session.client_id.clone(), session.epoch);
-                let id = ack.packet_id;
+            Acked::Done(_) => self.progress(key, now),
+            Acked::Release(sequence) => {
                 // PUBREL says that PUBLISH will not be repeated, so that has to be durable.
-                let lsn = self.record(key, || Record::Owned { client, id });
-                if lsn > self.durable {
-                    self.held.push_back((lsn, Held::Pubrel(key, epoch, id)));
-                } else {
-                    self.clients.ack(conn, AckKind::Pubrel, id, Reason::Success);
-                }
+                let lsn = self.record(key, |session| Record::Owned { session, sequence });
+                self.answer_after(lsn, conn, key, (AckKind::Pubrel, ack.packet_id));
             }
             // MQTT 5.0 §3.6.2.1; in 3.x the client can finish with a plain PUBREL.
             Acked::Unknown if !ack.reason.is_error() => {
@@ -283,18 +272,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn send_pubrel(&mut self, key: Key, epoch: u32, id: PacketId) {
-        let Some(session) = self.clients.sessions.get(key) else { return };
-        // A later connection has been sent its PUBREL by the resume.
-        if session.epoch == epoch
-            && let Some(conn) = session.connection
-        {
-            self.clients.ack(conn, AckKind::Pubrel, id, Reason::Success);
-        }
-    }
-
     pub(super) fn pubcomp(&mut self, key: Key, ack: &Ack<'_>, now: Millis) {
-        if self.acked(key, AckKind::Pubcomp, ack) == Acked::Done {
+        if let Acked::Done(_) = self.acked(key, AckKind::Pubcomp, ack) {
             self.progress(key, now);
         }
     }
@@ -302,9 +281,8 @@ impl Shard {
     fn acked(&mut self, key: Key, kind: AckKind, ack: &Ack<'_>) -> Acked {
         let Some(session) = self.clients.sessions.get_mut(key) else { return Acked::Unknown };
         let acked = session.outbound.acknowledge(kind, ack.packet_id, ack.reason);
-        if acked == Acked::Done && self.settings.recording {
-            let (client, id) = (session.client_id.clone(), ack.packet_id);
-            self.record(key, || Record::Done { client, id });
+        if let Acked::Done(sequence) = acked {
+            self.record(key, |session| Record::Done { session, sequence });
         }
         acked
     }
@@ -313,26 +291,15 @@ impl Shard {
         let id = ack.packet_id;
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
         let held = session.inbound.as_deref_mut().is_some_and(|inbound| inbound.release(id));
-        // [MQTT-4.3.3-11] PUBCOMP also for an identifier that is not known (§3.7.2.1).
-        let reason = if held { Reason::Success } else { Reason::PacketIdentifierNotFound };
-        self.clients.ack(conn, AckKind::Pubcomp, id, reason);
-        if held && self.settings.recording {
-            let client = match self.clients.sessions.get(key) {
-                Some(session) => session.client_id.clone(),
-                None => return,
-            };
-            self.record(key, || Record::Released { client, id });
-            self.hold_output(conn);
+        if held {
+            // A crash must not bring back an identifier that the client may use again.
+            let lsn = self.record(key, |session| Record::Released { session, id });
+            self.answer_after(lsn, conn, key, (AckKind::Pubcomp, id));
+        } else {
+            // [MQTT-4.3.3-11] PUBCOMP also for an identifier that is not known (§3.7.2.1).
+            self.clients.ack(conn, AckKind::Pubcomp, id, Reason::PacketIdentifierNotFound);
         }
     }
-}
-
-/// What became of a message that was handed on.
-#[derive(Clone, Copy, Debug, Default)]
-struct Forwarded {
-    matched: bool,
-    waits: u32,
-    lsn: u64,
 }
 
 /// The response topic, if there is one, is a topic name. [MQTT-3.3.2-14]

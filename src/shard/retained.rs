@@ -14,7 +14,7 @@ use super::slots::Key;
 use super::subscribe::Wanted;
 use crate::access::{Action, Verdict, authorise};
 use crate::session::{DropCause, Grant, Message, Publication};
-use crate::store::Record;
+use crate::store::{Record, Source};
 use crate::topic::{Filter, RetainedTree, TopicName};
 use ahash::{AHashMap, AHashSet};
 use shards::Millis;
@@ -64,6 +64,18 @@ struct Query {
     live_bytes: usize,
 }
 
+/// What became of a message that was to be retained.
+enum Stored {
+    Kept,
+    /// Its topic has no retained message now.
+    Deleted {
+        /// It had one.
+        there: bool,
+        /// The store has no room for the message.
+        full: bool,
+    },
+}
+
 impl Retained {
     pub(super) fn new(settings: &Settings, shards: usize) -> Self {
         Retained {
@@ -83,6 +95,10 @@ impl Retained {
         self.tree.len()
     }
 
+    pub(super) fn get(&self, topic: TopicName<'_>) -> Option<&Arc<Message>> {
+        self.tree.get(topic)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -96,29 +112,30 @@ impl Retained {
         clear
     }
 
-    fn store(&mut self, message: &Arc<Message>) -> Result<(), DropCause> {
+    fn store(&mut self, message: &Arc<Message>) -> Stored {
         let topic = TopicName::trusted(message.topic());
         if message.payload().is_empty() {
             // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
-            if let Some(old) = self.tree.remove(topic) {
-                self.bytes -= old.weight_bytes();
-            }
-            return Ok(());
+            return Stored::Deleted { there: self.remove(topic), full: false };
         }
         let old_bytes = self.tree.get(topic).map(|old| old.weight_bytes());
         let bytes = self.bytes - old_bytes.unwrap_or(0) + message.weight_bytes();
         let full = old_bytes.is_none() && self.tree.len() >= self.messages_max;
         if full || bytes > self.bytes_max {
             // Nothing is better than the older message: readers would take it for the last one.
-            if let Some(old) = self.tree.remove(topic) {
-                self.bytes -= old.weight_bytes();
-            }
-            return Err(DropCause::RetainedFull);
+            return Stored::Deleted { there: self.remove(topic), full: true };
         }
         // [MQTT-3.3.1-5]
         self.tree.insert(topic, Arc::clone(message));
         self.bytes = bytes;
-        Ok(())
+        Stored::Kept
+    }
+
+    /// True if there was one.
+    fn remove(&mut self, topic: TopicName<'_>) -> bool {
+        let old = self.tree.remove(topic);
+        self.bytes -= old.as_ref().map_or(0, |old| old.weight_bytes());
+        old.is_some()
     }
 
     /// The next messages for a filter after a topic.
@@ -144,9 +161,7 @@ impl Retained {
             messages.push(Arc::clone(message));
         }
         for topic in expired {
-            if let Some(old) = self.tree.remove(TopicName::trusted(&topic)) {
-                self.bytes -= old.weight_bytes();
-            }
+            self.remove(TopicName::trusted(&topic));
         }
         (messages, next)
     }
@@ -168,14 +183,22 @@ impl Shard {
         1
     }
 
-    /// Stores a retained message here, or deletes it.
+    /// Stores a retained message here, or deletes it; `commit` has to follow.
     pub(super) fn store_retained(&mut self, message: &Arc<Message>) {
-        match self.retained.store(message) {
-            Ok(()) if self.settings.recording => {
-                self.effects.record(Record::Retain { message: Arc::clone(message) });
+        let stored = self.retained.store(message);
+        // The server's own messages have no publisher, and are made anew after a start.
+        let recorded = self.settings.recording && !message.publisher().as_str().is_empty();
+        match stored {
+            Stored::Kept => self.journal.retained = recorded,
+            Stored::Deleted { there, full } => {
+                if there && recorded {
+                    let topic = Arc::from(message.topic());
+                    self.effects.record(Record::RetainDeleted { topic });
+                }
+                if full {
+                    self.clients.counters.drop(DropCause::RetainedFull);
+                }
             }
-            Ok(()) => {}
-            Err(cause) => self.clients.counters.drop(cause),
         }
     }
 
@@ -183,8 +206,8 @@ impl Shard {
     pub(super) fn confirm_retained(&mut self, to: usize, lsn_before: u64, ticket: Option<Ticket>) {
         let lsn = self.effects.lsn;
         match ticket {
-            Some(ticket) if lsn != lsn_before && lsn > self.durable => {
-                self.held.push_back((lsn, super::Held::RetainStored(to, ticket)));
+            Some(ticket) if lsn != lsn_before && lsn > self.clients.durable => {
+                self.hold(lsn, super::journal::Held::RetainStored(to, ticket));
             }
             Some(_) | None => self.effects.mail(to, Mail::RetainStored { ticket }),
         }
@@ -369,9 +392,14 @@ impl Shard {
             let identifiers = query.wanted.identifier;
             let identifiers = identifiers.as_slice();
             // A retained message handed out to a new subscription has RETAIN set (§3.3.1.3).
-            let grant = Grant { qos, retain: true, identifiers, share: None };
+            let grant = Grant { qos, retain: true, identifiers, share: None, logged: false };
             self.clients.layouts.reset();
-            self.clients.deliver(key.index, &message.publication(), grant, now);
+            let publication = message.publication();
+            let outcome = self.clients.deliver(key.index, &publication, grant, now);
+            if self.settings.recording {
+                self.draft(key.index, &publication, grant, outcome);
+                self.commit(&publication, Source::Plain, None);
+            }
         }
         if let Some(query) = self.retained.queries.get_mut(&number) {
             query.waits = false;
@@ -398,7 +426,7 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Input, Place, Shard};
+    use super::super::{Input, Peer, Place, Shard};
     use super::*;
     use crate::codec::{Connect, Properties, Version};
     use crate::codec::{Packet, PacketId, Subscribe, SubscribeFilter, SubscribeOptions};
@@ -422,7 +450,7 @@ mod tests {
             username: None,
             password: None,
         };
-        shard.handle(Input::Connect { conn, connect, peer: &crate::shard::Peer::default() }, now);
+        shard.handle(Input::Connect { conn, peer: &Peer::default(), connect }, now);
         let options = SubscribeOptions {
             qos: crate::codec::Qos::AtLeastOnce,
             no_local: false,

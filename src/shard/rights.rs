@@ -40,11 +40,14 @@ impl Shard {
         if session.identity.is_same(&identity) {
             return;
         }
-        session.identity = identity;
+        self.clients.count_user(identity.user.as_ref());
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let before = std::mem::replace(&mut session.identity, identity);
         session.access_epoch = self.access_epoch.wrapping_sub(1);
         for filter in &session.filters {
             self.subscriptions.forget_topics_of(filter);
         }
+        self.clients.discount_user(before.user.as_ref());
     }
 
     /// Drops what waits for a session that may not have it any more.
@@ -59,11 +62,27 @@ impl Shard {
         session.access_epoch = epoch;
         let mut outbound = std::mem::take(&mut session.outbound);
         let who = session.who();
-        let revoked = outbound.revoke(|message| {
+        let may = |message: &Message| {
             authorise(&self.access, who, Action::Receive, message.topic()) == Verdict::Allow
-        });
+        };
+        let mut ended = Vec::new();
+        let revoked = outbound.revoke(may, &mut ended);
         session.outbound = outbound;
+        self.clients.ended_unsent(key, ended);
         self.clients.counters.drop_many(DropCause::Denied, revoked);
+    }
+
+    /// A message that waited has come from the log, perhaps after a restart: drops it if the session
+    /// may not have it any more.
+    pub(super) fn revoke_fetched(&mut self, key: Key, sequence: u64, message: &Message) {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let (who, topic) = (session.who(), message.topic());
+        let allowed =
+            !self.guarded || authorise(&self.access, who, Action::Receive, topic) == Verdict::Allow;
+        if !allowed && session.outbound.withdraw(sequence) {
+            self.clients.ended_unsent(key, vec![sequence]);
+            self.clients.counters.drop(DropCause::Denied);
+        }
     }
 
     /// Who wrote a retained message may still write it.

@@ -1,6 +1,6 @@
 //! What a shard is told at its start; never changed while it runs.
 
-use crate::session::Limits;
+use crate::session::{Limits, Overflow};
 
 /// Most shards of one broker; interest in a topic is one bit for each.
 pub const SHARDS_MAX: usize = 128;
@@ -48,6 +48,14 @@ pub struct Settings {
     pub subscriptions_per_session_max: usize,
     /// Most sessions per shard; further clients are refused with 0x97.
     pub sessions_max: usize,
+    /// Most sessions of one user per shard; further ones are refused with 0x97. 0 = no limit.
+    pub sessions_per_user_max: usize,
+    /// Most user properties of one packet; more end the connection with 0x97.
+    pub user_properties_max: usize,
+    /// Their bytes in one packet; likewise.
+    pub user_property_bytes_max: usize,
+    /// Longest will delay granted.
+    pub will_delay_s_max: u32,
     /// Queue of one session.
     pub queue: Limits,
     /// Most messages in flight towards one client, whatever it allows.
@@ -78,6 +86,8 @@ pub struct Settings {
     pub sys_version_mosquitto: bool,
     /// Emit records and hold acknowledgements until they are durable.
     pub recording: bool,
+    /// Milliseconds since 1970 at time 0 of the shards' clock.
+    pub wall_offset_ms: u64,
 }
 
 impl Default for Settings {
@@ -92,10 +102,15 @@ impl Default for Settings {
             topic_bytes_max: 65_535,
             subscriptions_per_session_max: 1000,
             sessions_max: 1_000_000,
+            sessions_per_user_max: 0,
+            user_properties_max: 64,
+            user_property_bytes_max: 8192,
+            will_delay_s_max: u32::MAX,
             queue: Limits {
                 queue_messages_max: 1000,
                 queue_bytes_max: 16 * 1024 * 1024,
                 queue_qos0: false,
+                overflow: Overflow::default(),
             },
             inflight_max: 100,
             receive_maximum: 100,
@@ -111,6 +126,7 @@ impl Default for Settings {
             sys_interval_s: 10,
             sys_version_mosquitto: false,
             recording: false,
+            wall_offset_ms: 0,
         }
     }
 }

@@ -7,13 +7,15 @@
 //! [MQTT-4.8.2-5]
 
 use super::Shard;
+use super::bodies::Purpose;
 use super::clients::Session;
 use super::fanout::NO_TICKET;
 use super::mail::{Mail, Ticket};
 use super::slots::Key;
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::Qos;
-use crate::session::{DropCause, Grant, Message, Publication};
+use crate::session::{DropCause, Grant, Message, Publication, UNLOGGED};
+use crate::store::{Record, Source};
 use crate::topic::{Filter, Match, TopicName};
 use shards::Millis;
 use std::num::NonZeroU32;
@@ -62,7 +64,10 @@ impl Shard {
         now: Millis,
     ) {
         let lsn_before = self.effects.lsn;
-        match self.give_member(filter, &message.publication(), last_hop, now) {
+        let publication = message.publication();
+        let outcome = self.give_member(filter, &publication, last_hop, now);
+        self.commit(&publication, Source::Plain, None);
+        match outcome {
             Outcome::Taken => self.settle_after(lsn_before, ticket, true),
             Outcome::Nobody => self.settle(ticket, false),
             Outcome::Elsewhere(other) => {
@@ -155,6 +160,7 @@ impl Shard {
             retain: message.retain && member.options.retain_as_published,
             identifiers: identifier.as_slice(),
             share: Some(filter),
+            logged: false,
         };
         self.clients.layouts.reset();
         self.deliver_to(member.client, message, grant, now);
@@ -201,18 +207,37 @@ impl Shard {
             // Members that are away too are no better place, unless this one is going for good.
             if ending { routes.share_of(filter).is_some() } else { routes.any_online(filter) }
         });
-        for (filter, message) in taken {
-            // [MQTT-3.3.2-5]
-            if message.is_expired(now) {
-                self.clients.counters.drop(DropCause::Expired);
-                continue;
+        for slot in taken {
+            let Some(filter) = slot.share().cloned() else { continue };
+            let done = (slot.lsn != UNLOGGED).then_some((key, slot.sequence));
+            match slot.message {
+                Some(message) => self.hand_on(&filter, &message, done, now),
+                None => self.fetch((slot.lsn, slot.at), Purpose::HandOn { filter, done }),
             }
-            match self.routes.share_of(&filter) {
-                Some(share) => {
-                    self.give_share(share, &message.publication(), NO_TICKET, now);
-                }
-                None => self.clients.counters.drop(DropCause::NoMember),
-            }
+        }
+    }
+
+    /// Gives one message of a shared subscription to another member.
+    pub(super) fn hand_on(
+        &mut self,
+        filter: &Filter,
+        message: &Arc<Message>,
+        done: Option<(Key, u64)>,
+        now: Millis,
+    ) {
+        // [MQTT-3.3.2-5]
+        if message.is_expired(now) {
+            self.clients.counters.drop(DropCause::Expired);
+        } else if let Some(share) = self.routes.share_of(filter) {
+            let publication = message.publication();
+            self.give_share(share, &publication, NO_TICKET, now);
+            self.commit(&publication, Source::Plain, None);
+        } else {
+            self.clients.counters.drop(DropCause::NoMember);
+        }
+        if let Some((key, sequence)) = done {
+            // After what the other member was given: a crash in between repeats, and loses nothing.
+            self.record(key, |session| Record::Done { session, sequence });
         }
     }
 }

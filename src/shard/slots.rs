@@ -63,11 +63,6 @@ impl<T> Slots<T> {
         entry.as_mut().filter(|_| *generation == key.generation)
     }
 
-    /// The value at a place, for owners of an index who know that it is live.
-    pub(super) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
-        self.entries.get_mut(index as usize)?.1.as_mut()
-    }
-
     /// The value at a place.
     pub(super) fn at(&self, index: u32) -> Option<&T> {
         self.entries.get(index as usize)?.1.as_ref()

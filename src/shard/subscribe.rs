@@ -4,6 +4,7 @@
 //! message published after SUBACK reaches it from everywhere.
 
 use super::Shard;
+use super::journal::Held;
 use super::mail::{Interest, Mail, Ticket, Waiter};
 use super::slots::Key;
 use crate::access::{Action, Verdict, authorise};
@@ -21,11 +22,13 @@ use tracing::debug;
 /// Most sessions stay below this and get no spare room; above it growing one by one would cost.
 const FEW_FILTERS: usize = 8;
 
-/// SUBACKs that wait for other shards.
+/// SUBACKs and UNSUBACKs that wait for other shards or the log.
 #[derive(Debug, Default)]
 pub(super) struct Subacks {
     pending: AHashMap<u64, Pending>,
     next: u64,
+    /// Those of them that wait for other shards.
+    announced: usize,
 }
 
 #[derive(Debug)]
@@ -34,7 +37,12 @@ struct Pending {
     key: Key,
     id: PacketId,
     reasons: Vec<Reason>,
+    /// It is an UNSUBACK.
+    ends: bool,
+    /// Shards that have not settled yet.
     waits: u32,
+    /// Log position that has to be durable; 0 = none.
+    lsn: u64,
     /// Hand-outs of retained messages that begin after it.
     queries: Vec<u64>,
 }
@@ -64,7 +72,9 @@ impl Shard {
             key,
             id: subscribe.packet_id,
             reasons: Vec::with_capacity(subscribe.filters.len()),
+            ends: false,
             waits: 0,
+            lsn: 0,
             queries: Vec::new(),
         };
         for wanted in &subscribe.filters {
@@ -77,10 +87,20 @@ impl Shard {
                 }
             }
         }
-        if pending.waits == 0 {
-            self.send_suback(pending, now);
-        } else {
-            self.subacks.pending.insert(number, pending);
+        self.answer_subscriber(number, pending, now);
+    }
+
+    /// Sends a SUBACK or UNSUBACK, or keeps it until it is true everywhere and durable. It waits
+    /// on its own: other output of the connection goes on.
+    fn answer_subscriber(&mut self, number: u64, pending: Pending, now: Millis) {
+        let (waits, lsn) = (pending.waits, pending.lsn);
+        if waits == 0 && lsn <= self.clients.durable {
+            return self.send_suback(pending, now);
+        }
+        self.subacks.announced += usize::from(waits > 0);
+        self.subacks.pending.insert(number, pending);
+        if lsn > self.clients.durable {
+            self.hold(lsn, Held::Suback(number));
         }
     }
 
@@ -119,15 +139,14 @@ impl Shard {
             }
             session.filters.push(filter.clone());
         }
-        let client = session.client_id.clone();
-        debug!(client = client.as_str(), filter = filter.as_str(), "subscribed");
-        let (recorded, number_of_id) = (filter.clone(), identifier.map_or(0, NonZeroU32::get));
-        self.record(key, || Record::Subscribe {
-            client,
-            filter: recorded,
+        debug!(client = session.client_id.as_str(), filter = filter.as_str(), "subscribed");
+        let lsn = self.record(key, |session| Record::Subscribe {
+            session,
+            filter: filter.clone(),
             options,
-            identifier: number_of_id,
+            identifier: identifier.map_or(0, NonZeroU32::get),
         });
+        pending.lsn = pending.lsn.max(lsn);
         // Retained messages are not sent to shared subscriptions (§4.8.2).
         let hand_out = match options.retain_handling {
             _ if filter.share().is_some() => false,
@@ -164,7 +183,7 @@ impl Shard {
         let ticket = Ticket { origin: self.place.origin(), waiter };
         // While answers are outstanding an earlier announcement may not be known everywhere yet, so
         // it is made again: that is harmless.
-        let outstanding = !self.subacks.pending.is_empty();
+        let outstanding = self.subacks.announced > 0;
         if filter.share().is_some() {
             if !(subscribed.was_new || outstanding) {
                 return 0;
@@ -192,7 +211,18 @@ impl Shard {
     pub(super) fn suback_settled(&mut self, number: u64, now: Millis) {
         let Some(pending) = self.subacks.pending.get_mut(&number) else { return };
         pending.waits -= 1;
-        if pending.waits == 0
+        self.subacks.announced -= usize::from(pending.waits == 0);
+        self.finish_suback(number, now);
+    }
+
+    pub(super) fn suback_durable(&mut self, number: u64, now: Millis) {
+        self.finish_suback(number, now);
+    }
+
+    fn finish_suback(&mut self, number: u64, now: Millis) {
+        let durable = self.clients.durable;
+        let done = |pending: &Pending| pending.waits == 0 && pending.lsn <= durable;
+        if self.subacks.pending.get(&number).is_some_and(done)
             && let Some(pending) = self.subacks.pending.remove(&number)
         {
             self.send_suback(pending, now);
@@ -201,19 +231,23 @@ impl Shard {
 
     /// [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6]
     fn send_suback(&mut self, pending: Pending, now: Millis) {
-        let Pending { conn, key, id, reasons, queries, .. } = pending;
+        let Pending { conn, key, id, reasons, ends, queries, .. } = pending;
         if self.clients.session_of(conn) != Some(key) {
             return self.drop_queries(key, &queries, now);
         }
         if let Some(reason) = reasons.iter().find(|reason| reason.is_error()) {
             debug!(conn = conn.index(), ?reason, "subscription refused");
         }
-        let suback = Suback { packet_id: id, properties: Properties::default(), reasons };
-        if !self.clients.packet(conn, &Packet::Suback(suback)) {
+        let properties = Properties::default();
+        let answer = match ends {
+            false => Packet::Suback(Suback { packet_id: id, properties, reasons }),
+            // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
+            true => Packet::Unsuback(Unsuback { packet_id: id, properties, reasons }),
+        };
+        if !self.clients.packet(conn, &answer) {
             self.drop_queries(key, &queries, now);
             return self.end_connection(conn, Reason::PacketTooLarge, now);
         }
-        self.hold_output(conn);
         for number in queries {
             self.release_query(number);
         }
@@ -236,6 +270,7 @@ impl Shard {
         now: Millis,
     ) {
         let mut reasons = Vec::with_capacity(packet.filters.len());
+        let mut lsn = 0;
         for text in &packet.filters {
             let Ok(filter) = Filter::parse(text, self.settings.topic_levels_max) else {
                 reasons.push(Reason::TopicFilterInvalid);
@@ -251,19 +286,16 @@ impl Shard {
             if session.filters.is_empty() {
                 session.filters = Vec::new();
             }
-            let client = session.client_id.clone();
             self.cancel_query(key, &filter);
             self.drop_subscription(key, &filter);
-            self.record(key, || Record::Unsubscribe { client, filter });
+            lsn = lsn.max(self.record(key, |session| Record::Unsubscribe { session, filter }));
             reasons.push(Reason::Success);
         }
-        // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
-        let unsuback =
-            Unsuback { packet_id: packet.packet_id, properties: Properties::default(), reasons };
-        if !self.clients.packet(conn, &Packet::Unsuback(unsuback)) {
-            return self.end_connection(conn, Reason::PacketTooLarge, now);
-        }
-        self.hold_output(conn);
+        let number = self.subacks.next;
+        self.subacks.next += 1;
+        let (id, queries) = (packet.packet_id, Vec::new());
+        let pending = Pending { conn, key, id, reasons, ends: true, waits: 0, lsn, queries };
+        self.answer_subscriber(number, pending, now);
         self.drive_queries(key, now);
     }
 

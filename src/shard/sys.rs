@@ -9,6 +9,7 @@ use super::{Shard, Timer};
 use crate::auth::Refusal;
 use crate::codec::Qos;
 use crate::session::{Author, ClientId, Counters, Publication};
+use crate::store::Source;
 use crate::topic::TopicName;
 use ahash::AHashMap;
 use shards::Millis;
@@ -286,7 +287,7 @@ impl Shard {
             author: &Author::Vouched,
             owned: OnceCell::new(),
         };
-        self.fan_out(&publication, NO_TICKET, now);
+        self.fan_out(&publication, Source::Plain, NO_TICKET, now);
     }
 }
 

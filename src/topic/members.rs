@@ -46,6 +46,18 @@ impl Members {
         }
     }
 
+    pub(super) fn get(&self, client: ClientIndex) -> Option<Match> {
+        match self {
+            Members::None => None,
+            Members::One(one) => (one.client == client).then_some(*one),
+            Members::Few(list) => {
+                let at = list.binary_search_by_key(&client, |m| m.client).ok()?;
+                list.get(at).copied()
+            }
+            Members::Many(map) => map.get(&client).copied(),
+        }
+    }
+
     /// Adds or replaces the match of a client; returns the replaced one. [MQTT-3.8.4-3]
     pub(super) fn insert(&mut self, new: Match) -> Option<Match> {
         match self {

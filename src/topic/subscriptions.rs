@@ -135,6 +135,16 @@ impl Subscriptions {
         Some(Unsubscribed { last })
     }
 
+    /// A client's subscription with this filter.
+    pub fn get(&self, filter: &Filter, client: ClientIndex) -> Option<Match> {
+        if filter.share().is_some() {
+            let members = self.group(self.group_of(filter)?)?.members();
+            let at = members.binary_search_by_key(&client, |m| m.client).ok()?;
+            return members.get(at).copied();
+        }
+        self.tree.get(filter.path())?.direct.get(client)
+    }
+
     /// All subscriptions that match a topic.
     ///
     /// For a topic seen lately one hash and no allocation; otherwise the trie is searched and the

@@ -12,6 +12,7 @@ fn asking() -> Rig {
 
 fn asking_with(adjust: impl Fn(&mut LoginRules)) -> Rig {
     let mut rig = Rig::new(1);
+    rig.asking = true;
     let mut rules = LoginRules {
         asked: true,
         listeners: vec![

@@ -21,5 +21,6 @@ mod login;
 mod quotas;
 mod retained;
 mod rig;
+mod rights;
 mod scram;
 mod shared;

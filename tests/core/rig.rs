@@ -3,7 +3,7 @@
 //! A script is one command per line:
 //!
 //! ```text
-//! connect NAME v5 [clean|keep] [expiry=S] [rmax=N] [will=TOPIC:PAYLOAD] [delay=S] …
+//! connect NAME v5 [user=NAME] [clean|keep] [expiry=S] [rmax=N] [will=TOPIC:PAYLOAD] [delay=S] …
 //! NAME publish TOPIC PAYLOAD [q1|q2] [id=N] [retain] [dup] [expiry=S]
 //! NAME subscribe FILTER [q1|q2] [nl] [rap] [rh=N] [sid=N]
 //! NAME unsubscribe FILTER | puback N | pubrec N | pubrel N | pubcomp N | ping | bye | drop
@@ -13,6 +13,7 @@
 //!
 //! [`Rig::run`] answers with every packet that clients were sent, one line each, `NAME: packet`.
 
+use culex::access::{Builder, Identity, Rules};
 use culex::auth::scram::{ITERATIONS, NONCE_BYTES, SALT_BYTES, ScramFile, Stored};
 use culex::auth::{Credentials, Outcome, Proof, Proven, Refusal};
 use culex::codec::{
@@ -40,11 +41,15 @@ pub(crate) struct Rig {
     next_conn: u32,
     pub records: Vec<Record>,
     pub positions: Vec<u64>,
+    /// Where the record of a shard's position stands in `records`.
+    record_at: BTreeMap<(usize, u64), usize>,
     pub flows: Vec<Flow>,
     /// Mail stays where it is until [`Rig::deliver_mail`].
     pub hold_mail: bool,
     /// Output is not taken: the client does not read.
     pub unread: Vec<String>,
+    /// User names are asked about; else they are believed.
+    pub asking: bool,
     /// Logins to check: shard and what it asked.
     asked: Vec<(usize, ConnId, Box<Credentials>)>,
     lines: Vec<String>,
@@ -80,9 +85,11 @@ impl Rig {
             next_conn: 0,
             records: Vec::new(),
             positions: vec![0; count],
+            record_at: BTreeMap::new(),
             flows: Vec::new(),
             hold_mail: false,
             unread: Vec::new(),
+            asking: false,
             asked: Vec::new(),
             lines: Vec::new(),
         }
@@ -110,6 +117,15 @@ impl Rig {
     /// A topic whose retained message lives on `shard`.
     pub(crate) fn topic_on(&self, shard: usize) -> String {
         self.name_on("topic", shard)
+    }
+
+    /// New rules for all shards, in Mosquitto's format.
+    pub(crate) fn rules(&mut self, file: &str) {
+        let lines: Vec<&str> = file.lines().map(str::trim).collect();
+        let mut builder = Builder::new();
+        builder.file(&lines.join("\n")).unwrap();
+        let access = Arc::new(builder.build());
+        self.shards.iter_mut().for_each(|shard| shard.set_access(Arc::clone(&access)));
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -206,7 +222,13 @@ impl Rig {
         });
         let listener = value(options, "listener=").map_or(0, |text| text.parse().unwrap());
         let peer = &Peer { listener, address, certificate };
-        self.shards[shard].handle(Input::Connect { conn, connect, peer }, self.now);
+        if !self.asking {
+            let user = value(options, "user=").map(Arc::from);
+            let claims = value(options, "claims=")
+                .map(|topic| Arc::new(Rules::new([topic], [topic], []).unwrap()));
+            self.shards[shard].identify(conn, Identity { user, claims });
+        }
+        self.shards[shard].handle(Input::Connect { conn, peer, connect }, self.now);
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each command of the script")]
@@ -438,7 +460,7 @@ impl Rig {
 
     pub(crate) fn durable(&mut self, shard: usize) {
         let position = self.positions[shard];
-        self.shards[shard].on_durable(position);
+        self.shards[shard].on_durable(position, self.now);
         self.settle();
     }
 
@@ -446,7 +468,7 @@ impl Rig {
         for index in 0..self.shards.len() {
             let mut effects = Vec::new();
             self.shards[index].take_effects(&mut effects);
-            let mut closes = Vec::new();
+            let (mut closes, mut fetches) = (Vec::new(), Vec::new());
             for effect in effects {
                 match effect {
                     Effect::Mail(to, mail) => self.mail.push_back((index, to, mail)),
@@ -462,8 +484,11 @@ impl Rig {
                     }
                     Effect::Record(record) => {
                         self.positions[index] += 1;
+                        self.shards[index].note_place(self.positions[index], 0);
+                        self.record_at.insert((index, self.positions[index]), self.records.len());
                         self.records.push(record);
                     }
+                    Effect::Fetch { lsn, purpose, .. } => fetches.push((lsn, purpose)),
                 }
             }
             self.take_output();
@@ -475,6 +500,13 @@ impl Rig {
                     self.lines.push(format!("{name}: closed"));
                 }
                 self.shards[index].handle(Input::Closed { conn }, self.now);
+            }
+            for (lsn, purpose) in fetches {
+                let Record::Publish(publish) = &self.records[self.record_at[&(index, lsn)]] else {
+                    panic!("what was fetched is no message");
+                };
+                let message = Arc::clone(&publish.message);
+                self.shards[index].on_fetched(purpose, message, self.now);
             }
         }
     }

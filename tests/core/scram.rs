@@ -9,6 +9,7 @@ use ring::{digest, hmac, pbkdf2};
 
 fn asking() -> Rig {
     let mut rig = Rig::new(1);
+    rig.asking = true;
     let listeners = vec![ListenerRules::default(); 3];
     let rules = LoginRules { asked: true, listeners, ..LoginRules::default() };
     rig.shards[0].set_login_rules(rules);

@@ -114,7 +114,7 @@ impl Rig {
             password: None,
         };
         self.shards[home].handle(Input::Opened { conn, deadline: Millis::MAX }, NOW);
-        self.shards[home].handle(Input::Connect { conn, connect, peer: &Peer::default() }, NOW);
+        self.shards[home].handle(Input::Connect { conn, peer: &Peer::default(), connect }, NOW);
     }
 
     fn packet(&mut self, client: usize, packet: Packet<'_>) {

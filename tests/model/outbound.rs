@@ -2,8 +2,8 @@
 
 use culex::codec::{self, AckKind, Packet, PacketId, Qos, Reason, Version};
 use culex::session::{
-    Acked, ClientId, Counters, Delivered, DropCause, Grant, Layouts, Limits, Link, Outbound,
-    Publication,
+    Acked, Author, ClientId, Counters, Delivered, DropCause, Grant, Layouts, Limits, Link,
+    Outbound, Overflow, Publication, Tools,
 };
 use culex::topic::TopicName;
 use proptest::collection::vec;
@@ -113,13 +113,13 @@ impl Model {
         match (kind, self.items[at].qos, self.items[at].state) {
             (AckKind::Pubrec, Qos::ExactlyOnce, _) if !error => {
                 self.items[at].state = State::Released;
-                Acked::Release
+                Acked::Release(0)
             }
             (AckKind::Pubrec, Qos::ExactlyOnce, _)
             | (AckKind::Puback, Qos::AtLeastOnce, _)
             | (AckKind::Pubcomp, Qos::ExactlyOnce, State::Released) => {
                 self.finish(at);
-                Acked::Done
+                Acked::Done(0)
             }
             _ => Acked::Unknown,
         }
@@ -210,11 +210,19 @@ impl Rig {
         let qos = published.min(granted);
         let kept = qos != Qos::AtMostOnce || self.limits.queue_qos0;
         let expected = self.expected(qos, bytes, large);
-        let grant = Grant { qos: granted, retain: false, identifiers: &[], share: None };
+        let grant =
+            Grant { qos: granted, retain: false, identifiers: &[], share: None, logged: false };
         self.layouts.reset();
-        let tools = (&mut self.layouts, self.now, &mut self.counters);
-        let delivered =
-            self.outbound.deliver(&message, grant, self.link.as_mut(), self.limits, tools);
+        let mut ended = Vec::new();
+        let mut tools = Tools {
+            layouts: &mut self.layouts,
+            now: self.now,
+            counters: &mut self.counters,
+            durable: 0,
+            ended: &mut ended,
+        };
+        let link = self.link.as_mut();
+        let delivered = self.outbound.deliver(&message, grant, link, self.limits, &mut tools);
         assert_eq!(delivered, expected);
         let mut item =
             Item { number, qos, state: State::Queued, id: None, bytes, large, expires_at };
@@ -278,13 +286,22 @@ impl Rig {
         let reason = if error { Reason::NotAuthorized } else { Reason::Success };
         let expected = self.model.acknowledge(kind, id, error);
         let acked = self.outbound.acknowledge(kind, PacketId::new(id).unwrap(), reason);
+        let (acked, expected) = (std::mem::discriminant(&acked), std::mem::discriminant(&expected));
         assert_eq!(acked, expected, "{kind:?} {id} {error}");
     }
 
     /// Pumps; what leaves is what comes next in the list, as long as there is room for it.
     fn pump(&mut self) {
         let Some(link) = &mut self.link else { return };
-        self.outbound.pump(link, &mut self.layouts, self.now, &mut self.counters);
+        let mut ended = Vec::new();
+        let mut tools = Tools {
+            layouts: &mut self.layouts,
+            now: self.now,
+            counters: &mut self.counters,
+            durable: 0,
+            ended: &mut ended,
+        };
+        assert!(!self.outbound.pump(link, &mut tools), "nothing lies in a log");
         let (room, window) = (link.has_room(), usize::from(link.window));
         let small_packets = link.packet_bytes_max == 200;
         let ends = |item: &Item, now| {
@@ -399,7 +416,7 @@ proptest! {
         near_the_last_id in prop::bool::weighted(0.05),
         steps in vec(step(), 1..200),
     ) {
-        let mut rig = rig(Limits { queue_messages_max, queue_bytes_max, queue_qos0 });
+        let mut rig = rig(Limits { queue_messages_max, queue_bytes_max, queue_qos0, overflow: Overflow::DropNewest });
         if near_the_last_id {
             rig.run(&CONNECT);
             for _ in 0..65_530 {
@@ -417,7 +434,12 @@ proptest! {
 #[test]
 fn an_identifier_that_is_held_is_not_given_again() {
     // [MQTT-2.2.1-4] The first message is never acknowledged, all others are.
-    let limits = Limits { queue_messages_max: 10, queue_bytes_max: 1000, queue_qos0: false };
+    let limits = Limits {
+        queue_messages_max: 10,
+        queue_bytes_max: 1000,
+        queue_qos0: false,
+        overflow: Overflow::DropNewest,
+    };
     let mut rig = rig(limits);
     rig.run(&CONNECT);
     rig.run(&DELIVER);
@@ -441,14 +463,27 @@ fn an_identifier_that_is_held_is_not_given_again() {
         author: &Author::Vouched,
         owned: OnceCell::new(),
     };
-    let grant = Grant { qos: Qos::AtLeastOnce, retain: false, identifiers: &[], share: None };
-    let tools = (&mut rig.layouts, rig.now, &mut rig.counters);
-    let delivered = rig.outbound.deliver(&message, grant, rig.link.as_mut(), limits, tools);
+    let grant = Grant {
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        identifiers: &[],
+        share: None,
+        logged: false,
+    };
+    let mut ended = Vec::new();
+    let mut tools = Tools {
+        layouts: &mut rig.layouts,
+        now: rig.now,
+        counters: &mut rig.counters,
+        durable: 0,
+        ended: &mut ended,
+    };
+    let delivered = rig.outbound.deliver(&message, grant, rig.link.as_mut(), limits, &mut tools);
     assert_eq!(delivered, Delivered::Queued);
     let ack =
         rig.outbound.acknowledge(AckKind::Puback, PacketId::new(id).unwrap(), Reason::Success);
-    assert_eq!(ack, Acked::Done);
+    assert!(matches!(ack, Acked::Done(_)));
     let link = rig.link.as_mut().unwrap();
-    rig.outbound.pump(link, &mut rig.layouts, rig.now, &mut rig.counters);
+    rig.outbound.pump(link, &mut tools);
     assert_eq!(rig.output(), [Out::Publish { number: 0, id: Some(id), dup: false }]);
 }

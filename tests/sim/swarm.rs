@@ -2,7 +2,7 @@
 //! limits and slows some things down.
 
 use crate::rng::{Rng, Stream};
-use culex::session::Limits;
+use culex::session::{Limits, Overflow};
 use culex::shard::Settings;
 
 #[derive(Clone, Debug)]
@@ -82,6 +82,7 @@ fn settings(r: &mut Rng) -> Settings {
             queue_messages_max: *r.pick(&[1, 2, 5, 20, 1000, 1000]),
             queue_bytes_max: *r.pick(&[1024, 4096, 1 << 20, 1 << 20]),
             queue_qos0: r.chance(30),
+            overflow: Overflow::DropNewest,
         },
         inflight_max: *r.pick(&[1, 2, 5, 100]),
         receive_maximum: *r.pick(&[1, 2, 5, 100]),

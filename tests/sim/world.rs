@@ -8,10 +8,12 @@ use crate::shadow::{Link, MsgId, Shadow, message_id};
 use crate::swarm::Swarm;
 use crate::wire::{Conn, Stage};
 use culex::codec::{self, Packet, Version};
+use culex::session::Message;
 use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Shard};
 use culex::store::Record;
 use shards::{ConnId, Millis};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Patience between accept and CONNECT.
 const CONNECT_TIMEOUT_MS: u64 = 10_000;
@@ -27,6 +29,8 @@ pub(crate) struct World {
     /// Effects of a shard that its turn has not carried out.
     pending: Vec<Vec<Effect>>,
     pub lsn: Vec<u64>,
+    /// Messages in the records of deliveries, by shard and position.
+    stored: BTreeMap<(usize, u64), Arc<Message>>,
     pub conns: Vec<Conn>,
     /// Connections of a shard by index; `None` is free.
     places: Vec<Vec<Option<usize>>>,
@@ -76,6 +80,7 @@ impl World {
             mailboxes: boxes(),
             pending: (0..count).map(|_| Vec::new()).collect(),
             lsn: vec![0; count],
+            stored: BTreeMap::new(),
             conns: Vec::new(),
             places: vec![Vec::new(); count],
             generation: 0,
@@ -123,6 +128,11 @@ impl World {
                 Effect::Record(record) => {
                     self.lsn[shard] += 1;
                     outcome.lsn = self.lsn[shard];
+                    if let Record::Publish(publish) = &record {
+                        let message = Arc::clone(&publish.message);
+                        self.stored.insert((shard, outcome.lsn), message);
+                    }
+                    self.shards[shard].note_place(outcome.lsn, 0);
                     if let Some(id) = message_of(&record) {
                         let lsn = self.lsn[shard];
                         self.shadow.messages[id].records.push((shard, lsn));
@@ -134,7 +144,7 @@ impl World {
                     }
                     self.pending[shard].push(Effect::Close(conn));
                 }
-                Effect::Flow(conn, flow) => self.pending[shard].push(Effect::Flow(conn, flow)),
+                Effect::Flow(..) | Effect::Fetch { .. } => self.pending[shard].push(effect),
             }
         }
         outcome
@@ -210,7 +220,7 @@ impl World {
         self.next_step();
         self.note(|| format!("durable {shard} up to {lsn}"));
         self.shadow.durable[shard] = lsn;
-        self.shards[shard].on_durable(lsn);
+        self.shards[shard].on_durable(lsn, self.now);
         let outcome = self.collect(shard);
         self.conclude(shard, None, &outcome);
         self.after_input(shard);
@@ -257,6 +267,11 @@ impl World {
                     if let Some(at) = self.at(shard, conn) {
                         self.conns[at].paused = flow == Flow::Pause;
                     }
+                }
+                Effect::Fetch { lsn, purpose, .. } => {
+                    let message = Arc::clone(&self.stored[&(shard, lsn)]);
+                    self.shards[shard].on_fetched(purpose, message, self.now);
+                    self.collect(shard);
                 }
                 Effect::Mail(..) | Effect::Record(_) => unreachable!("taken at once"),
                 Effect::Authenticate(..) => unreachable!("nobody is asked who he is"),
@@ -413,16 +428,19 @@ impl World {
                 self.conns[at].stage = Stage::Live;
                 self.conns[at].version = connect.version;
                 let facts = connect.clone();
-                let peer = &Peer::default();
-                let input = Input::Connect { conn, connect, peer };
-                self.input(at, input, None, |shadow, refused, lsn| {
-                    if !refused {
-                        shadow.connected(at, &facts, home);
-                        if let Some((_, due)) = &mut shadow.links[at].connack_due {
-                            *due = lsn;
+                self.input(
+                    at,
+                    Input::Connect { conn, peer: &Peer::default(), connect },
+                    None,
+                    |shadow, refused, lsn| {
+                        if !refused {
+                            shadow.connected(at, &facts, home);
+                            if let Some((_, due)) = &mut shadow.links[at].connack_due {
+                                *due = lsn;
+                            }
                         }
-                    }
-                });
+                    },
+                );
             }
             packet => {
                 if connecting {
@@ -604,9 +622,7 @@ fn carried(mail: &Mail) -> Option<MsgId> {
 
 fn message_of(record: &Record) -> Option<MsgId> {
     match record {
-        Record::Received { message, .. }
-        | Record::Enqueue { message, .. }
-        | Record::Retain { message } => message_id(message.payload()),
+        Record::Publish(publish) => message_id(publish.message.payload()),
         _ => None,
     }
 }

@@ -31,9 +31,16 @@ const LADDER: &[Row] = &[
     row("auth", &["codec", "session", "access"], Engine::Time, true),
     row("store", &["codec", "topic", "session"], Engine::Pure, true),
     row("shard", &["codec", "topic", "session", "access", "auth", "store"], Engine::Pure, true),
+    // Its state is what a connection brings to a shard, so it speaks the shard's `Peer`.
+    row("transport", &["access", "shard"], Engine::Pure, true),
     // Threads that wait for password hashes and for HTTP.
     row("gate", &["auth"], Engine::Whole, false),
-    row("edge", &["codec", "topic", "auth", "shard", "gate"], Engine::Whole, false),
+    row(
+        "edge",
+        &["codec", "topic", "access", "auth", "shard", "transport", "gate"],
+        Engine::Whole,
+        false,
+    ),
     row("peer", &["codec", "topic", "shard"], Engine::Whole, false),
     row("admin", &["codec", "topic", "shard"], Engine::Whole, false),
     row(
@@ -44,7 +51,7 @@ const LADDER: &[Row] = &[
     ),
     row(
         "broker",
-        &["codec", "session", "auth", "shard", "gate", "edge", "peer", "admin", "config"],
+        &["codec", "session", "access", "auth", "shard", "gate", "edge", "peer", "admin", "config"],
         Engine::Whole,
         false,
     ),

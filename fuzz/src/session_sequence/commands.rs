@@ -8,7 +8,7 @@ use culex::codec::{
     Qos, Reason, RetainHandling, Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
     Version, Will,
 };
-use culex::shard::{Input, Peer, Shard};
+use culex::shard::{Input, Peer as From, Shard};
 use culex::topic::Filter;
 use shards::ConnId;
 use std::num::NonZeroU16;
@@ -145,7 +145,7 @@ impl Rig {
         self.decoded(&packet, version, |input, shards, now| {
             let input = match input {
                 Ok(Packet::Connect(connect)) => {
-                    Input::Connect { conn, connect, peer: &NOBODY }
+                    Input::Connect { conn, peer: &From::default(), connect }
                 }
                 Ok(packet) => Input::Packet { conn, packet },
                 Err(error) => Input::Malformed { conn, error },

@@ -3,8 +3,8 @@
 use super::peer::Peer;
 use crate::taker::Taker;
 use culex::codec::{self, Connect, DecodeError, Packet, Properties, Publish, Qos, Version};
-use culex::session::Limits;
-use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Report, Settings, Shard};
+use culex::session::{Limits, Overflow};
+use culex::shard::{Effect, Flow, Input, Mail, Peer as From, Place, Report, Settings, Shard};
 use culex::topic::{Filter, TopicName};
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -69,6 +69,7 @@ impl Rig {
                 queue_messages_max: if tight(3) { 2 } else { 1000 },
                 queue_bytes_max: if tight(4) { 1024 } else { 1 << 20 },
                 queue_qos0: on(0),
+                overflow: Overflow::DropNewest,
             },
             inflight_max: if tight(5) { 2 } else { 100 },
             receive_maximum: if tight(6) { 2 } else { 100 },
@@ -201,7 +202,7 @@ impl Rig {
         if std::mem::replace(&mut self.durable[shard], position) != position {
             self.moved = true;
             show(|| format!("durable {shard} {position}"));
-            self.shards[shard].on_durable(position);
+            self.shards[shard].on_durable(position, self.now);
         }
     }
 
@@ -417,8 +418,8 @@ impl Rig {
             let deadline = self.now.after(1);
             self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
             let Packet::Connect(connect) = connect.clone() else { return };
-            let peer = &Peer::default();
-            self.shards[shard].handle(Input::Connect { conn, connect, peer }, self.now);
+            let peer = &From::default();
+            self.shards[shard].handle(Input::Connect { conn, peer, connect }, self.now);
             for topic in TOPICS {
                 let packet = Packet::Publish(Publish {
                     dup: false,

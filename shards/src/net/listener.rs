@@ -4,61 +4,108 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::ring::Ring;
-use crate::settings::ListenerSettings;
+use super::unix;
+use crate::settings::{Address, ListenerSettings};
 use crate::time::Millis;
 
 /// Pause after an accept failed for want of a descriptor or memory.
 const PAUSE_MS: u64 = 50;
 /// A failure that lasts is logged this often.
 const COMPLAINT_MS: u64 = 10_000;
+/// A silent peer is asked this many times within the time of its silence, then given up by the
+/// kernel's count.
+const KEEPALIVE_PROBES: u64 = 9;
 /// Waiting connections turned away per pause while descriptors are short.
 const TURN_AWAY_MAX: usize = 16;
 
 /// Opens one socket per shard for an address.
-///
+pub(crate) fn open(
+    settings: &ListenerSettings,
+    all: &[ListenerSettings],
+    shards: usize,
+) -> io::Result<(Address, Vec<Socket>)> {
+    match &settings.address {
+        Address::Tcp(address) => {
+            let (address, sockets) = open_tcp(*address, settings, all, shards)?;
+            Ok((Address::Tcp(address), sockets))
+        }
+        Address::Unix(path) => {
+            let socket = unix::open(path, settings)?;
+            let mut sockets = vec![socket];
+            while let Some(first) = sockets.first().filter(|_| sockets.len() < shards) {
+                sockets.push(first.try_clone()?);
+            }
+            Ok((settings.address.clone(), sockets))
+        }
+    }
+}
+
 /// With `SO_REUSEPORT` the kernel lets any number of processes of one user share a port, so a
 /// socket without it is tried first: a second broker is told instead of taking half the clients.
-pub(crate) fn open(
-    settings: ListenerSettings,
+fn open_tcp(
+    mut address: SocketAddr,
+    settings: &ListenerSettings,
     all: &[ListenerSettings],
     shards: usize,
 ) -> io::Result<(SocketAddr, Vec<Socket>)> {
-    if settings.address.port() != 0 {
-        let alone = socket(settings.address, all)?;
-        alone.bind(&settings.address.into())?;
+    if address.port() != 0 {
+        let alone = tcp_socket(address, settings, all)?;
+        alone.bind(&address.into())?;
         alone.listen(1)?;
     }
-    let mut address = settings.address;
     let mut sockets = Vec::with_capacity(shards);
     for _ in 0..shards {
-        let socket = socket(address, all)?;
+        let socket = tcp_socket(address, settings, all)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
         if address.port() == 0 {
             let bound = socket.local_addr()?.as_socket();
             address = bound.ok_or(io::ErrorKind::AddrNotAvailable)?;
         }
-        let backlog = i32::try_from(settings.backlog).unwrap_or(i32::MAX);
-        socket.listen(backlog)?;
+        socket.listen(backlog(settings))?;
         sockets.push(socket);
     }
     Ok((address, sockets))
 }
 
-fn socket(address: SocketAddr, all: &[ListenerSettings]) -> io::Result<Socket> {
+fn backlog(settings: &ListenerSettings) -> i32 {
+    i32::try_from(settings.backlog).unwrap_or(i32::MAX)
+}
+
+/// Accepted sockets inherit all options set here.
+fn tcp_socket(
+    address: SocketAddr,
+    settings: &ListenerSettings,
+    all: &[ListenerSettings],
+) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it: output is coalesced here, not in the kernel.
-    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_nodelay(settings.nodelay)?;
+    if settings.keepalive_s > 0 {
+        let silence = Duration::from_secs(settings.keepalive_s.into());
+        let probe =
+            Duration::from_secs((u64::from(settings.keepalive_s) / KEEPALIVE_PROBES).max(1));
+        let keepalive = TcpKeepalive::new().with_time(silence).with_interval(probe);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    if settings.user_timeout_ms > 0 {
+        let timeout = Duration::from_millis(settings.user_timeout_ms.into());
+        socket.set_tcp_user_timeout(Some(timeout))?;
+    }
+    if let Some(interface) = &settings.interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
     if address.is_ipv6() {
         // `[::]:1883` alone serves both families; beside `0.0.0.0:1883` only its own.
         let beside_v4 = all
             .iter()
-            .any(|other| other.address.is_ipv4() && other.address.port() == address.port());
+            .filter_map(|other| other.address.tcp())
+            .any(|other| other.is_ipv4() && other.port() == address.port());
         socket.set_only_v6(beside_v4)?;
     }
     Ok(socket)

@@ -16,6 +16,7 @@ pub(crate) mod flight;
 pub(crate) mod listener;
 pub(crate) mod ring;
 pub(crate) mod slab;
+pub(crate) mod unix;
 
 use std::collections::VecDeque;
 use std::net::Shutdown;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use shards::placement::choose;
 use shards::{
-    Accepted, Cause, ConnId, Handler, Io, ListenerSettings, Millis, NetStats, Outgoing, Remote,
-    Running, Settings,
+    Accepted, Address, Cause, ConnId, Handler, Io, ListenerSettings, Millis, NetStats, Outgoing,
+    Remote, Running, Settings,
 };
 
 /// Longest a test waits for something that must come.
@@ -195,7 +195,7 @@ pub(crate) struct Rig {
 pub(crate) fn settings(shards: usize) -> Settings {
     let mut settings = Settings::new(choose(Some(shards), None).expect("CPUs"));
     let any = "127.0.0.1:0".parse().expect("an address");
-    settings.listeners.push(ListenerSettings::new(any));
+    settings.listeners.push(ListenerSettings::new(Address::Tcp(any)));
     settings.stop_grace_ms = 50;
     settings
 }
@@ -215,7 +215,7 @@ pub(crate) fn start<A: Act>(
         Acting { act: make(context.shard), base }
     })
     .expect("the engine starts");
-    let address = running.addresses()[0];
+    let address = running.addresses()[0].tcp().expect("a TCP listener");
     Rig { running: Some(running), address, seen, remote }
 }
 

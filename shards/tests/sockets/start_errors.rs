@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use shards::{
-    Accepted, Cause, ConnId, Handler, Io, ListenerSettings, Millis, Outgoing, StartError,
+    Accepted, Address, Cause, ConnId, Handler, Io, ListenerSettings, Millis, Outgoing, StartError,
 };
 
 use crate::common::{echo, settings};
@@ -33,7 +33,7 @@ impl Handler for Idle {
 
 fn taken(address: std::net::SocketAddr) {
     let mut settings = settings(1);
-    settings.listeners.push(ListenerSettings::new(address));
+    settings.listeners.push(ListenerSettings::new(Address::Tcp(address)));
     let error = shards::start(settings, |_| Idle).expect_err("the port is taken");
     assert!(matches!(error, StartError::Listen { address: told, .. } if told == address));
     assert!(error.to_string().contains(&address.to_string()), "{error}");

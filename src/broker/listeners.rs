@@ -1,0 +1,116 @@
+//! What the configuration says of listeners, for the engine and for the edge.
+
+use super::BrokerError;
+use crate::config::{
+    Address, ClientAuth, Config, Listener, Protocol, ProxyProtocol, SecretModes, Tls, TlsVersion,
+};
+use crate::edge::{OpenKeys, TlsFiles};
+use crate::transport::tls::{self, Acceptor, UserName, Versions};
+use crate::transport::{self, proxy, websocket};
+use shards::ListenerSettings;
+use std::sync::Arc;
+
+/// What every listener speaks below MQTT, with its certificates read from their files.
+///
+/// `before` are the settings that these replace, of the same listeners; empty at the start.
+///
+/// # Errors
+/// [`BrokerError::Tls`], the first file that cannot be used; nothing has changed then.
+pub(super) fn transports(
+    config: &Config,
+    before: &[transport::Settings],
+) -> Result<Arc<[transport::Settings]>, BrokerError> {
+    let settings = config.listeners.iter().enumerate().map(|(index, listener)| {
+        let acceptor = before.get(index).and_then(|before| before.tls.as_deref());
+        Ok(transport::Settings {
+            proxy: proxy_settings(listener).map(Arc::new),
+            tls: acceptor_of(config, listener, acceptor)?.map(Arc::new),
+            websocket: websocket_settings(listener).map(Arc::new),
+        })
+    });
+    settings.collect()
+}
+
+/// The sockets of a listener.
+pub(super) fn engine(listener: &Listener) -> ListenerSettings {
+    let address = match &listener.address {
+        Address::Tcp(address) => shards::Address::Tcp(*address),
+        Address::Unix(path) => shards::Address::Unix(path.clone()),
+    };
+    ListenerSettings {
+        address,
+        backlog: listener.backlog,
+        unix_mode: listener.unix_mode,
+        interface: listener.bind_interface.clone(),
+        nodelay: listener.tcp_nodelay,
+        keepalive_s: listener.tcp_keepalive_s,
+        user_timeout_ms: listener.tcp_user_timeout_ms,
+    }
+}
+
+fn proxy_settings(listener: &Listener) -> Option<proxy::Settings> {
+    let versions = match listener.proxy_protocol {
+        ProxyProtocol::Off => return None,
+        ProxyProtocol::V1 => proxy::Versions::V1,
+        ProxyProtocol::V2 => proxy::Versions::V2,
+        ProxyProtocol::Any => proxy::Versions::Any,
+    };
+    let trusted = listener.trusted_proxies.iter().map(|cidr| cidr.0).collect();
+    Some(proxy::Settings { trusted, versions })
+}
+
+fn websocket_settings(listener: &Listener) -> Option<websocket::Settings> {
+    if listener.protocol != Protocol::WebSocket {
+        return None;
+    }
+    let settings = listener.websocket.clone().unwrap_or_default();
+    Some(websocket::Settings {
+        path: Some(settings.path).filter(|path| !path.is_empty()),
+        origins: settings.origins,
+        trusted_proxies: settings.trusted_proxies.iter().map(|cidr| cidr.0).collect(),
+    })
+}
+
+fn acceptor_of(
+    config: &Config,
+    listener: &Listener,
+    before: Option<&Acceptor>,
+) -> Result<Option<Acceptor>, BrokerError> {
+    let Some(tls) = &listener.tls else { return Ok(None) };
+    let fail = |source| BrokerError::Tls { address: listener.address.to_string(), source };
+    files(config, tls).load(before).map(Some).map_err(fail)
+}
+
+fn files(config: &Config, tls: &Tls) -> TlsFiles {
+    let versions = match (tls.versions.contains(&TlsVersion::V12), tls.versions.as_slice()) {
+        (false, _) => Versions::Tls13,
+        (true, versions) if versions.contains(&TlsVersion::V13) => Versions::Any,
+        (true, _) => Versions::Tls12,
+    };
+    let user_name = match (tls.use_identity_as_username, tls.use_subject_as_username) {
+        (true, _) => UserName::Identity,
+        (false, true) => UserName::Subject,
+        (false, false) => UserName::None,
+    };
+    let names =
+        tls.sni.iter().map(|sni| (sni.host.clone(), sni.cert_file.clone(), sni.key_file.clone()));
+    TlsFiles {
+        certificate: tls.cert_file.clone(),
+        key: tls.key_file.clone(),
+        names: names.collect(),
+        authorities: tls.ca_file.clone(),
+        revocations: tls.crl_file.clone(),
+        client_auth: match tls.client_auth {
+            ClientAuth::None => tls::ClientAuth::None,
+            ClientAuth::Optional => tls::ClientAuth::Optional,
+            ClientAuth::Required => tls::ClientAuth::Required,
+        },
+        user_name,
+        versions,
+        alpn: tls.alpn.clone(),
+        open_keys: match config.process.secret_modes {
+            SecretModes::Refuse => OpenKeys::Refuse,
+            SecretModes::Warn => OpenKeys::Warn,
+        },
+    }
+}

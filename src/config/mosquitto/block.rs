@@ -1,0 +1,283 @@
+//! One `listener` of a file of Mosquitto, and the options below it.
+
+use super::line::Line;
+use crate::config::{
+    Address, ClientAuth, ConfigError, Listener, Protocol, ProxyProtocol, Tls, TlsVersion, WebSocket,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+const PORT_MAX: i64 = 65_535;
+
+/// What is known of one listener.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    /// Where it begins; `None` for what stands before all of them.
+    pub(super) line: Option<Line>,
+    /// An option was given that makes no sense without a listener.
+    pub(super) used: bool,
+    pub(super) port: u16,
+    host: Option<String>,
+    unix: Option<PathBuf>,
+    domain: Domain,
+    pub(super) allow_anonymous: Option<bool>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) acl_file: Option<PathBuf>,
+    max_connections: u32,
+    protocol: Protocol,
+    proxy: ProxyProtocol,
+    device: Option<String>,
+    origins: Vec<String>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    crl: Option<PathBuf>,
+    require_certificate: bool,
+    identity: bool,
+    subject: bool,
+    only_tls13: bool,
+    alias_max: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Domain {
+    Both,
+    V4,
+    V6,
+}
+
+impl Block {
+    /// What stands before the first `listener`.
+    pub(super) fn default_listener() -> Self {
+        Self {
+            line: None,
+            used: false,
+            port: crate::config::PORT,
+            host: None,
+            unix: None,
+            domain: Domain::Both,
+            allow_anonymous: None,
+            password_file: None,
+            acl_file: None,
+            max_connections: 0,
+            protocol: Protocol::Mqtt,
+            proxy: ProxyProtocol::Off,
+            device: None,
+            origins: Vec::new(),
+            cert: None,
+            key: None,
+            ca: None,
+            crl: None,
+            require_certificate: false,
+            identity: false,
+            subject: false,
+            only_tls13: false,
+            alias_max: None,
+        }
+    }
+
+    /// `listener PORT [HOST or PATH]`
+    pub(super) fn new(line: &Line) -> Result<Self, ConfigError> {
+        let text = line.text()?;
+        let (port, place) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+        let place = place.trim();
+        let port: u16 = port.parse().map_err(|_| line.fault("must begin with a port"))?;
+        let mut block = Self { line: Some(line.clone()), port, ..Self::default_listener() };
+        match (port, place) {
+            (0, "") => return Err(line.fault("port 0 needs the path of a Unix socket")),
+            (0, path) => {
+                let path = std::path::absolute(path).map_err(|error| line.fault(error))?;
+                block.unix = Some(path);
+            }
+            (_, "") => {}
+            (_, host) => block.host = Some(host.to_owned()),
+        }
+        Ok(block)
+    }
+
+    /// Takes an option of listeners; `false` if it is none.
+    pub(super) fn take(&mut self, line: &Line) -> Result<bool, ConfigError> {
+        let mine = self.place(line)? || self.transport(line)? || self.tls(line)?;
+        self.used |= mine;
+        Ok(mine)
+    }
+
+    fn place(&mut self, line: &Line) -> Result<bool, ConfigError> {
+        let is_default = self.line.is_none();
+        match line.name.as_str() {
+            "port" if is_default => {
+                let port = u16::try_from(line.number(1, PORT_MAX)?);
+                self.port = port.map_err(|_| line.fault("is no port"))?;
+            }
+            "bind_address" if is_default => self.host = Some(line.text()?.to_owned()),
+            "port" | "bind_address" => {
+                return Err(line.fault("must stand before the first listener"));
+            }
+            "bind_interface" => self.device = Some(line.text()?.to_owned()),
+            "socket_domain" => {
+                self.domain = line.one_of(&[("ipv4", Domain::V4), ("ipv6", Domain::V6)])?;
+            }
+            "max_connections" => {
+                let max = line.number(-1, u32::MAX.into())?;
+                if max == 0 {
+                    return Err(line.fault("0 would let nobody in; -1 means no limit"));
+                }
+                self.max_connections = u32::try_from(max).unwrap_or(0);
+            }
+            "listener_allow_anonymous" => self.allow_anonymous = Some(line.flag()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn transport(&mut self, line: &Line) -> Result<bool, ConfigError> {
+        match line.name.as_str() {
+            "protocol" => {
+                let kinds = [("mqtt", Protocol::Mqtt), ("websockets", Protocol::WebSocket)];
+                self.protocol = line.one_of(&kinds)?;
+            }
+            "websockets_origin" => self.origins.push(line.text()?.to_owned()),
+            "enable_proxy_protocol" => {
+                let versions = [("1", ProxyProtocol::V1), ("2", ProxyProtocol::V2)];
+                self.proxy = line.one_of(&versions)?;
+            }
+            "proxy_protocol_v2_require_tls" | "use_username_as_clientid" if line.flag()? => {
+                return Err(line.fault("not supported"));
+            }
+            "proxy_protocol_v2_require_tls" | "use_username_as_clientid" => {}
+            "max_qos" | "maximum_qos" => {
+                if line.number(0, 2)? != 2 {
+                    return Err(line.fault("not supported: all QoS are served"));
+                }
+            }
+            "max_topic_alias" => {
+                self.alias_max = u16::try_from(line.number(0, u16::MAX.into())?).ok();
+            }
+            "accept_protocol_versions" => {
+                let mut versions: Vec<&str> = line.text()?.split(',').map(str::trim).collect();
+                versions.sort_unstable();
+                if versions != ["3", "4", "5"] {
+                    return Err(line.fault("not supported: all versions are served"));
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn tls(&mut self, line: &Line) -> Result<bool, ConfigError> {
+        match line.name.as_str() {
+            "certfile" => self.cert = Some(line.path()?),
+            "keyfile" => self.key = Some(line.path()?),
+            "cafile" => self.ca = Some(line.path()?),
+            "crlfile" => self.crl = Some(line.path()?),
+            "require_certificate" => self.require_certificate = line.flag()?,
+            "use_identity_as_username" => self.identity = line.flag()?,
+            "use_subject_as_username" => self.subject = line.flag()?,
+            "tls_version" => {
+                self.only_tls13 = line.one_of(&[("tlsv1.2", false), ("tlsv1.3", true)])?;
+            }
+            "tls_keyform" => line.one_of(&[("pem", ())])?,
+            "disable_client_cert_date_checks" => {
+                if line.flag()? {
+                    return Err(line.fault("not supported"));
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    pub(super) fn alias_max(&self) -> Option<u16> {
+        self.alias_max
+    }
+
+    /// The line to name when something is wrong with this listener.
+    pub(super) fn fault(&self, path: &Path, message: &str) -> ConfigError {
+        match &self.line {
+            Some(line) => line.fault(message),
+            None => ConfigError::Invalid {
+                path: path.to_owned(),
+                line: 1,
+                key: "the listener without a line".to_owned(),
+                message: message.to_owned(),
+            },
+        }
+    }
+
+    /// As settings: one listener for each address that the host name has.
+    pub(super) fn listeners(&self, path: &Path) -> Result<Vec<Listener>, ConfigError> {
+        let tls = self.tls_settings(path)?;
+        let websocket = (!self.origins.is_empty())
+            .then(|| WebSocket { origins: self.origins.clone(), ..WebSocket::default() });
+        let listener = |address| Listener {
+            protocol: self.protocol,
+            allow_anonymous: self.allow_anonymous,
+            max_connections: self.max_connections,
+            proxy_protocol: self.proxy,
+            bind_interface: self.device.clone(),
+            tls: tls.clone(),
+            websocket: websocket.clone(),
+            ..Listener::new(address)
+        };
+        Ok(self.addresses(path)?.into_iter().map(listener).collect())
+    }
+
+    fn tls_settings(&self, path: &Path) -> Result<Option<Tls>, ConfigError> {
+        let (cert_file, key_file) = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+            (None, None) if self.ca.is_none() && !self.require_certificate => return Ok(None),
+            _ => return Err(self.fault(path, "TLS needs both certfile and keyfile")),
+        };
+        if self.require_certificate && self.ca.is_none() {
+            return Err(self.fault(path, "require_certificate needs cafile"));
+        }
+        let (client_auth, ca_file, crl_file) = if self.require_certificate {
+            (ClientAuth::Required, self.ca.clone(), self.crl.clone())
+        } else {
+            // Mosquitto does not ask for certificates then, whatever cafile says.
+            (ClientAuth::None, None, None)
+        };
+        let versions = if self.only_tls13 { &[TlsVersion::V13][..] } else { &TlsVersion::ALL };
+        Ok(Some(Tls {
+            cert_file,
+            key_file,
+            ca_file,
+            crl_file,
+            client_auth,
+            use_identity_as_username: self.identity && self.require_certificate,
+            use_subject_as_username: self.subject && self.require_certificate && !self.identity,
+            versions: versions.to_vec(),
+            alpn: Vec::new(),
+            sni: Vec::new(),
+        }))
+    }
+
+    fn addresses(&self, path: &Path) -> Result<Vec<Address>, ConfigError> {
+        if let Some(unix) = &self.unix {
+            return Ok(vec![Address::Unix(unix.clone())]);
+        }
+        let Some(host) = &self.host else {
+            // Without IPv6 in the kernel a socket for both families cannot be made.
+            let v6 = self.domain != Domain::V4 && Path::new("/proc/net/if_inet6").exists();
+            let any: IpAddr =
+                if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+            return Ok(vec![Address::Tcp(SocketAddr::from((any, self.port)))]);
+        };
+        let found = (host.as_str(), self.port)
+            .to_socket_addrs()
+            .map_err(|error| self.fault(path, &format!("{host}: {error}")))?;
+        let wanted = |address: &SocketAddr| match self.domain {
+            Domain::Both => true,
+            Domain::V4 => address.is_ipv4(),
+            Domain::V6 => address.is_ipv6(),
+        };
+        let mut found: Vec<SocketAddr> = found.filter(wanted).collect();
+        found.sort();
+        found.dedup();
+        if found.is_empty() {
+            return Err(self.fault(path, &format!("{host} has no such address")));
+        }
+        Ok(found.into_iter().map(Address::Tcp).collect())
+    }
+}

@@ -1,0 +1,410 @@
+//! The settings while a file of Mosquitto is read.
+
+use super::block::Block;
+use super::line::Line;
+use super::lists::{IGNORED, KNOWN, REFUSED, REFUSED_KINDS};
+use crate::config::{
+    Acl, AclRules, Config, ConfigError, Destination, Durability, Level, Listener, Loaded, PORT,
+    SecretModes,
+};
+use std::path::{Path, PathBuf};
+
+const U16: i64 = u16::MAX as i64;
+const U32: i64 = u32::MAX as i64;
+/// Accounts that Debian's package makes, and the one that is always there.
+const ACCOUNTS: [&str; 2] = ["mosquitto", "nobody"];
+const HOUR_S: i64 = 3600;
+
+/// See the module.
+pub(super) struct Draft<'a> {
+    path: &'a Path,
+    config: Config,
+    warnings: Vec<String>,
+    /// The first is what stands before all `listener` lines.
+    blocks: Vec<Block>,
+    per_listener: bool,
+    persistence: bool,
+    location: Option<PathBuf>,
+    allow_anonymous: Option<bool>,
+    user: Option<String>,
+    /// The lines are those of this plugin.
+    plugin: Option<Plugin>,
+    level: Option<Level>,
+    destinations: Option<Vec<Destination>>,
+}
+
+/// Plugins whose work the broker does itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plugin {
+    Passwords,
+    Rules,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(path: &'a Path) -> Self {
+        let mut config = Config::default();
+        // What the numbers are in Mosquitto when the file does not say.
+        config.limits.inflight_max = 20;
+        config.limits.receive_maximum = 20;
+        config.limits.packet_bytes_max = 2_000_000;
+        config.limits.topic_alias_maximum = 10;
+        config.limits.topic_alias_out_maximum = 10;
+        config.process.secret_modes = SecretModes::Warn;
+        Self {
+            path,
+            config,
+            warnings: Vec::new(),
+            blocks: vec![Block::default_listener()],
+            per_listener: false,
+            persistence: false,
+            location: None,
+            allow_anonymous: None,
+            user: None,
+            plugin: None,
+            level: None,
+            destinations: None,
+        }
+    }
+
+    /// Takes one option.
+    pub(super) fn take(&mut self, line: &Line) -> Result<(), ConfigError> {
+        if line.name == "listener" {
+            self.blocks.push(Block::new(line)?);
+            return Ok(());
+        }
+        let taken = self.security(line)?
+            || self.limit(line)?
+            || self.kept(line)?
+            || self.log(line)?
+            || self.block()?.take(line)?;
+        if taken {
+            return Ok(());
+        }
+        let named = |(name, _): &&(&str, &str)| *name == line.name;
+        if let Some((_, why)) = IGNORED.iter().find(named) {
+            self.warnings.push(line.remark(format_args!("without effect: {why}")));
+            return Ok(());
+        }
+        let kind = |(kind, _): &&(&str, &str)| line.name.starts_with(kind);
+        let refused = REFUSED.iter().find(named).or(REFUSED_KINDS.iter().find(kind));
+        if let Some((_, why)) = refused {
+            return Err(line.fault(why));
+        }
+        if line.name == "include_dir" {
+            return Err(line.fault("not possible here"));
+        }
+        let lists = [IGNORED, REFUSED].into_iter().flatten().map(|(name, _)| *name);
+        Err(line.unknown(KNOWN.iter().copied().chain(lists)))
+    }
+
+    /// The listener that options belong to now.
+    fn block(&mut self) -> Result<&mut Block, ConfigError> {
+        self.blocks.last_mut().ok_or_else(|| unreachable_block(self.path))
+    }
+
+    /// Who may come in; bound to a listener with `per_listener_settings`.
+    fn security(&mut self, line: &Line) -> Result<bool, ConfigError> {
+        match line.name.as_str() {
+            "per_listener_settings" => self.per_listener = line.flag()?,
+            "allow_anonymous" if self.per_listener => {
+                self.block()?.allow_anonymous = Some(line.flag()?);
+            }
+            "allow_anonymous" => self.allow_anonymous = Some(line.flag()?),
+            "password_file" => self.password_file(line.path()?)?,
+            "acl_file" => self.acl_file(line.path()?)?,
+            "plugin" | "global_plugin" => self.plugin = Some(stock_plugin(line)?),
+            "plugin_opt_password_file" if self.plugin == Some(Plugin::Passwords) => {
+                self.password_file(line.path()?)?;
+            }
+            "plugin_opt_acl_file" if self.plugin == Some(Plugin::Rules) => {
+                self.acl_file(line.path()?)?;
+            }
+            name if name.starts_with("plugin_opt_") => {
+                return Err(line.fault("no plugin of this option is supported"));
+            }
+            "allow_zero_length_clientid" => self.config.mqtt.allow_empty_client_id = line.flag()?,
+            "user" => self.user = Some(line.text()?.to_owned()),
+            "pid_file" => self.config.process.pid_file = Some(line.path()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn password_file(&mut self, path: PathBuf) -> Result<(), ConfigError> {
+        if self.per_listener {
+            self.block()?.password_file = Some(path);
+        } else {
+            self.config.auth.password_file = Some(path);
+        }
+        Ok(())
+    }
+
+    fn acl_file(&mut self, path: PathBuf) -> Result<(), ConfigError> {
+        if self.per_listener {
+            self.block()?.acl_file = Some(path);
+        } else {
+            self.config.acl = Acl::Rules(AclRules { file: Some(path), ..AclRules::default() });
+        }
+        Ok(())
+    }
+
+    fn limit(&mut self, line: &Line) -> Result<bool, ConfigError> {
+        let limits = &mut self.config.limits;
+        match line.name.as_str() {
+            "max_inflight_messages" => {
+                limits.inflight_max = line.number_or(U16, u16::MAX)?;
+                limits.receive_maximum = limits.inflight_max;
+            }
+            "max_keepalive" => limits.keep_alive_s_max = line.number_or(U16, u16::MAX)?,
+            "max_packet_size" => {
+                let max = crate::codec::PACKET_BYTES_MAX;
+                limits.packet_bytes_max = line.number_or(max.into(), max)?;
+                if limits.packet_bytes_max < 256 {
+                    return Err(line.fault("must be 0 or at least 256"));
+                }
+                limits.connect_packet_bytes_max =
+                    limits.connect_packet_bytes_max.min(limits.packet_bytes_max);
+            }
+            "max_queued_bytes" => {
+                let all = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
+                limits.queue_bytes_max = line.number_or(i64::MAX, all)?.max(1024);
+            }
+            "max_queued_messages" => limits.queue_messages_max = line.number_or(U32, u32::MAX)?,
+            "max_topic_alias_broker" => {
+                limits.topic_alias_out_maximum =
+                    u16::try_from(line.number(0, U16)?).unwrap_or(u16::MAX);
+            }
+            "memory_limit" => limits.memory_bytes_max = line.number_or(i64::MAX, 0)?,
+            "global_max_clients" => {
+                let max = line.number(-1, U32)?;
+                limits.sessions_max = u32::try_from(max.max(1)).unwrap_or(u32::MAX);
+                if max < 0 {
+                    limits.sessions_max = u32::MAX;
+                }
+            }
+            "global_max_connections" => {
+                limits.connections_max = u32::try_from(line.number(-1, U32)?).unwrap_or(0);
+            }
+            "persistent_client_expiration" => limits.session_expiry_s_max = duration_s(line)?,
+            "retain_available" => self.config.mqtt.retain_available = line.flag()?,
+            "queue_qos0_messages" => self.config.mqtt.queue_qos0 = line.flag()?,
+            "sys_interval" => {
+                self.config.sys_interval_s =
+                    u32::try_from(line.number(0, 86_400)?).unwrap_or_default();
+            }
+            // Output is put together here before it leaves, so nothing is won by the other way.
+            "set_tcp_nodelay" => drop(line.flag()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn kept(&mut self, line: &Line) -> Result<bool, ConfigError> {
+        match line.name.as_str() {
+            "persistence" | "retained_persistence" => self.persistence = line.flag()?,
+            "persistence_location" => self.location = Some(line.path()?),
+            "persistence_file" => {
+                let why = "is neither read nor written: Culex keeps its own files";
+                self.warnings.push(line.remark(format_args!("{} {why}", line.text()?)));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn log(&mut self, line: &Line) -> Result<bool, ConfigError> {
+        match line.name.as_str() {
+            "log_type" => {
+                let level = match line.text()? {
+                    "none" => None,
+                    "error" => Some(Level::Error),
+                    "warning" => Some(Level::Warn),
+                    "notice" | "information" => Some(Level::Info),
+                    "debug" | "subscribe" | "unsubscribe" | "websockets" | "all" => {
+                        Some(Level::Debug)
+                    }
+                    "internal" => Some(Level::Trace),
+                    other => return Err(line.fault(format!("there is no type `{other}`"))),
+                };
+                self.level = self.level.max(level);
+                if level.is_none() {
+                    self.destinations = Some(Vec::new());
+                }
+            }
+            "log_dest" => self.destination(line)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn destination(&mut self, line: &Line) -> Result<(), ConfigError> {
+        let text = line.text()?.to_owned();
+        let (kind, rest) = text.split_once([' ', '\t']).unwrap_or((&text, ""));
+        let list = self.destinations.get_or_insert_default();
+        match (kind, rest.trim()) {
+            ("none", "") => list.clear(),
+            ("stderr", "") => list.push(Destination::Stderr),
+            ("stdout", "") => {
+                self.warnings.push(line.remark("the log goes to standard error instead"));
+                list.push(Destination::Stderr);
+            }
+            ("syslog", "") => list.push(Destination::Syslog),
+            ("file", "") => return Err(line.fault("needs a path")),
+            ("file", path) => {
+                let path = std::path::absolute(path).map_err(|error| line.fault(error))?;
+                self.config.log.file = Some(path);
+                list.push(Destination::File);
+            }
+            ("topic" | "dlt" | "android", _) => {
+                self.warnings.push(line.remark("without effect: the log does not go there"));
+            }
+            _ => return Err(line.fault("must be none, stderr, stdout, syslog or file PATH")),
+        }
+        list.sort_by_key(|destination| *destination as u8);
+        list.dedup();
+        Ok(())
+    }
+
+    /// All options are known: the settings they mean.
+    pub(super) fn finish(mut self) -> Result<Loaded, ConfigError> {
+        self.finish_log();
+        self.finish_kept();
+        self.finish_listeners()?;
+        self.config.process.user = match self.user.take() {
+            Some(user) if user == "root" || user.is_empty() => None,
+            Some(user) => Some(user),
+            None => usual_account(),
+        };
+        if self.config.auth.is_on() && self.config.acl == Acl::Unset {
+            self.config.acl = Acl::AllowAll;
+        }
+        match self.config.fault() {
+            Some(fault) => {
+                let block = self.blocks.iter().rev().find(|block| block.line.is_some());
+                let block = block.or(self.blocks.first());
+                let text = fault.to_string();
+                Err(match block {
+                    Some(block) => block.fault(self.path, &text),
+                    None => unreachable_block(self.path),
+                })
+            }
+            None => Ok(Loaded { config: self.config, warnings: self.warnings }),
+        }
+    }
+
+    fn finish_log(&mut self) {
+        let log = &mut self.config.log;
+        log.level = self.level.unwrap_or(Level::Info);
+        if let Some(destinations) = self.destinations.take() {
+            log.to = destinations;
+        }
+        if !log.to.contains(&Destination::File) {
+            log.file = None;
+        }
+    }
+
+    fn finish_kept(&mut self) {
+        if self.persistence {
+            // A folder of its own: Mosquitto's database stays what it is.
+            self.config.data_dir = self.location.take().map(|location| location.join("culex"));
+        } else {
+            self.config.durability = Durability::None;
+        }
+    }
+
+    fn finish_listeners(&mut self) -> Result<(), ConfigError> {
+        let is_alone = self.blocks.len() == 1;
+        let aliases = self.blocks.iter().filter_map(Block::alias_max).max();
+        self.config.limits.topic_alias_maximum = aliases.unwrap_or(10);
+        let mut listeners = Vec::new();
+        for (index, block) in self.blocks.iter().enumerate() {
+            if index == 0 && !block.used {
+                continue;
+            }
+            let anonymous = block.allow_anonymous.or(self.allow_anonymous).unwrap_or(false);
+            let more = block.listeners(self.path)?;
+            let more = more
+                .into_iter()
+                .map(|listener| Listener { allow_anonymous: Some(anonymous), ..listener });
+            listeners.extend(more);
+        }
+        if listeners.is_empty() && is_alone {
+            // Mosquitto without a listener serves its own host alone, and everybody there.
+            let allow_anonymous = self.allow_anonymous.or(Some(true));
+            listeners.push(Listener { allow_anonymous, ..Listener::local(PORT) });
+        }
+        self.config.listeners = listeners;
+        if self.per_listener {
+            self.same_for_all()?;
+        }
+        Ok(())
+    }
+
+    /// There is one list of users and one of rules.
+    fn same_for_all(&mut self) -> Result<(), ConfigError> {
+        let used: Vec<&Block> =
+            self.blocks.iter().filter(|block| block.used || block.line.is_some()).collect();
+        let Some(first) = used.first() else { return Ok(()) };
+        for block in &used {
+            if block.password_file != first.password_file || block.acl_file != first.acl_file {
+                let why = "password_file and acl_file must be the same for all listeners";
+                return Err(block.fault(self.path, why));
+            }
+        }
+        self.config.auth.password_file.clone_from(&first.password_file);
+        if let Some(file) = &first.acl_file {
+            let rules = AclRules { file: Some(file.clone()), ..AclRules::default() };
+            self.config.acl = Acl::Rules(rules);
+        }
+        Ok(())
+    }
+}
+
+/// A plugin that comes with Mosquitto and whose work is done here without it.
+fn stock_plugin(line: &Line) -> Result<Plugin, ConfigError> {
+    let path = line.text()?;
+    match path.rsplit('/').next() {
+        Some("mosquitto_password_file.so") => Ok(Plugin::Passwords),
+        Some("mosquitto_acl_file.so") => Ok(Plugin::Rules),
+        Some(_) | None => Err(line.fault(
+            "plugins are not supported, but for mosquitto_password_file.so and \
+             mosquitto_acl_file.so, which are built in",
+        )),
+    }
+}
+
+/// `2h`, `14d`, `3w`, `6m`, `1y`, or seconds.
+fn duration_s(line: &Line) -> Result<u32, ConfigError> {
+    let text = line.text()?;
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_s = match text.strip_prefix(digits) {
+        Some("") => 1,
+        Some("h") => HOUR_S,
+        Some("d") => 24 * HOUR_S,
+        Some("w") => 7 * 24 * HOUR_S,
+        Some("m") => 30 * 24 * HOUR_S,
+        Some("y") => 365 * 24 * HOUR_S,
+        Some(_) | None => return Err(line.fault("must be a number and h, d, w, m or y")),
+    };
+    let number = digits.parse::<i64>().ok().filter(|number| *number > 0);
+    let number = number.ok_or_else(|| line.fault("must be a number and h, d, w, m or y"))?;
+    // The largest number means never.
+    Ok(number.checked_mul(unit_s).and_then(|s| u32::try_from(s).ok()).unwrap_or(u32::MAX))
+}
+
+/// Whom Mosquitto becomes when it is not told.
+fn usual_account() -> Option<String> {
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let known = |name: &&str| accounts.lines().any(|line| line.split(':').next() == Some(*name));
+    ACCOUNTS.into_iter().find(known).map(str::to_owned)
+}
+
+/// There is always a block; this is said if not.
+fn unreachable_block(path: &Path) -> ConfigError {
+    ConfigError::Invalid {
+        path: path.to_owned(),
+        line: 1,
+        key: String::new(),
+        message: "no listener".to_owned(),
+    }
+}

@@ -1,0 +1,198 @@
+use super::*;
+use crate::config::{Acl, Address, Config, Destination, Durability, Level, Listener, Protocol};
+use std::path::PathBuf;
+
+fn read(text: &str) -> Loaded {
+    parse(text, Path::new("m.conf")).expect("must be accepted")
+}
+
+fn refused(text: &str, expected: &str) {
+    let error = parse(text, Path::new("m.conf")).expect_err("must be refused").to_string();
+    assert!(error.contains(expected), "{error}\nhas no\n{expected}");
+}
+
+fn addresses(config: &Config) -> Vec<String> {
+    config.listeners.iter().map(|listener| listener.address.to_string()).collect()
+}
+
+const TUTORIAL: &str = "\
+# /etc/mosquitto/mosquitto.conf
+port 1883
+protocol mqtt
+persistence true
+persistence_location /var/lib/mosquitto/
+persistence_file mosquitto.db
+log_dest file /var/log/mosquitto/mosquitto.log
+log_type all
+allow_anonymous true
+password_file /etc/mosquitto/passwd
+acl_file /etc/mosquitto/acl
+max_connections 1000
+max_queued_messages 100
+";
+
+#[test]
+fn the_file_of_the_tutorials_is_understood() {
+    let Loaded { config, warnings } = read(TUTORIAL);
+    assert!(matches!(&config.listeners[..], [Listener {
+        address: Address::Tcp(address),
+        protocol: Protocol::Mqtt,
+        allow_anonymous: Some(true),
+        max_connections: 1000,
+        ..
+    }] if address.port() == 1883 && address.ip().is_unspecified()));
+    assert_eq!(config.durability, Durability::Fsync);
+    assert_eq!(config.data_dir, Some(PathBuf::from("/var/lib/mosquitto/culex")));
+    assert_eq!(config.log.to, [Destination::File]);
+    assert_eq!(config.log.file, Some(PathBuf::from("/var/log/mosquitto/mosquitto.log")));
+    assert_eq!(config.log.level, Level::Debug);
+    assert_eq!(config.auth.password_file, Some(PathBuf::from("/etc/mosquitto/passwd")));
+    let file = Path::new("/etc/mosquitto/acl");
+    assert!(matches!(&config.acl, Acl::Rules(rules) if rules.file.as_deref() == Some(file)));
+    assert_eq!(config.limits.queue_messages_max, 100);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("m.conf:6: persistence_file: mosquitto.db is neither"));
+}
+
+#[test]
+fn what_is_converted_means_the_same() {
+    let certificates = "listener 8883 0.0.0.0\ncertfile /c\nkeyfile /k\ncafile /a\n\
+                        require_certificate true\nuse_identity_as_username true\n\
+                        tls_version tlsv1.3\nlistener 9001 127.0.0.1\nprotocol websockets\n\
+                        allow_anonymous true\nwebsockets_origin https://a\n";
+    for text in [TUTORIAL, "", "allow_anonymous true\n", certificates] {
+        let direct = read(text).config;
+        for toml in [direct.to_toml(), direct.to_short_toml()] {
+            let again = Config::parse(&toml, Path::new("c.toml"));
+            assert_eq!(again.expect(&toml), direct, "{toml}");
+        }
+    }
+}
+
+#[test]
+fn no_listener_means_this_host_alone() {
+    let config = read("").config;
+    assert_eq!(addresses(&config), ["127.0.0.1:1883"]);
+    assert_eq!(config.listeners[0].allow_anonymous, Some(true));
+    assert_eq!(config.durability, Durability::None);
+}
+
+#[test]
+fn a_listener_lets_nobody_in_by_itself() {
+    refused("listener 1883\n", "m.conf:1: listener: address: nobody can connect");
+    refused("port 1884\n", "nobody can connect");
+    refused("listener 1883\nallow_anonymous false\n", "nobody can connect");
+    let config = read("listener 1883 127.0.0.1\npassword_file p\n").config;
+    assert_eq!(config.listeners[0].allow_anonymous, Some(false));
+    assert_eq!(config.acl, Acl::AllowAll);
+}
+
+#[test]
+fn listeners_have_their_own_options() {
+    let config = read(
+        "allow_anonymous true\nlistener 1883 127.0.0.1\nmax_connections 5\n\
+         listener 9001 127.0.0.1\nprotocol websockets\nlistener_allow_anonymous false\n\
+         password_file p\nlistener 0 /run/x.sock\n",
+    )
+    .config;
+    assert_eq!(addresses(&config), ["127.0.0.1:1883", "127.0.0.1:9001", "unix:/run/x.sock"]);
+    let maxima: Vec<_> = config.listeners.iter().map(|l| l.max_connections).collect();
+    assert_eq!(maxima, [5, 0, 0]);
+    let anonymous: Vec<_> = config.listeners.iter().map(|l| l.allow_anonymous).collect();
+    assert_eq!(anonymous, [Some(true), Some(false), Some(true)]);
+    assert_eq!(config.listeners[1].protocol, Protocol::WebSocket);
+}
+
+#[test]
+fn settings_of_one_listener_stay_there() {
+    let text = "per_listener_settings true\nlistener 1883 127.0.0.1\nallow_anonymous true\n\
+                listener 1884 127.0.0.1\n";
+    refused(text, "nobody can connect");
+    let both = format!("{text}allow_anonymous true\n");
+    assert_eq!(read(&both).config.listeners[1].allow_anonymous, Some(true));
+    refused(&format!("{both}password_file p\n"), "must be the same for all listeners");
+}
+
+#[test]
+fn errors_name_the_line_and_what_is_meant() {
+    refused("\nlistner 1883\n", "m.conf:2: listner: unknown option; did you mean `listener`?");
+    refused("pasword_file p\n", "did you mean `password_file`?");
+    refused("max_keepalive soon\n", "must be a whole number from 0 to 65535");
+    refused("persistence yes\n", "m.conf:1: persistence: must be true or false");
+    refused("connection up\n", "bridges are not supported by this version");
+    refused("bridge_cafile x\n", "bridges are not supported by this version");
+    refused("psk_file x\n", "pre-shared keys is not supported");
+    refused("plugin /usr/lib/x.so\n", "plugins are not supported");
+    refused("listener 1883\nmount_point x/\n", "m.conf:2: mount_point: not supported");
+    refused("listener 8883\ncertfile c\n", "needs both certfile and keyfile");
+    refused("log_dest file\n", "needs a path");
+    refused("include_dir d\n", "not possible here");
+}
+
+#[test]
+fn what_means_nothing_is_said_once() {
+    let Loaded { warnings, .. } =
+        read("allow_anonymous true\nupgrade_outgoing_qos true\nautosave_interval 5\n");
+    assert_eq!(warnings.len(), 2);
+    assert!(warnings[0].starts_with("m.conf:2: upgrade_outgoing_qos: without effect: "));
+}
+
+#[test]
+fn stock_plugins_are_built_in() {
+    let config = read(
+        "listener 1883\nplugin /usr/lib/mosquitto_password_file.so\n\
+         plugin_opt_password_file /p\nplugin /usr/lib/mosquitto_acl_file.so\n\
+         plugin_opt_acl_file /a\n",
+    )
+    .config;
+    assert_eq!(config.auth.password_file, Some(PathBuf::from("/p")));
+    assert!(matches!(config.acl, Acl::Rules(_)));
+}
+
+#[test]
+fn durations_have_units() {
+    let expiry = |text: &str| {
+        let text = format!("allow_anonymous true\npersistent_client_expiration {text}\n");
+        read(&text).config.limits.session_expiry_s_max
+    };
+    assert_eq!([expiry("2h"), expiry("14d"), expiry("1w")], [7200, 1_209_600, 604_800]);
+    assert_eq!([expiry("30"), expiry("1000y")], [30, u32::MAX]);
+    refused("persistent_client_expiration 1x\n", "must be a number and");
+}
+
+#[test]
+fn directories_are_included_in_order() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let place = |name: &str| directory.path().join(name);
+    std::fs::create_dir(place("conf.d")).expect("can write");
+    let write = |name: &str, text: &str| std::fs::write(place(name), text).expect("can write");
+    let include = format!("include_dir {}\n", place("conf.d").display());
+    write("mosquitto.conf", &format!("allow_anonymous true\n{include}"));
+    write("conf.d/b.conf", "max_queued_messages 2\n");
+    write("conf.d/a.conf", "max_queued_messages 1\nmax_keepalive 60\n");
+    write("conf.d/c.txt", "nonsense\n");
+    let config = load(&place("mosquitto.conf")).expect("valid").config;
+    assert_eq!(config.limits.queue_messages_max, 2);
+    assert_eq!(config.limits.keep_alive_s_max, 60);
+    write("conf.d/b.conf", "\nnonsense 2\n");
+    let error = load(&place("mosquitto.conf")).expect_err("an unknown option").to_string();
+    assert!(error.contains("conf.d/b.conf:2: nonsense: unknown option"), "{error}");
+    write("conf.d/b.conf", &include);
+    let error = load(&place("mosquitto.conf")).expect_err("a circle").to_string();
+    assert!(error.contains("without end"), "{error}");
+}
+
+#[test]
+fn every_option_of_the_manual_is_known() {
+    let manual = include_str!("../../../docs/mosquitto.md");
+    let rows = manual.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut count = 0;
+    for name in rows.filter_map(|row| row.split('`').next()) {
+        count += 1;
+        let text = format!("{name} 1\n");
+        if let Err(error) = parse(&text, Path::new("m.conf")) {
+            assert!(!error.to_string().contains("unknown option"), "{error}");
+        }
+    }
+    assert!(count > 100, "{count} options in docs/mosquitto.md");
+}

@@ -1,0 +1,172 @@
+//! Connections with layers below MQTT: how they begin, and what they bring.
+
+use super::driver::{Driver, Handshake, PAUSED_BY_HANDSHAKES, Settings, Stage, Wire};
+use crate::shard::Input;
+use crate::transport::{self, Arrival, Stack};
+use shards::ConnId;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tracing::debug;
+
+/// The buffer for bytes out of the layers is kept up to this capacity.
+const PLAIN_SPARE_BYTES_MAX: usize = 64 << 10;
+
+/// What a shard knows about all its layered connections.
+#[derive(Debug)]
+pub(super) struct Layers {
+    /// What each listener speaks, in their order.
+    transports: Arc<[transport::Settings]>,
+    handshakes_max: usize,
+    handshakes: usize,
+    /// Connections that wait for a handshake to end before theirs begins. No more than there are
+    /// connections; the time to CONNECT bounds their stay.
+    waiting: VecDeque<ConnId>,
+    /// Connections whose layers have something to say.
+    answering: Vec<ConnId>,
+    /// Bytes of MQTT out of one receive.
+    plain: Vec<u8>,
+}
+
+impl Layers {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Layers {
+            transports: Arc::clone(&settings.transports),
+            handshakes_max: settings.handshakes_max.max(1),
+            handshakes: 0,
+            waiting: VecDeque::new(),
+            answering: Vec::new(),
+            plain: Vec::new(),
+        }
+    }
+
+    /// Connections that are accepted from now on speak this.
+    pub(super) fn set_transports(&mut self, transports: Arc<[transport::Settings]>) {
+        self.transports = transports;
+    }
+
+    /// The layers of this connection may have something to say at the end of the turn.
+    pub(super) fn answer(&mut self, conn: ConnId) {
+        self.answering.push(conn);
+    }
+
+    pub(super) fn take_answering(&mut self, into: &mut Vec<ConnId>) {
+        into.append(&mut self.answering);
+    }
+}
+
+impl Driver {
+    /// Puts the layers of its listener around a new connection.
+    pub(super) fn lay(
+        &mut self,
+        io: &mut Wire,
+        conn: ConnId,
+        listener: usize,
+        peer: Option<SocketAddr>,
+    ) {
+        let Some(settings) = self.layers.transports.get(listener) else { return };
+        let stack = match Stack::new(settings, peer) {
+            Ok(None) => return,
+            Ok(Some(stack)) => stack,
+            Err(fault) => {
+                debug!(conn = conn.index(), %fault, "refused");
+                self.shard.handle(Input::Closed { conn }, io.now());
+                if let Some(entry) = self.conn(conn) {
+                    entry.stage = Stage::Closing;
+                }
+                return io.close(conn);
+            }
+        };
+        let handshake = match stack.is_handshaking() {
+            false => Handshake::Over,
+            true if self.layers.handshakes < self.layers.handshakes_max => Handshake::UnderWay,
+            true => Handshake::Waiting,
+        };
+        if let Some(entry) = self.conn(conn) {
+            entry.stack = Some(stack);
+            if let Some(arrival) = &mut entry.arrival {
+                arrival.handshake = handshake;
+            }
+        }
+        match handshake {
+            Handshake::Over => {}
+            Handshake::UnderWay => self.layers.handshakes += 1,
+            Handshake::Waiting => {
+                self.layers.waiting.push_back(conn);
+                self.pause(io, conn, PAUSED_BY_HANDSHAKES);
+            }
+        }
+    }
+
+    /// This connection's handshake needs no place any more: the next one begins.
+    pub(super) fn handshake_over(&mut self, io: &mut Wire, conn: ConnId) {
+        let Some(arrival) = self.conn(conn).and_then(|entry| entry.arrival.as_mut()) else {
+            return;
+        };
+        if std::mem::replace(&mut arrival.handshake, Handshake::Over) != Handshake::UnderWay {
+            return;
+        }
+        self.layers.handshakes -= 1;
+        while let Some(next) = self.layers.waiting.pop_front() {
+            // Who is gone meanwhile has left its name here.
+            if let Some(arrival) = self.conn(next).and_then(|entry| entry.arrival.as_mut())
+                && arrival.handshake == Handshake::Waiting
+            {
+                arrival.handshake = Handshake::UnderWay;
+                self.layers.handshakes += 1;
+                return self.resume(io, next, PAUSED_BY_HANDSHAKES);
+            }
+        }
+    }
+
+    /// Bytes of a connection with layers.
+    pub(super) fn layered(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
+        let mut plain = std::mem::take(&mut self.layers.plain);
+        let Some(entry) = self.conn(conn) else { return };
+        let (stage, Some(stack)) = (entry.stage, &mut entry.stack) else { return };
+        if matches!(stage, Stage::Closing | Stage::Vacant) {
+            return;
+        }
+        let was_handshaking = stack.is_handshaking();
+        let received = stack.receive(bytes, &mut plain);
+        let handshaken = was_handshaking && !stack.is_handshaking();
+        if let Some(arrival) = &mut entry.arrival {
+            arrival.address = stack.address();
+        }
+        if handshaken {
+            debug!(conn = conn.index(), tls = stack.describe(), "handshake done");
+        }
+        let answers = stack.has_output();
+        if stack.is_spent() {
+            entry.stack = None;
+        }
+        if answers {
+            self.layers.answer(conn);
+        }
+        if handshaken {
+            self.handshake_over(io, conn);
+        }
+        if !plain.is_empty() {
+            self.mqtt(io, conn, stage, &plain);
+            plain.clear();
+        }
+        if plain.capacity() <= PLAIN_SPARE_BYTES_MAX {
+            self.layers.plain = plain;
+        }
+        match received {
+            Ok(Arrival::Open) => {}
+            Ok(Arrival::Ended) => self.end_below(io, conn),
+            Err(fault) => {
+                debug!(conn = conn.index(), %fault, "connection refused");
+                self.end_below(io, conn);
+            }
+        }
+    }
+
+    /// The layers have ended: for the shard the connection is gone.
+    fn end_below(&mut self, io: &mut Wire, conn: ConnId) {
+        self.shard.handle(Input::Closed { conn }, io.now());
+        self.handshake_over(io, conn);
+        self.end(io, conn);
+    }
+}

@@ -1,0 +1,250 @@
+//! What a shard writes to its log, and what waits until it is durable.
+//!
+//! Promise: a message makes one record on each shard that keeps it, with all deliveries of that
+//! shard in it: all or nothing. Positions rise, and what waits is released in their order.
+//!
+//! ```text
+//!  deliver ─▶ draft (entries) ─┐
+//!  retain  ─▶ draft (retained) ┴▶ commit ─▶ Record::Publish at n ─▶ slots know n
+//!                                                 on_durable(n) ─▶ acknowledgements, QoS 2, exchanges
+//! ```
+
+use super::Shard;
+use super::mail::{Mail, Ticket};
+use super::slots::Key;
+use crate::codec::{AckKind, PacketId, Qos, Reason};
+use crate::session::{Delivered, Grant, Publication};
+use crate::store::{Entry, Onward, Publish, Record, SessionHead, SessionNumber, Source};
+use ahash::AHashMap;
+use shards::{ConnId, Millis};
+use std::sync::Arc;
+
+/// What waits for a log position.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// PUBACK and PUBREC of a session.
+    Acks(Key),
+    /// The answer to a ticket of another shard.
+    Settle(usize, Ticket, bool),
+    RetainStored(usize, Ticket),
+    /// An acknowledgement that is written unless the session has another connection by then.
+    Answer(Key, u32, AckKind, PacketId),
+    /// SUBACK or UNSUBACK.
+    Suback(u64),
+    /// Everything for a connection, from CONNACK on.
+    Output(ConnId),
+}
+
+/// What the shard knows of its log.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    /// Deliveries of the message that is being handed out.
+    entries: Vec<Entry>,
+    /// Who takes them.
+    takers: Vec<(Key, u64)>,
+    /// It has become the retained message of its topic here.
+    pub(super) retained: bool,
+    /// Buffer for deliveries that ended without an acknowledgement.
+    ended: Vec<(Key, u64)>,
+    /// Durable sessions.
+    pub(super) sessions: AHashMap<SessionNumber, Logged>,
+    /// Number of the next durable session.
+    pub(super) next_session: u64,
+    /// Position of the last `SessionEnd`.
+    pub(super) last_end: u64,
+}
+
+/// A durable session, as its log knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Logged {
+    pub(super) key: Key,
+    /// Position of its newest head.
+    pub(super) head_lsn: u64,
+    /// Position of its newest will, if it has one.
+    pub(super) will_lsn: u64,
+    pub(super) offline_since: Option<Millis>,
+}
+
+impl Journal {
+    /// The number of a new durable session.
+    pub(super) fn number(&mut self) -> SessionNumber {
+        self.next_session += 1;
+        SessionNumber(self.next_session)
+    }
+}
+
+impl Shard {
+    /// Emits a record of a session, if it is a durable one. Gives its log position, 0 if there is
+    /// none.
+    pub(super) fn record(&mut self, key: Key, build: impl FnOnce(SessionNumber) -> Record) -> u64 {
+        let log = self.clients.sessions.get(key).and_then(|session| session.log);
+        log.map_or(0, |session| self.effects.record(build(session)))
+    }
+
+    /// Emits the head of a durable session.
+    pub(super) fn record_head(&mut self, key: Key, offline_since: Option<Millis>) {
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        let Some(number) = session.log else { return };
+        let wall_offset_ms = self.settings.wall_offset_ms;
+        let head = SessionHead {
+            session: number,
+            client: session.client_id.clone(),
+            user: session.identity.user.clone(),
+            expiry_s: session.expiry_s,
+            offline_since_ms: offline_since.map(|at| at.0.saturating_add(wall_offset_ms)),
+            next_sequence: session.outbound.next_sequence(),
+        };
+        let head_lsn = self.effects.record(Record::Session(head));
+        let before = self.journal.sessions.get(&number);
+        let will_lsn = before.map_or(0, |before| before.will_lsn);
+        let logged = Logged { key, head_lsn, will_lsn, offline_since };
+        self.journal.sessions.insert(number, logged);
+    }
+
+    /// The newest will of a durable session has this position.
+    pub(super) fn note_will(&mut self, key: Key, will_lsn: u64) {
+        let number = self.clients.sessions.get(key).and_then(|session| session.log);
+        if let Some(number) = number
+            && let Some(logged) = self.journal.sessions.get_mut(&number)
+        {
+            logged.will_lsn = will_lsn;
+        }
+    }
+
+    /// A session here was given a message: it becomes part of the message's record.
+    pub(super) fn draft(
+        &mut self,
+        client: u32,
+        message: &Publication<'_>,
+        grant: Grant<'_>,
+        outcome: Delivered,
+    ) {
+        let qos = message.qos.min(grant.qos);
+        let taken = matches!(outcome, Delivered::Sent | Delivered::Queued);
+        if qos == Qos::AtMostOnce || !taken {
+            return;
+        }
+        let Some(key) = self.clients.sessions.key_at(client) else { return };
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        let Some(number) = session.log else { return };
+        let sequence = session.outbound.last_sequence();
+        self.journal.takers.push((key, sequence));
+        self.journal.entries.push(Entry {
+            session: number,
+            sequence,
+            qos,
+            retain: grant.retain,
+            sent: false,
+            identifiers: Box::from(grant.identifiers),
+            share: grant.share.cloned(),
+        });
+    }
+
+    /// Emits the record of the message that was handed out, if anything of it has to survive here.
+    /// Gives its log position, 0 if there is none.
+    pub(super) fn commit(
+        &mut self,
+        message: &Publication<'_>,
+        from: Source,
+        onward: Option<Onward>,
+    ) -> u64 {
+        let entries = std::mem::take(&mut self.journal.entries);
+        let retained = std::mem::take(&mut self.journal.retained);
+        let record = if entries.is_empty() && !retained && onward.is_none() {
+            // Nobody will ask for the message again.
+            match from {
+                Source::Plain => None,
+                Source::Received(session, id) => Some(Record::Received { session, id }),
+                Source::Will(session) => Some(Record::Will { session, will: None }),
+                Source::Exchange { origin, exchange } => Some(Record::Applied { origin, exchange }),
+            }
+        } else {
+            let message = Arc::clone(message.owned());
+            Some(Record::Publish(Publish { message, from, retained, entries, onward }))
+        };
+        let lsn = record.map_or(0, |record| self.effects.record(record));
+        let mut takers = std::mem::take(&mut self.journal.takers);
+        for (key, sequence) in takers.drain(..) {
+            self.note_delivery(key, sequence, lsn);
+        }
+        self.journal.takers = takers;
+        self.record_ended();
+        lsn
+    }
+
+    /// Emits what says that recorded deliveries ended without an acknowledgement.
+    pub(super) fn record_ended(&mut self) {
+        let mut ended = std::mem::take(&mut self.journal.ended);
+        self.clients.take_ended(&mut ended);
+        for (key, sequence) in ended.drain(..) {
+            self.record(key, |session| Record::Done { session, sequence });
+        }
+        self.journal.ended = ended;
+    }
+
+    /// Keeps something until a log position is durable; positions rise.
+    pub(super) fn hold(&mut self, lsn: u64, held: Held) {
+        self.held.push_back((lsn, held));
+    }
+
+    /// Holds the output of a connection until all records so far are durable.
+    pub(super) fn hold_output(&mut self, conn: ConnId) {
+        let lsn = self.effects.lsn;
+        if lsn <= self.clients.durable {
+            return;
+        }
+        if let Some(connection) = self.clients.connection_mut(conn) {
+            connection.held_until = lsn;
+            self.hold(lsn, Held::Output(conn));
+        }
+    }
+
+    /// Writes an acknowledgement when a log position is durable.
+    pub(super) fn answer_after(
+        &mut self,
+        lsn: u64,
+        conn: ConnId,
+        key: Key,
+        answer: (AckKind, PacketId),
+    ) {
+        let (kind, id) = answer;
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        if lsn > self.clients.durable {
+            let epoch = session.epoch;
+            self.hold(lsn, Held::Answer(key, epoch, kind, id));
+        } else {
+            self.clients.ack(conn, kind, id, Reason::Success);
+        }
+    }
+
+    /// Records up to this log position are on stable storage.
+    pub fn on_durable(&mut self, lsn: u64, now: Millis) {
+        self.clients.durable = self.clients.durable.max(lsn);
+        self.settle_bodies(now);
+        while self.held.front().is_some_and(|(lsn, _)| *lsn <= self.clients.durable) {
+            let Some((_, held)) = self.held.pop_front() else { return };
+            match held {
+                Held::Acks(key) => self.release_acks(key),
+                Held::Settle(to, ticket, matched) => {
+                    self.effects.mail(to, Mail::Settled { ticket, matched });
+                }
+                Held::RetainStored(to, ticket) => {
+                    self.effects.mail(to, Mail::RetainStored { ticket: Some(ticket) });
+                }
+                Held::Answer(key, epoch, kind, id) => self.answer_now(key, epoch, kind, id),
+                Held::Suback(number) => self.suback_durable(number, now),
+                Held::Output(conn) => self.clients.mark(conn),
+            }
+        }
+    }
+
+    fn answer_now(&mut self, key: Key, epoch: u32, kind: AckKind, id: PacketId) {
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        // A later connection was sent its PUBREL by the resume, and repeats its own PUBREL.
+        if session.epoch == epoch
+            && let Some(conn) = session.connection
+        {
+            self.clients.ack(conn, kind, id, Reason::Success);
+        }
+    }
+}
