@@ -3,21 +3,27 @@
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
 mod listeners;
+mod login;
 mod reload;
+mod rules;
 
 pub use reload::Reloader;
 
-use crate::config::{self, Acl, Config, Listener};
+pub use rules::RulesError;
+
+use crate::config::{self, Config, Listener};
 use crate::edge::{self, Driver, FileError};
+use crate::gate::{self, Backends, Gate, LoadError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
-use crate::transport;
 use shards::{Placement, Remote, Running, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::sync::Arc;
 use thiserror::Error;
 
-/// What other threads may leave for one shard before it takes it; more is tried again.
-const CONTROLS_MAX: usize = 1024;
+/// Settings and orders of administrators that may wait for one shard, besides answers to logins.
+const ORDERS_MAX: usize = 16;
 
 /// Why the broker does not start. One line each.
 #[derive(Debug, Error)]
@@ -34,6 +40,9 @@ pub enum BrokerError {
         /// The key with its table.
         key: &'static str,
     },
+    /// The access rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// A listener's certificates cannot be used.
     #[error("listener {address}: {source}")]
     Tls {
@@ -48,6 +57,12 @@ pub enum BrokerError {
         /// The shard.
         shard: usize,
     },
+    /// What logins are checked with cannot be used.
+    #[error(transparent)]
+    Login(#[from] LoadError),
+    /// The threads that check logins cannot be started.
+    #[error("cannot start threads for logins: {0}")]
+    Threads(io::Error),
     /// The network engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -58,6 +73,7 @@ pub enum BrokerError {
 pub struct Bound {
     engine: shards::Bound,
     edge: edge::Settings,
+    login: Login,
     config: Config,
 }
 
@@ -73,38 +89,60 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
     if let Some(key) = not_supported(config) {
         return Err(BrokerError::NotSupported { key });
     }
-    let edge = edge_settings(config, wanted, &[])?;
+    let login = login_settings(config)?;
+    let edge = edge_settings(config, wanted, None)?;
     let mut engine = shards::Settings::new(placement);
     engine.listeners = config.listeners.iter().map(listeners::engine).collect();
     if config.limits.connections_max > 0 {
         let all = usize_of(config.limits.connections_max.into());
         engine.connections_max = all.div_ceil(wanted);
     }
-    Ok(Bound { engine: shards::bind(engine)?, edge, config: config.clone() })
+    Ok(Bound { engine: shards::bind(engine)?, edge, login, config: config.clone() })
 }
 
 /// What the shards are told, at their start and at a reload. `before` is what they were told last.
 fn edge_settings(
     config: &Config,
     shards: usize,
-    before: &[transport::Settings],
+    before: Option<&edge::Settings>,
 ) -> Result<edge::Settings, BrokerError> {
+    let transports = before.map(|before| &*before.transports).unwrap_or_default();
     Ok(edge::Settings {
         shard: shard_settings(config, shards),
+        access: Arc::new(rules::access(config)?),
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+        login: login::rules(config),
+        gate: before.and_then(|before| before.gate.clone()),
+        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
         handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
-        transports: listeners::transports(config, before)?,
+        transports: listeners::transports(config, transports)?,
     })
 }
 
+/// How logins are checked, and with what; `None` if nobody has to show anything.
+type Login = Option<(gate::Settings, Arc<Backends>)>;
+
+fn login_settings(config: &Config) -> Result<Login, BrokerError> {
+    if !config.auth.is_on() {
+        return Ok(None);
+    }
+    let settings = login::gate(&config.auth)?;
+    let backends = Backends::load(&settings)?;
+    Ok(Some((settings, backends)))
+}
+
 impl Bound {
-    /// Starts all shards; the broker serves when this returns.
+    /// Starts all shards, and the threads that check logins; the broker serves when this returns.
     ///
     /// # Errors
     /// [`BrokerError`]; nothing keeps running then.
     pub fn start(self) -> Result<(Running, Reloader), BrokerError> {
-        let Self { engine, edge, config } = self;
-        let remote = Remote::new(engine.shards(), CONTROLS_MAX);
+        let Self { engine, mut edge, login, config } = self;
+        let remote = Remote::new(engine.shards(), edge::LOGINS_MAX + ORDERS_MAX);
+        if let Some((settings, backends)) = login {
+            let gate = Gate::start(&settings, backends, &remote).map_err(BrokerError::Threads)?;
+            edge.gate = Some(Arc::new(gate));
+        }
         let told = edge.clone();
         let running = engine.start(&remote, move |context| Driver::new(&told, context))?;
         Ok((running, Reloader::new(remote, edge, config)))
@@ -114,34 +152,18 @@ impl Bound {
 /// The first setting that asks for something this version does not have. Each line goes with what
 /// makes it untrue.
 fn not_supported(config: &Config) -> Option<&'static str> {
-    let (limits, usual) = (&config.limits, config::Limits::default());
+    let limits = &config.limits;
     let listeners =
         |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
     let asked = |asked: bool, key| asked.then_some(key);
     [
         listeners(|l| l.max_connections != 0, "listener.max_connections"),
         asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
-        asked(config.auth.is_on(), "auth"),
-        asked(matches!(config.acl, Acl::Rules(_)), "acl"),
-        asked(
-            limits.connect_packet_bytes_max != usual.connect_packet_bytes_max,
-            "limits.connect_packet_bytes_max",
-        ),
         asked(limits.connections_per_address_max != 0, "limits.connections_per_address_max"),
         asked(limits.connecting_max != 0, "limits.connecting_max"),
         asked(limits.accepts_per_s_max != 0, "limits.accepts_per_s_max"),
-        asked(limits.sessions_per_user_max != 0, "limits.sessions_per_user_max"),
         asked(limits.packets_per_s_max != 0, "limits.packets_per_s_max"),
         asked(limits.bytes_per_s_max != 0, "limits.bytes_per_s_max"),
-        asked(
-            limits.user_properties_max != usual.user_properties_max,
-            "limits.user_properties_max",
-        ),
-        asked(
-            limits.user_property_bytes_max != usual.user_property_bytes_max,
-            "limits.user_property_bytes_max",
-        ),
-        asked(limits.will_delay_s_max != u32::MAX, "limits.will_delay_s_max"),
         asked(limits.memory_bytes_max != 0, "limits.memory_bytes_max"),
     ]
     .into_iter()
@@ -163,6 +185,10 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         topic_bytes_max: limits.topic_bytes_max.into(),
         subscriptions_per_session_max: usize_of(limits.subscriptions_per_session_max.into()),
         sessions_max: share(limits.sessions_max.into()),
+        sessions_per_user_max: usize_of(limits.sessions_per_user_max.into()),
+        user_properties_max: limits.user_properties_max.into(),
+        user_property_bytes_max: usize_of(limits.user_property_bytes_max.into()),
+        will_delay_s_max: limits.will_delay_s_max,
         queue: Limits {
             queue_messages_max: usize_of(limits.queue_messages_max.into()),
             queue_bytes_max: usize_of(limits.queue_bytes_max),

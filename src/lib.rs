@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod auth;
 pub mod broker;
 pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod edge;
+pub mod gate;
 pub mod session;
 pub mod shard;
 pub mod store;

@@ -61,7 +61,7 @@ impl Builder {
     /// # Errors
     /// The first text that is not what it should be.
     pub fn role(&mut self, role: RoleRules<'_>) -> Result<(), AclFault> {
-        if role.users.iter().any(|user| user.is_empty()) {
+        if role.users.iter().any(String::is_empty) {
             return Err(AclFault::NoUser);
         }
         if role.users.iter().any(|user| user.contains('\0')) {

@@ -168,123 +168,16 @@ impl Rules {
     }
 
     fn search(&self, who: Who<'_>, text: &str, search: Search) -> Found {
-        let mut found = Found::default();
-        let mut open = Open::default();
-        open.push(Branch { rules: 0..self.rules.len(), path_at: 0, text_at: 0 });
-        while let Some(branch) = open.pop() {
-            if search == Search::Overlaps && found.allow.has(Action::Subscribe) {
-                return found;
+        let open = Open::default();
+        let mut walk = Walk { rules: self, who, text, search, open, found: Found::default() };
+        walk.open.push(Branch { rules: 0..self.rules.len(), path_at: 0, text_at: 0 });
+        while let Some(branch) = walk.open.pop() {
+            if search == Search::Overlaps && walk.found.allow.has(Action::Subscribe) {
+                break;
             }
-            self.step(who, text, search, &branch, &mut open, &mut found);
+            walk.step(&branch);
         }
-        found
-    }
-
-    /// Follows one branch by one level.
-    fn step(
-        &self,
-        who: Who<'_>,
-        text: &str,
-        search: Search,
-        branch: &Branch,
-        open: &mut Open,
-        found: &mut Found,
-    ) {
-        // [MQTT-4.7.2-1] Wildcards at the first level do not match what begins with `$`.
-        let first = branch.text_at == 0;
-        let barred = first && text.starts_with('$');
-        if !barred {
-            // `a/#` matches `a` too.
-            self.take(self.level(branch, Kind::Hash, "#"), found);
-        }
-        let Some(rest) = text.get(branch.text_at..) else {
-            return self.take(self.ended(branch), found);
-        };
-        let level = rest.split('/').next().unwrap_or_default();
-        let next = |rules: Range<usize>, path_level: &str| Branch {
-            rules,
-            path_at: branch.path_at + path_level.len() + 1,
-            text_at: branch.text_at + level.len() + 1,
-        };
-        if search == Search::Overlaps && level == "#" {
-            return self.take_reachable(who, branch, found);
-        }
-        if search == Search::Overlaps && level == "+" {
-            return self.follow_all(who, branch, &next, open);
-        }
-        if level == "#" {
-            // Only `#` takes in `#`.
-            return;
-        }
-        // A filter's own `+` is no literal level, so only `+` takes it in.
-        if level != "+" {
-            open.push(next(self.level(branch, Kind::Literal, level), level));
-        }
-        if !barred {
-            open.push(next(self.level(branch, Kind::Plus, "+"), "+"));
-        }
-        self.for_each_pattern(branch, |range, pattern| {
-            if first && text.starts_with('$') && !pattern.starts_with('$') {
-                return;
-            }
-            match likeness(pattern, who, level) {
-                Likeness::Same => open.push(next(range, pattern)),
-                Likeness::Other => {}
-                Likeness::Unknown => self.take_denials(range, found),
-            }
-        });
-    }
-
-    /// A filter's `+`: all levels that rules name here.
-    fn follow_all(
-        &self,
-        who: Who<'_>,
-        branch: &Branch,
-        next: &dyn Fn(Range<usize>, &str) -> Branch,
-        open: &mut Open,
-    ) {
-        let mut at = self.ended(branch).end;
-        while at < branch.rules.end {
-            let Some((kind, level)) = self.kind_at(at, branch.path_at) else { return };
-            let range = self.level(&Branch { rules: at..branch.rules.end, ..*branch }, kind, level);
-            at = range.end.max(at + 1);
-            let barred = branch.path_at == 0 && level.starts_with('$');
-            let usable = kind != Kind::Hash && (kind != Kind::Pattern || is_usable(level, who));
-            if usable && !barred && self.subscribable(&range) {
-                open.push(next(range, level));
-            }
-        }
-    }
-
-    /// A filter's `#`: every rule of the branch, those that end here too.
-    fn take_reachable(&self, who: Who<'_>, branch: &Branch, found: &mut Found) {
-        let first = branch.path_at == 0;
-        if !self.patterns && !first {
-            if self.subscribable(&branch.rules) {
-                found.allow = found.allow.with(Rights::SUBSCRIBE);
-            }
-            return;
-        }
-        let Some(rules) = self.rules.get(branch.rules.clone()) else { return };
-        for rule in rules.iter().filter(|rule| rule.allow.has(Action::Subscribe)) {
-            let usable = !self.patterns || rule.path.split('/').all(|level| is_usable(level, who));
-            if usable && !(first && rule.path.starts_with('$')) {
-                found.allow = found.allow.with(Rights::SUBSCRIBE);
-                return;
-            }
-        }
-    }
-
-    fn take(&self, range: Range<usize>, found: &mut Found) {
-        for rule in self.rules.get(range).unwrap_or_default() {
-            *found = found.with(Found { allow: rule.allow, deny: rule.deny });
-        }
-    }
-
-    fn take_denials(&self, range: Range<usize>, found: &mut Found) {
-        for rule in self.rules.get(range).unwrap_or_default() {
-            found.deny = found.deny.with(rule.deny);
-        }
+        walk.found
     }
 
     /// Does a rule of the range allow to subscribe. O(1).
@@ -336,6 +229,127 @@ impl Rules {
 
     fn kind_at(&self, rule: usize, path_at: usize) -> Option<(Kind, &str)> {
         level_at(&self.rules.get(rule)?.path, path_at, self.patterns)
+    }
+}
+
+/// One search under way.
+struct Walk<'a> {
+    rules: &'a Rules,
+    who: Who<'a>,
+    text: &'a str,
+    search: Search,
+    open: Open,
+    found: Found,
+}
+
+impl Walk<'_> {
+    /// Follows one branch by one level.
+    fn step(&mut self, branch: &Branch) {
+        // [MQTT-4.7.2-1] Wildcards at the first level do not match what begins with `$`.
+        let dollar = branch.text_at == 0 && self.text.starts_with('$');
+        if !dollar {
+            // `a/#` matches `a` too.
+            self.take(self.rules.level(branch, Kind::Hash, "#"));
+        }
+        let Some(rest) = self.text.get(branch.text_at..) else {
+            return self.take(self.rules.ended(branch));
+        };
+        let level = rest.split('/').next().unwrap_or_default();
+        match (self.search, level) {
+            (Search::Overlaps, "#") => self.take_reachable(branch),
+            (Search::Overlaps, "+") => self.follow_all(branch),
+            // Only `#` takes in `#`.
+            (Search::Covers, "#") => {}
+            (Search::Covers | Search::Overlaps, level) => {
+                // A filter's own `+` is no literal level, so only `+` takes it in.
+                let literal = self.rules.level(branch, Kind::Literal, level);
+                self.open.push(branch.next(literal, level, level));
+                if !dollar {
+                    self.open.push(branch.next(
+                        self.rules.level(branch, Kind::Plus, "+"),
+                        "+",
+                        level,
+                    ));
+                }
+                self.follow_patterns(branch, level, dollar);
+            }
+        }
+    }
+
+    /// Levels with names that this level may be.
+    fn follow_patterns(&mut self, branch: &Branch, level: &str, dollar: bool) {
+        let rules = self.rules;
+        rules.for_each_pattern(branch, |range, pattern| {
+            if dollar && !pattern.starts_with('$') {
+                return;
+            }
+            match likeness(pattern, self.who, level) {
+                Likeness::Same => self.open.push(branch.next(range, pattern, level)),
+                Likeness::Other => {}
+                Likeness::Unknown => self.take_denials(range),
+            }
+        });
+    }
+
+    /// A filter's `+`: all levels that rules name here.
+    fn follow_all(&mut self, branch: &Branch) {
+        let rules = self.rules;
+        let mut at = rules.ended(branch).end;
+        while at < branch.rules.end {
+            let Some((kind, level)) = rules.kind_at(at, branch.path_at) else { return };
+            let rest = Branch { rules: at..branch.rules.end, ..*branch };
+            let range = rules.level(&rest, kind, level);
+            at = range.end.max(at + 1);
+            let barred = branch.path_at == 0 && level.starts_with('$');
+            let usable =
+                kind != Kind::Hash && (kind != Kind::Pattern || is_usable(level, self.who));
+            if usable && !barred && rules.subscribable(&range) {
+                self.open.push(branch.next(range, level, "+"));
+            }
+        }
+    }
+
+    /// A filter's `#`: every rule of the branch, those that end here too.
+    fn take_reachable(&mut self, branch: &Branch) {
+        let (rules, first) = (self.rules, branch.path_at == 0);
+        let reached = if rules.patterns || first {
+            let usable = |rule: &&Rule| {
+                rule.allow.has(Action::Subscribe)
+                    && !(first && rule.path.starts_with('$'))
+                    && (!rules.patterns
+                        || rule.path.split('/').all(|level| is_usable(level, self.who)))
+            };
+            let range = rules.rules.get(branch.rules.clone()).unwrap_or_default();
+            range.iter().any(|rule| usable(&rule))
+        } else {
+            rules.subscribable(&branch.rules)
+        };
+        if reached {
+            self.found.allow = self.found.allow.with(Rights::SUBSCRIBE);
+        }
+    }
+
+    fn take(&mut self, range: Range<usize>) {
+        for rule in self.rules.rules.get(range).unwrap_or_default() {
+            self.found = self.found.with(Found { allow: rule.allow, deny: rule.deny });
+        }
+    }
+
+    fn take_denials(&mut self, range: Range<usize>) {
+        for rule in self.rules.rules.get(range).unwrap_or_default() {
+            self.found.deny = self.found.deny.with(rule.deny);
+        }
+    }
+}
+
+impl Branch {
+    /// Its rules that go on with this level, where the text goes on with that one.
+    fn next(&self, rules: Range<usize>, path_level: &str, text_level: &str) -> Branch {
+        Branch {
+            rules,
+            path_at: self.path_at + path_level.len() + 1,
+            text_at: self.text_at + text_level.len() + 1,
+        }
     }
 }
 

@@ -386,16 +386,16 @@ proptest! {
         topics in vec(topic(), 1..8),
         user in "(a|b|ab)",
     ) {
-        let mut text = String::new();
-        for (filter, deny, rights) in &rules {
+        let line = |(filter, deny, rights): &(String, bool, u8)| {
             let word = match (deny, rights) {
                 (true, _) => "deny",
                 (false, 1) => "write",
                 (false, 2) => "read",
                 (false, _) => "readwrite",
             };
-            text.push_str(&format!("pattern {word} {filter}\n"));
-        }
+            format!("pattern {word} {filter}")
+        };
+        let text = rules.iter().map(line).collect::<Vec<_>>().join("\n");
         let access = access(&text);
         // `deny` takes all rights.
         let rules: Vec<_> =

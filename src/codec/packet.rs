@@ -43,6 +43,28 @@ pub enum Packet<'a> {
     Auth(Auth<'a>),
 }
 
+impl<'a> Packet<'a> {
+    /// Its properties, without those of a will. None before 5.0.
+    pub fn properties(&self) -> Properties<'a> {
+        match self {
+            Packet::Connect(packet) => packet.properties,
+            Packet::Connack(packet) => packet.properties,
+            Packet::Publish(packet) => packet.properties,
+            Packet::Puback(ack)
+            | Packet::Pubrec(ack)
+            | Packet::Pubrel(ack)
+            | Packet::Pubcomp(ack) => ack.properties,
+            Packet::Subscribe(packet) => packet.properties,
+            Packet::Suback(packet) => packet.properties,
+            Packet::Unsubscribe(packet) => packet.properties,
+            Packet::Unsuback(packet) => packet.properties,
+            Packet::Disconnect(packet) => packet.properties,
+            Packet::Auth(packet) => packet.properties,
+            Packet::Pingreq | Packet::Pingresp => Properties::default(),
+        }
+    }
+}
+
 /// CONNECT (MQTT 5.0 §3.1).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Connect<'a> {

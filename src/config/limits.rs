@@ -8,6 +8,7 @@ const U32: u64 = u32::MAX as u64;
 /// TOML integers end here.
 const I64: u64 = i64::MAX as u64;
 const PACKET_BYTES_MAX: u64 = crate::codec::PACKET_BYTES_MAX as u64;
+const USER_PROPERTIES_MAX: u64 = crate::codec::USER_PROPERTIES_MAX as u64;
 const GIB: u64 = 1 << 30;
 
 /// What one client, one session, or the whole broker may use up.
@@ -66,7 +67,7 @@ pub struct Limits {
     #[serde(deserialize_with = "within::<_, _, 0, I64>")]
     pub bytes_per_s_max: u64,
     /// Most user properties of one packet.
-    #[serde(deserialize_with = "within::<_, _, 0, U16>")]
+    #[serde(deserialize_with = "within::<_, _, 0, USER_PROPERTIES_MAX>")]
     pub user_properties_max: u16,
     /// Most bytes of the user properties of one packet.
     #[serde(deserialize_with = "within::<_, _, 0, U32>")]

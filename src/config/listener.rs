@@ -30,6 +30,9 @@ pub struct Listener {
     /// of a broker without `[auth]` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_anonymous: Option<bool>,
+    /// The user name takes the place of the client identifier.
+    #[serde(default)]
+    pub use_username_as_clientid: bool,
     /// Most connections of this listener, shared out over the shards; 0 = no limit of its own.
     #[serde(default, deserialize_with = "within::<_, _, 0, U32>")]
     pub max_connections: u32,
@@ -204,6 +207,7 @@ impl Listener {
             address,
             protocol: Protocol::default(),
             allow_anonymous: None,
+            use_username_as_clientid: false,
             max_connections: 0,
             proxy_protocol: ProxyProtocol::default(),
             trusted_proxies: Vec::new(),

@@ -1,9 +1,12 @@
 //! One shard's connections, as the engine's handler.
 
 use super::layers::Layers;
+use super::logins::Logins;
 use super::reassembly::Reassembly;
+use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
-use crate::shard::{Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
+use crate::gate::{Answer, Gate};
+use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, Shard};
 use crate::transport::{self, Last, Stack};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
@@ -18,10 +21,18 @@ pub struct Settings {
     pub shard: crate::shard::Settings,
     /// Time from accept to a complete CONNECT.
     pub connect_timeout_ms: u64,
+    /// Largest packet of a connection whose CONNECT was not accepted.
+    pub connect_packet_bytes_max: u32,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
     pub handshakes_max: usize,
     /// What each listener speaks below MQTT, in their order.
     pub transports: Arc<[transport::Settings]>,
+    /// Who has to show what.
+    pub login: LoginRules,
+    /// Who checks it; `None` if nobody has to show anything.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// Packet type of CONNECT in the upper half of the first byte.
@@ -41,10 +52,18 @@ pub struct Luggage {
 }
 
 /// What other threads tell a shard's edge.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Control {
+    /// A login was checked.
+    Answer(Box<Answer>),
     /// The settings have changed.
     Settings(Arc<Settings>),
+}
+
+impl From<Answer> for Control {
+    fn from(answer: Answer) -> Control {
+        Control::Answer(Box::new(answer))
+    }
 }
 
 /// Letters of this broker.
@@ -70,16 +89,20 @@ const CLOSE_PATIENCE_MS: u64 = 5_000;
 const PAUSED_BY_SHARD: u8 = 1;
 const PAUSED_BY_MESH: u8 = 2;
 const PAUSED_BY_OUTPUT: u8 = 4;
+/// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
+/// when it asked for a pause; who does not read its answers is not forgiven.)
+const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH;
 pub(super) const PAUSED_BY_HANDSHAKES: u8 = 8;
 const PAUSED_BY_MOVE: u8 = 16;
+pub(super) const PAUSED_BY_LOGIN: u8 = 32;
 
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) stage: Stage,
     version: Version,
-    paused: u8,
-    reassembly: Reassembly,
+    pub(super) paused: u8,
+    pub(super) reassembly: Reassembly,
     /// Layers below MQTT; none for plain TCP.
     pub(super) stack: Option<Box<Stack>>,
     /// Until CONNECT is complete.
@@ -123,7 +146,9 @@ pub struct Driver {
     pub(super) shard: Shard,
     place: Place,
     packet_bytes_max: u32,
+    connect_packet_bytes_max: u32,
     connect_timeout_ms: u64,
+    pub(super) logins: Logins,
     pub(super) conns: Vec<Conn>,
     pub(super) layers: Layers,
     effects: Vec<Effect>,
@@ -138,11 +163,18 @@ impl Driver {
     /// The handler of one shard.
     pub fn new(settings: &Settings, context: ShardContext) -> Self {
         let place = Place { shard: context.shard, shards: context.shards };
+        let mut shard = Shard::new(settings.shard.clone(), place, context.now);
+        shard.set_login_rules(settings.login.clone());
+        shard.set_access(Arc::clone(&settings.access));
         Driver {
-            shard: Shard::new(settings.shard.clone(), place, context.now),
+            shard,
             place,
             packet_bytes_max: settings.shard.packet_bytes_max,
+            connect_packet_bytes_max: settings
+                .connect_packet_bytes_max
+                .min(settings.shard.packet_bytes_max),
             connect_timeout_ms: settings.connect_timeout_ms,
+            logins: Logins::new(settings.gate.clone()),
             conns: Vec::new(),
             layers: Layers::new(settings),
             effects: Vec::new(),
@@ -155,8 +187,13 @@ impl Driver {
     /// New settings: clients that are connected keep what they were promised.
     fn reconfigure(&mut self, settings: &Settings) {
         self.connect_timeout_ms = settings.connect_timeout_ms;
+        self.connect_packet_bytes_max =
+            settings.connect_packet_bytes_max.min(self.packet_bytes_max);
+        self.logins.set_gate(settings.gate.clone());
         self.layers.reconfigure(settings);
         self.shard.reconfigure(&settings.shard);
+        self.shard.set_login_rules(settings.login.clone());
+        self.shard.set_access(Arc::clone(&settings.access));
     }
 
     fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
@@ -174,7 +211,7 @@ impl Driver {
 
     /// Bytes of a connection that has not sent a complete CONNECT yet.
     pub(super) fn connecting(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
-        let (max, here, now) = (self.packet_bytes_max, self.place.shard, io.now());
+        let (max, here, now) = (self.connect_packet_bytes_max, self.place.shard, io.now());
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
         let Some(arrival) = entry.arrival.as_deref().copied() else { return };
         entry.reassembly.keep(bytes);
@@ -187,7 +224,12 @@ impl Driver {
         match decoded {
             Ok(None) => entry.reassembly.put_back(held),
             Ok(Some((Packet::Connect(connect), connect_bytes))) => {
-                let home = match connect.client_id {
+                let peer = Peer {
+                    listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
+                    address: arrival.address,
+                    certificate: entry.stack.as_ref().and_then(|stack| stack.certificate()),
+                };
+                let home = match self.shard.client_id_of(&connect, &peer) {
                     // A client without identifier gets one whose home is here.
                     "" => here,
                     client_id => self.shard.home_of(client_id),
@@ -198,15 +240,12 @@ impl Driver {
                 entry.stage = Stage::Live;
                 entry.version = connect.version;
                 entry.arrival = None;
-                let peer = Peer {
-                    listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
-                    address: arrival.address,
-                    certificate: entry.stack.as_ref().and_then(|stack| stack.certificate()),
-                };
                 io.start_stream(conn);
                 self.shard.handle(Input::Connect { conn, peer: &peer, connect }, now);
                 let rest = held.get(connect_bytes..).unwrap_or_default();
-                if !rest.is_empty() {
+                if self.shard.awaits_login(conn) {
+                    self.wait_for_login(io, conn, rest);
+                } else if !rest.is_empty() {
                     self.live(io, conn, rest);
                 }
             }
@@ -304,6 +343,9 @@ impl Driver {
                 io.pause(conn);
             }
             entry.paused |= why;
+            if why & PAUSED_WITHOUT_FAULT != 0 {
+                self.shard.set_read(conn, false, io.now());
+            }
         }
     }
 
@@ -311,6 +353,12 @@ impl Driver {
         if let Some(entry) = self.conn(conn) {
             let before = entry.paused;
             entry.paused &= !why;
+            let forgiven = before & PAUSED_WITHOUT_FAULT;
+            let forgives_still = entry.paused & PAUSED_WITHOUT_FAULT;
+            if forgiven != 0 && forgives_still == 0 {
+                self.shard.set_read(conn, true, io.now());
+            }
+            let Some(entry) = self.conn(conn) else { return };
             if before != 0 && entry.paused == 0 {
                 io.resume(conn);
             }
@@ -345,6 +393,9 @@ impl Driver {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Mail(to, mail) => io.post(to, mail),
+                Effect::Authenticate(conn, credentials) => {
+                    self.logins.ask(self.place.shard, conn, credentials);
+                }
                 Effect::Close(conn) => closes.push(conn),
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
@@ -523,14 +574,20 @@ impl Handler for Driver {
         self.shard.on_mail(from, mail, io.now());
     }
 
-    fn on_control(&mut self, _io: &mut Wire, control: Control) {
+    fn on_control(&mut self, io: &mut Wire, control: Control) {
         match control {
+            Control::Answer(answer) => {
+                self.login_answered(io, *answer);
+            }
             Control::Settings(settings) => self.reconfigure(&settings),
         }
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
         self.carry_out(io);
+        if self.answer_refused(io) {
+            self.carry_out(io);
+        }
         if !self.waiting.is_empty() && io.outboxes_clear() {
             for conn in std::mem::take(&mut self.waiting) {
                 self.resume(io, conn, PAUSED_BY_MESH);

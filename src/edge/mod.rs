@@ -13,10 +13,12 @@
 mod driver;
 mod files;
 mod layers;
+mod logins;
 mod reassembly;
 
 pub use driver::{Control, Driver, Luggage, Settings};
 pub use files::{FileError, OpenKeys, TlsFiles};
+pub use logins::LOGINS_MAX;
 
 #[cfg(test)]
 mod tests;

@@ -112,9 +112,9 @@ impl Shard {
     pub fn on_fetched(&mut self, purpose: Purpose, message: Arc<Message>, now: Millis) {
         match purpose {
             Purpose::Deliver(key, sequence) => {
-                let Some(session) = self.clients.sessions.get_mut(key) else { return };
-                session.outbound.fetched(sequence, Arc::clone(&message));
                 self.revoke_fetched(key, sequence, &message);
+                let Some(session) = self.clients.sessions.get_mut(key) else { return };
+                session.outbound.fetched(sequence, message);
                 self.progress(key, now);
             }
             Purpose::HandOn { filter, done } => self.hand_on(&filter, &message, done, now),

@@ -1,5 +1,6 @@
 //! Sessions and connections of one shard, and the delivery of one message to one session.
 
+use super::login::{Method, Pending};
 use super::slots::{Key, Slots};
 use crate::access::{Identity, Who};
 use crate::codec::{AckKind, Packet, PacketId, Qos, Reason};
@@ -40,6 +41,8 @@ pub(super) struct Session {
     pub(super) identity: Identity,
     /// What waits for the client was allowed by the rules of this epoch.
     pub(super) access_epoch: u32,
+    /// Order of its last CONNECT among all of the shard.
+    pub(super) serial: u64,
 }
 
 impl Session {
@@ -77,6 +80,8 @@ pub(super) struct Will {
 pub(super) enum Phase {
     /// Waiting for CONNECT.
     Opened,
+    /// CONNECT came; whether it is true is being found out.
+    Authenticating,
     /// CONNECT was accepted.
     Connected(Key),
     /// The end is decided; nothing more is read, the output still leaves.
@@ -93,6 +98,8 @@ pub(super) struct Connection {
     dirty: bool,
     /// Reading was stopped because acknowledgements pile up.
     pub(super) paused: bool,
+    /// The edge does not read it, for the sake of other shards or of a rate.
+    pub(super) unread: bool,
     /// 1.5 keep-alive periods; 0 = none.
     pub(super) silence_ms_max: u32,
     pub(super) last_packet: Millis,
@@ -101,6 +108,12 @@ pub(super) struct Connection {
     pub(super) aliases: Option<Box<AliasesIn>>,
     /// Who is at the other end, as far as that is known before CONNECT is accepted.
     pub(super) identity: Identity,
+    /// A login that is not decided.
+    pub(super) pending: Option<Box<Pending>>,
+    /// Enhanced authentication, if the client asked for it.
+    pub(super) method: Option<Box<Method>>,
+    /// When its login ends, if it does.
+    pub(super) login_ends: Option<Millis>,
 }
 
 /// See the module.
@@ -108,6 +121,8 @@ pub(super) struct Connection {
 pub(super) struct Clients {
     pub(super) sessions: Slots<Session>,
     pub(super) by_id: AHashMap<ClientId, Key>,
+    /// Number of sessions of each user that has one here.
+    by_user: AHashMap<Arc<str>, usize>,
     pub(super) counters: Counters,
     pub(super) layouts: Layouts,
     /// Records up to this log position are on stable storage.
@@ -138,6 +153,7 @@ impl Clients {
         Clients {
             sessions: Slots::default(),
             by_id: AHashMap::new(),
+            by_user: AHashMap::new(),
             counters: Counters::default(),
             layouts: Layouts::default(),
             durable: 0,
@@ -163,14 +179,41 @@ impl Clients {
             link: Link::new(self.output_bytes_max),
             dirty: false,
             paused: false,
+            unread: false,
             silence_ms_max: 0,
             last_packet: now,
             held_until: 0,
             aliases: None,
             identity: Identity::default(),
+            pending: None,
+            method: None,
+            login_ends: None,
         });
         if let Some(entry) = self.connections.get_mut(id.index()) {
             *entry = Some(connection);
+        }
+    }
+
+    /// Sessions of a user on this shard.
+    pub(super) fn sessions_of(&self, user: &str) -> usize {
+        self.by_user.get(user).copied().unwrap_or(0)
+    }
+
+    /// A session begins to belong to a user.
+    pub(super) fn count_user(&mut self, user: Option<&Arc<str>>) {
+        if let Some(user) = user {
+            *self.by_user.entry(Arc::clone(user)).or_default() += 1;
+        }
+    }
+
+    /// A session no longer belongs to a user.
+    pub(super) fn discount_user(&mut self, user: Option<&Arc<str>>) {
+        let Some(user) = user else { return };
+        if let Some(count) = self.by_user.get_mut(user) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_user.remove(user);
+            }
         }
     }
 
@@ -199,7 +242,7 @@ impl Clients {
     pub(super) fn session_of(&self, id: ConnId) -> Option<Key> {
         match self.connection(id)?.phase {
             Phase::Connected(key) => Some(key),
-            Phase::Opened | Phase::Closing => None,
+            Phase::Opened | Phase::Authenticating | Phase::Closing => None,
         }
     }
 
@@ -226,6 +269,8 @@ impl Clients {
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
         connection.aliases = None;
         connection.link.aliases = None;
+        connection.pending = None;
+        connection.login_ends = None;
         let Phase::Connected(key) = phase else { return None };
         self.connected -= 1;
         let session = self.sessions.get_mut(key)?;

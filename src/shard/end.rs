@@ -20,7 +20,7 @@ impl Shard {
     /// published: this is no normal disconnection.
     pub(super) fn end_connection(&mut self, conn: ConnId, reason: Reason, now: Millis) {
         debug!(conn = conn.index(), reason = ?reason, "connection ended by the server");
-        if reason != Reason::KeepAliveTimeout {
+        if !matches!(reason, Reason::KeepAliveTimeout | Reason::MaximumConnectTime) {
             self.clients.counters.protocol_errors += 1;
         }
         self.say_goodbye(conn, reason);
@@ -42,8 +42,9 @@ impl Shard {
     /// Closes after the output has left.
     pub(super) fn close(&mut self, conn: ConnId) {
         let Some(connection) = self.clients.connection_mut(conn) else { return };
-        if connection.phase == Phase::Opened {
+        if matches!(connection.phase, Phase::Opened | Phase::Authenticating) {
             connection.phase = Phase::Closing;
+            connection.pending = None;
         }
         self.effects.list.push(Effect::Close(conn));
     }
@@ -186,6 +187,7 @@ impl Shard {
         let lost = session.outbound.unfinished() as u64;
         self.clients.counters.drop_many(DropCause::SessionEnded, lost);
         self.clients.by_id.remove(&session.client_id);
+        self.clients.discount_user(session.identity.user.as_ref());
     }
 
     /// Looks whether a connection has been silent too long. [MQTT-3.1.2-22]
@@ -195,7 +197,8 @@ impl Shard {
             return;
         }
         // Who is not read for the sake of other shards or the log may have sent its PINGREQ.
-        let heard = if connection.paused { now } else { connection.last_packet };
+        let unread = connection.paused || connection.unread;
+        let heard = if unread { now } else { connection.last_packet };
         let deadline = heard.after(u64::from(connection.silence_ms_max));
         if now < deadline {
             self.wait(deadline, Timer::KeepAlive(conn), now);

@@ -95,7 +95,7 @@ impl Shard {
         let head = SessionHead {
             session: number,
             client: session.client_id.clone(),
-            user: None,
+            user: session.identity.user.clone(),
             expiry_s: session.expiry_s,
             offline_since_ms: offline_since.map(|at| at.0.saturating_add(wall_offset_ms)),
             next_sequence: session.outbound.next_sequence(),

@@ -40,11 +40,14 @@ impl Shard {
         if session.identity.is_same(&identity) {
             return;
         }
-        session.identity = identity;
+        self.clients.count_user(identity.user.as_ref());
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let before = std::mem::replace(&mut session.identity, identity);
         session.access_epoch = self.access_epoch.wrapping_sub(1);
         for filter in &session.filters {
             self.subscriptions.forget_topics_of(filter);
         }
+        self.clients.discount_user(before.user.as_ref());
     }
 
     /// Drops what waits for a session that may not have it any more.

@@ -48,6 +48,14 @@ pub struct Settings {
     pub subscriptions_per_session_max: usize,
     /// Most sessions per shard; further clients are refused with 0x97.
     pub sessions_max: usize,
+    /// Most sessions of one user per shard; further ones are refused with 0x97. 0 = no limit.
+    pub sessions_per_user_max: usize,
+    /// Most user properties of one packet; more end the connection with 0x97.
+    pub user_properties_max: usize,
+    /// Their bytes in one packet; likewise.
+    pub user_property_bytes_max: usize,
+    /// Longest will delay granted.
+    pub will_delay_s_max: u32,
     /// Queue of one session.
     pub queue: Limits,
     /// Most messages in flight towards one client, whatever it allows.
@@ -94,6 +102,10 @@ impl Default for Settings {
             topic_bytes_max: 65_535,
             subscriptions_per_session_max: 1000,
             sessions_max: 1_000_000,
+            sessions_per_user_max: 0,
+            user_properties_max: 64,
+            user_property_bytes_max: 8192,
+            will_delay_s_max: u32::MAX,
             queue: Limits {
                 queue_messages_max: 1000,
                 queue_bytes_max: 16 * 1024 * 1024,

@@ -186,7 +186,10 @@ fn not_started(error: &BrokerError) -> Failure {
             Failure::usage(format!("{message}: {hint}"))
         }
         BrokerError::Busy { .. } => Failure::new(status::SYSTEM, message),
+        BrokerError::Threads(_) => Failure::new(status::HOST, message),
         BrokerError::TooManyShards { .. }
+        | BrokerError::Login(_)
+        | BrokerError::Rules(_)
         | BrokerError::NotSupported { .. }
         | BrokerError::Tls { .. }
         | BrokerError::Start(StartError::Listen { .. } | StartError::Settings(_)) => {

@@ -1,0 +1,44 @@
+//! Limits that are not part of one packet's own handling.
+
+use super::Shard;
+use crate::access::Identity;
+use crate::codec::Properties;
+use shards::{ConnId, Millis};
+
+/// A user property has at least its identifier and two lengths.
+const USER_PROPERTY_BYTES_MIN: usize = 5;
+
+impl Shard {
+    /// One more session may begin, of this client and on this shard at all.
+    pub(super) fn has_session_room(&self, identity: &Identity) -> bool {
+        let per_user_max = self.settings.sessions_per_user_max;
+        let of_user = || identity.user.as_deref().map_or(0, |user| self.clients.sessions_of(user));
+        self.clients.sessions.len() < self.settings.sessions_max
+            && (per_user_max == 0 || of_user() < per_user_max)
+    }
+
+    /// Number and bytes of the user properties are within the settings. O(1) if the whole block is,
+    /// else O(properties).
+    pub(super) fn within_user_properties(&self, properties: Properties<'_>) -> bool {
+        let count_max = self.settings.user_properties_max;
+        let bytes_max = self.settings.user_property_bytes_max;
+        let bytes = properties.raw().len();
+        if bytes / USER_PROPERTY_BYTES_MIN <= count_max && bytes <= bytes_max {
+            return true;
+        }
+        let weigh = |(count, bytes): (usize, usize), (key, value): (&str, &str)| {
+            (count + 1, bytes + USER_PROPERTY_BYTES_MIN + key.len() + value.len())
+        };
+        let (count, bytes) = properties.user_properties().fold((0, 0), weigh);
+        count <= count_max && bytes <= bytes_max
+    }
+
+    /// The edge does not read this connection for a reason that is not the client's, or reads it
+    /// again. What it sends meanwhile waits in the socket, so its silence does not count.
+    pub fn set_read(&mut self, conn: ConnId, read: bool, now: Millis) {
+        if let Some(connection) = self.clients.connection_mut(conn) {
+            connection.unread = !read;
+            connection.last_packet = now;
+        }
+    }
+}
