@@ -46,7 +46,7 @@ client.on('message', (topic, payload, packet) => {
 
 // Serves the page; `answered` is called with what it posts.
 function serve (answered) {
-  const library = fs.readFileSync(local.resolve('mqtt/dist/mqtt.min.js'))
+  const library = fs.readFileSync(path.join('node_modules', 'mqtt', 'dist', 'mqtt.min.js'))
   const server = http.createServer((request, response) => {
     if (request.method === 'POST') {
       let body = ''
