@@ -39,7 +39,7 @@ pub struct Listener {
     /// Every connection begins with a PROXY protocol header.
     #[serde(default)]
     pub proxy_protocol: ProxyProtocol,
-    /// Who may send one; connections from elsewhere are closed. Empty = anybody.
+    /// Who may send one; connections from elsewhere are closed. Needed with TCP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<Cidr>,
     /// Network device, as `eth0`; packets that come in elsewhere do not reach the listener.
@@ -251,6 +251,11 @@ impl Listener {
         }
         if !self.trusted_proxies.is_empty() && self.proxy_protocol == ProxyProtocol::Off {
             return fault("trusted_proxies", "needs proxy_protocol");
+        }
+        // Who may name the client may be anybody: that has to be said.
+        let asks = self.proxy_protocol != ProxyProtocol::Off;
+        if asks && self.trusted_proxies.is_empty() && matches!(self.address, Address::Tcp(_)) {
+            return fault("proxy_protocol", "needs trusted_proxies");
         }
         if self.bind_interface.is_some() && matches!(self.address, Address::Unix(_)) {
             return fault("bind_interface", "a Unix socket has no network device");

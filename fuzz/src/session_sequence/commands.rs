@@ -14,7 +14,7 @@ use shards::ConnId;
 use std::num::NonZeroU16;
 
 /// A connection of no particular place.
-const NOBODY: Peer = Peer { listener: 0, address: None, certificate: None };
+const NOBODY: From = From { listener: 0, address: None, certificate: None };
 
 const FILTERS: [&str; 14] = [
     "t",

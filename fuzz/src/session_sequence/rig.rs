@@ -241,6 +241,7 @@ impl Rig {
                     Effect::Mail(to, mail) => {
                         self.mail[shard * count + to].push_back(mail);
                     }
+                    Effect::Fetch { .. } => unreachable!("nothing is on disk"),
                     Effect::Authenticate(..) => unreachable!("nobody is asked who he is"),
                     Effect::Record(_) => self.positions[shard] += 1,
                     Effect::Close(conn) => self.with(shard, conn, |peer| peer.closing = true),

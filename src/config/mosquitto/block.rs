@@ -2,7 +2,8 @@
 
 use super::line::Line;
 use crate::config::{
-    Address, ClientAuth, ConfigError, Listener, Protocol, ProxyProtocol, Tls, TlsVersion, WebSocket,
+    Address, Cidr, ClientAuth, ConfigError, Listener, Protocol, ProxyProtocol, Tls, TlsVersion,
+    WebSocket,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -215,8 +216,17 @@ impl Block {
         let tls = self.tls_settings(path)?;
         let websocket = (!self.origins.is_empty())
             .then(|| WebSocket { origins: self.origins.clone(), ..WebSocket::default() });
+        // Mosquitto believes every sender.
+        let everybody = ["0.0.0.0/0", "::/0"].into_iter().filter_map(|all| all.parse().ok());
+        let trusted_proxies: Vec<Cidr> = match self.proxy {
+            ProxyProtocol::Off => Vec::new(),
+            ProxyProtocol::V1 | ProxyProtocol::V2 | ProxyProtocol::Any => {
+                everybody.map(Cidr).collect()
+            }
+        };
         let listener = |address| Listener {
             protocol: self.protocol,
+            trusted_proxies: trusted_proxies.clone(),
             allow_anonymous: self.allow_anonymous,
             use_username_as_clientid: self.username_as_client_id,
             max_connections: self.max_connections,
