@@ -4,6 +4,7 @@
 
 mod data;
 mod listeners;
+mod login;
 mod rehoming;
 mod reload;
 mod rules;
@@ -14,23 +15,24 @@ pub use rules::RulesError;
 
 use crate::config::{self, Config};
 use crate::edge::{self, Admission, AdmissionLimits, Driver, Durable, FileError, Rates};
+use crate::gate::{self, Backends, Gate, LoadError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
 use crate::store::{DecodeFault, Wall};
-use crate::transport;
 use shards::clock::unix_ms;
 use shards::disk::DirectoryError;
 use shards::log::Mode;
 use shards::{Placement, Remote, Running, ShardContext, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 /// Connections that the engine takes beyond the limit, to be told why they are refused.
 const REFUSED_ROOM: usize = 2048;
-/// What other threads may leave for one shard before it takes it; more is tried again.
-const CONTROLS_MAX: usize = 1024;
+/// Settings and orders of administrators that may wait for one shard, besides answers to logins.
+const ORDERS_MAX: usize = 16;
 
 /// Why the broker does not start. One line each.
 #[derive(Debug, Error)]
@@ -77,6 +79,12 @@ pub enum BrokerError {
         /// The shard.
         shard: usize,
     },
+    /// What logins are checked with cannot be used.
+    #[error(transparent)]
+    Login(#[from] LoadError),
+    /// The threads that check logins cannot be started.
+    #[error("cannot start threads for logins: {0}")]
+    Threads(io::Error),
     /// The network engine could not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -87,6 +95,7 @@ pub enum BrokerError {
 pub struct Bound {
     engine: shards::Bound,
     edge: edge::Settings,
+    login: Login,
     config: Config,
 }
 
@@ -102,7 +111,8 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
     if let Some(key) = not_supported(config) {
         return Err(BrokerError::NotSupported { key });
     }
-    let edge = edge_settings(config, wanted, &[])?;
+    let login = login_settings(config)?;
+    let edge = edge_settings(config, wanted, None)?;
     let mut engine = shards::Settings::new(placement);
     engine.listeners = config.listeners.iter().map(listeners::engine).collect();
     // The engine's own limit has no words for those whom it closes, so it is a little higher than
@@ -110,15 +120,16 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
     if config.limits.connections_max > 0 {
         engine.connections_max = usize_of(config.limits.connections_max.into()) + REFUSED_ROOM;
     }
-    Ok(Bound { engine: shards::bind(engine)?, edge, config: config.clone() })
+    Ok(Bound { engine: shards::bind(engine)?, edge, login, config: config.clone() })
 }
 
 /// What the shards are told, at their start and at a reload. `before` is what they were told last.
 fn edge_settings(
     config: &Config,
     shards: usize,
-    before: &[transport::Settings],
+    before: Option<&edge::Settings>,
 ) -> Result<edge::Settings, BrokerError> {
+    let transports = before.map(|before| &*before.transports).unwrap_or_default();
     Ok(edge::Settings {
         shard: shard_settings(config, shards),
         access: Arc::new(rules::access(config)?),
@@ -129,21 +140,35 @@ fn edge_settings(
             bytes_per_s: config.limits.bytes_per_s_max,
         },
         memory_bytes_max: config.limits.memory_bytes_max,
-        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+        login: login::rules(config),
+        gate: before.and_then(|before| before.gate.clone()),
+        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
         handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
-        transports: listeners::transports(config, before)?,
+        transports: listeners::transports(config, transports)?,
     })
 }
 
+/// How logins are checked, and with what; `None` if nobody has to show anything.
+type Login = Option<(gate::Settings, Arc<Backends>)>;
+
+fn login_settings(config: &Config) -> Result<Login, BrokerError> {
+    if !config.auth.is_on() {
+        return Ok(None);
+    }
+    let settings = login::gate(&config.auth)?;
+    let backends = Backends::load(&settings)?;
+    Ok(Some((settings, backends)))
+}
+
 impl Bound {
-    /// Starts all shards; the broker serves when this returns. Without a data directory all is
-    /// kept in memory.
+    /// Starts all shards, and the threads that check logins; the broker serves when this returns.
+    /// Without a data directory all is kept in memory.
     ///
     /// # Errors
     /// [`BrokerError`]; nothing keeps running then.
     pub fn start(self, data_dir: Option<&Path>) -> Result<(Running, Reloader), BrokerError> {
-        let Self { engine, mut edge, config } = self;
+        let Self { engine, mut edge, login, config } = self;
         let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock().now().0) };
         let (mut logs, mut durables) = (Vec::new(), Vec::new());
         if let Some(path) = data_dir {
@@ -156,6 +181,11 @@ impl Bound {
             logs = data.logs;
             durables = data.images.into_iter().map(|image| Some(Durable { image, wall })).collect();
         }
+        let remote = Remote::new(engine.shards(), edge::LOGINS_MAX + ORDERS_MAX);
+        if let Some((settings, backends)) = login {
+            let gate = Gate::start(&settings, backends, &remote).map_err(BrokerError::Threads)?;
+            edge.gate = Some(Arc::new(gate));
+        }
         // The factory runs once on each shard's thread; each takes its own state.
         let durables = Mutex::new(durables);
         let told = edge.clone();
@@ -164,7 +194,6 @@ impl Bound {
             let durable = durables.get_mut(context.shard).and_then(Option::take);
             Driver::new(&told, durable, context)
         };
-        let remote = Remote::new(engine.shards(), CONTROLS_MAX);
         let running = engine.start(&remote, logs, factory)?;
         Ok((running, Reloader::new(remote, edge, config)))
     }
@@ -174,13 +203,10 @@ impl Bound {
 /// makes it untrue.
 fn not_supported(config: &Config) -> Option<&'static str> {
     let asked = |asked: bool, key| asked.then_some(key);
-    [
-        asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
-        asked(config.auth.is_on(), "auth"),
-    ]
-    .into_iter()
-    .flatten()
-    .next()
+    [asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\"")]
+        .into_iter()
+        .flatten()
+        .next()
 }
 
 fn admission_limits(config: &Config) -> AdmissionLimits {

@@ -3,9 +3,10 @@
 //! Promise: everything is read and checked first; then every shard takes it at the start of a turn.
 //! If something cannot be used, nothing has changed.
 
-use super::{BrokerError, admission_limits, edge_settings, not_supported};
+use super::{BrokerError, Login, admission_limits, edge_settings, login_settings, not_supported};
 use crate::config::{Address, Config, Listener};
 use crate::edge::{self, Control};
+use crate::gate::Gate;
 use shards::{LineFull, Remote};
 use std::sync::Arc;
 use std::thread::park_timeout;
@@ -38,7 +39,9 @@ impl Reloader {
         if let Some(key) = not_supported(&config) {
             return Err(BrokerError::NotSupported { key });
         }
-        let mut edge = edge_settings(&config, self.remote.shards(), &self.edge.transports)?;
+        let login = login_settings(&config)?;
+        let mut edge = edge_settings(&config, self.remote.shards(), Some(&self.edge))?;
+        edge.gate = self.gate(&config, login)?;
         // The counts go on; their limits are new.
         edge.admission = Arc::clone(&self.edge.admission);
         edge.admission.set_limits(admission_limits(&config));
@@ -49,6 +52,25 @@ impl Reloader {
         self.edge = edge;
         self.config = config;
         Ok(kept)
+    }
+
+    /// Who checks logins from now on: new threads if there have to be others, else the old ones.
+    fn gate(&self, config: &Config, login: Login) -> Result<Option<Arc<Gate>>, BrokerError> {
+        let Some((settings, backends)) = login else { return Ok(None) };
+        let threads = |config: &Config| {
+            let http = config.auth.http.as_ref().map(|http| http.threads);
+            (config.auth.hashing_threads, config.auth.hashing_queue_max, http)
+        };
+        match &self.edge.gate {
+            Some(gate) if threads(config) == threads(&self.config) => {
+                gate.replace(backends);
+                Ok(Some(Arc::clone(gate)))
+            }
+            Some(_) | None => {
+                let gate = Gate::start(&settings, backends, &self.remote);
+                gate.map(Arc::new).map(Some).map_err(BrokerError::Threads)
+            }
+        }
     }
 
     /// The settings in force.
@@ -92,8 +114,6 @@ fn with_what_stays(old: &Config, new: &Config) -> (Config, Vec<&'static str>) {
         "limits.receive_maximum": limits.receive_maximum;
         "limits.topic_alias_maximum": limits.topic_alias_maximum;
         "limits.connections_max": limits.connections_max;
-        "auth.hashing_threads": auth.hashing_threads;
-        "auth.hashing_queue_max": auth.hashing_queue_max;
         "process": process;
     }
     let sockets = |config: &Config| config.listeners.iter().map(socket).collect::<Vec<_>>();

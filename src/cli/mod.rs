@@ -1,4 +1,4 @@
-//! Command line: `culex serve`, `check`, `config`, `reload`, `pub`, `sub`, `log`.
+//! Command line: `culex serve`, `check`, `config`, `reload`, `passwd`, `pub`, `sub`, `log`.
 //!
 //! Promise: what went wrong is said in one line on stderr, and the exit status tells it to scripts
 //! (`failure::status`). `pub` and `sub` take the everyday options of `mosquitto_pub` and
@@ -18,6 +18,7 @@ pub mod fuzzing;
 mod json;
 mod log;
 mod logging;
+mod passwd;
 mod property;
 mod publish;
 mod records;
@@ -46,6 +47,7 @@ enum Command {
     Check(check::Args),
     Config(convert::Args),
     Reload(reload::Args),
+    Passwd(passwd::Args),
     Pub(Box<publish::Args>),
     Sub(Box<subscribe::Args>),
     Log(log::Args),
@@ -62,6 +64,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => ("check", false, check::run(&args)),
         Command::Config(args) => ("config", false, convert::run(&args)),
         Command::Reload(args) => ("reload", false, reload::run(&args)),
+        Command::Passwd(args) => ("passwd", false, passwd::run(&args)),
         Command::Pub(args) => ("pub", args.is_quiet(), publish::run(&args)),
         Command::Log(args) => ("log", false, log::run(&args)),
         Command::Sub(args) => ("sub", args.is_quiet(), subscribe::run(&args)),

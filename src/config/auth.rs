@@ -35,28 +35,30 @@ pub struct Auth {
     /// Threads that check passwords, so that no shard does; 0 = half of the cores.
     #[serde(deserialize_with = "within::<_, _, 0, HASHING_THREADS_MAX>")]
     pub hashing_threads: u32,
-    /// Most logins that wait for these threads; a further one is refused (0x97).
+    /// Most logins that wait for each kind of check; a further one is refused (0x89).
     #[serde(deserialize_with = "within::<_, _, 1, U32>")]
     pub hashing_queue_max: u32,
-    /// Failed logins of one address, or of one user name, until further ones are refused; 0 = no
-    /// limit.
+    /// Failed logins of one user at one address until further ones are refused; ten times as many
+    /// of one address; 0 = no limit.
     #[serde(deserialize_with = "within::<_, _, 0, U32>")]
     pub failures_max: u32,
     /// Seconds after which one failure is forgotten.
     #[serde(deserialize_with = "within::<_, _, 1, DAY_S>")]
     pub failure_forget_s: u32,
-    /// Seconds for which logins are refused then.
-    #[serde(deserialize_with = "within::<_, _, 1, DAY_S>")]
-    pub lockout_s: u32,
+    /// A session goes to whoever brings its client identifier, whatever the user's name.
+    pub allow_session_rebind: bool,
 }
+
+/// Algorithms of tokens that can be checked.
+pub const JWT_ALGORITHMS: [&str; 4] = ["HS256", "RS256", "ES256", "EdDSA"];
 
 /// `[auth.jwt]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
-    /// Algorithms that are accepted, as `RS256`; not empty.
+    /// Algorithms that are accepted: some of [`JWT_ALGORITHMS`].
     pub algorithms: Vec<String>,
-    /// Shared key of `HS256`, `HS384` and `HS512`.
+    /// Shared key of `HS256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<SecretRef>,
     /// Public key (PEM) of the others.
@@ -77,6 +79,16 @@ pub struct Jwt {
     /// Claim with the user's name.
     #[serde(default = "subject")]
     pub user_claim: String,
+    /// Claim that must equal the client identifier, if a token has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id_claim: Option<String>,
+    /// Only a password that comes with this user name is a token; absent = any that reads like
+    /// one, without a user name or with the token's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_name: Option<String>,
+    /// The connection ends with its token.
+    #[serde(default = "yes")]
+    pub end_at_expiry: bool,
     /// Claim with access rules; absent = the token brings none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl_claim: Option<String>,
@@ -94,6 +106,15 @@ pub struct Http {
     /// Until the answer is there; later means no.
     #[serde(default = "http_timeout_ms", deserialize_with = "within::<_, _, 10, 60_000>")]
     pub timeout_ms: u32,
+    /// Certificates that may sign the server's (PEM); absent = those of the web.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Questions at the same time.
+    #[serde(default = "http_threads", deserialize_with = "within::<_, _, 1, 64>")]
+    pub threads: u32,
+    /// Most answers that are remembered; then the oldest is forgotten.
+    #[serde(default = "http_entries", deserialize_with = "within::<_, _, 1, U32>")]
+    pub cache_entries_max: u32,
     /// A yes is remembered for so long; 0 = not.
     #[serde(default, deserialize_with = "within::<_, _, 0, DAY_S>")]
     pub cache_s: u32,
@@ -148,7 +169,7 @@ impl Default for Auth {
             hashing_queue_max: 1024,
             failures_max: 10,
             failure_forget_s: 6,
-            lockout_s: 60,
+            allow_session_rebind: false,
         }
     }
 }
@@ -174,8 +195,13 @@ impl Auth {
                 key.resolve(directory);
             }
         }
-        if let Some(token) = self.http.as_mut().and_then(|http| http.token.as_mut()) {
-            token.resolve(directory);
+        if let Some(http) = &mut self.http {
+            if let Some(token) = &mut http.token {
+                token.resolve(directory);
+            }
+            if let Some(ca_file) = &mut http.ca_file {
+                *ca_file = directory.join(&*ca_file);
+            }
         }
     }
 
@@ -185,6 +211,9 @@ impl Auth {
         if let Some(jwt) = &self.jwt {
             if jwt.algorithms.is_empty() {
                 return fault("algorithms", "must not be empty");
+            }
+            if jwt.algorithms.iter().any(|name| !JWT_ALGORITHMS.contains(&name.as_str())) {
+                return fault("algorithms", "must be of HS256, RS256, ES256, EdDSA");
             }
             if jwt.key.is_none() && jwt.public_key_file.is_none() && jwt.jwks_file.is_none() {
                 return fault("auth.jwt", "needs key, public_key_file or jwks_file");
@@ -254,6 +283,18 @@ impl<'de> Visitor<'de> for AclVisitor {
 
 fn subject() -> String {
     "sub".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn http_threads() -> u32 {
+    4
+}
+
+fn http_entries() -> u32 {
+    10_000
 }
 
 fn http_timeout_ms() -> u32 {

@@ -30,13 +30,16 @@ pub struct Listener {
     /// of a broker without `[auth]` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_anonymous: Option<bool>,
+    /// The user name takes the place of the client identifier.
+    #[serde(default)]
+    pub use_username_as_clientid: bool,
     /// Most connections of this listener, shared out over the shards; 0 = no limit of its own.
     #[serde(default, deserialize_with = "within::<_, _, 0, U32>")]
     pub max_connections: u32,
     /// Every connection begins with a PROXY protocol header.
     #[serde(default)]
     pub proxy_protocol: ProxyProtocol,
-    /// Who may send one; connections from elsewhere are closed. Empty = anybody.
+    /// Who may send one; connections from elsewhere are closed. Needed with TCP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<Cidr>,
     /// Network device, as `eth0`; packets that come in elsewhere do not reach the listener.
@@ -204,6 +207,7 @@ impl Listener {
             address,
             protocol: Protocol::default(),
             allow_anonymous: None,
+            use_username_as_clientid: false,
             max_connections: 0,
             proxy_protocol: ProxyProtocol::default(),
             trusted_proxies: Vec::new(),
@@ -247,6 +251,11 @@ impl Listener {
         }
         if !self.trusted_proxies.is_empty() && self.proxy_protocol == ProxyProtocol::Off {
             return fault("trusted_proxies", "needs proxy_protocol");
+        }
+        // Who may name the client may be anybody: that has to be said.
+        let asks = self.proxy_protocol != ProxyProtocol::Off;
+        if asks && self.trusted_proxies.is_empty() && matches!(self.address, Address::Tcp(_)) {
+            return fault("proxy_protocol", "needs trusted_proxies");
         }
         if self.bind_interface.is_some() && matches!(self.address, Address::Unix(_)) {
             return fault("bind_interface", "a Unix socket has no network device");

@@ -21,7 +21,7 @@ mod secret;
 mod tests;
 
 pub use affinity::Affinity;
-pub use auth::{Acl, AclRules, Auth, Http, Jwt, Role};
+pub use auth::{Acl, AclRules, Auth, Http, JWT_ALGORITHMS, Jwt, Role};
 pub use error::{ConfigError, Fault};
 pub use limits::Limits;
 pub use listener::{

@@ -344,3 +344,11 @@ fn the_data_directory_is_where_the_system_keeps_such_things() {
     assert_eq!(place(&parse("durability = 'none'\n"), &[], false), Ok(None));
     is(place(&parse("data_dir = '/d'\n"), &[("STATE_DIRECTORY", "/s")], true), "/d");
 }
+
+#[test]
+fn who_may_speak_for_others_has_to_be_said() {
+    let proxied = "[[listener]]\naddress = '127.0.0.1:1'\nproxy_protocol = 'v2'\n";
+    refused(proxied, "culex.toml:3: proxy_protocol: needs trusted_proxies");
+    parse(&format!("{proxied}trusted_proxies = ['10.0.0.0/8']\n"));
+    parse("[[listener]]\naddress = 'unix:a'\nproxy_protocol = 'v2'\n");
+}

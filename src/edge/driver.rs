@@ -4,11 +4,13 @@ use super::admission::{Admission, Pass};
 use super::flow::Throttle;
 use super::journal::Journal;
 use super::layers::Layers;
+use super::logins::Logins;
 use super::rate::{Allowance, Rates};
 use super::reassembly::Reassembly;
 use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
-use crate::shard::{Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
+use crate::gate::{Answer, Gate};
+use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, Shard};
 use crate::store::{Image, Wall};
 use crate::transport::{self, Last, Stack};
 use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
@@ -41,6 +43,10 @@ pub struct Settings {
     pub handshakes_max: usize,
     /// What each listener speaks below MQTT, in their order.
     pub transports: Arc<[transport::Settings]>,
+    /// Who has to show what.
+    pub login: LoginRules,
+    /// Who checks it; `None` if nobody has to show anything.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// What a shard with a log starts with.
@@ -71,10 +77,18 @@ pub struct Luggage {
 }
 
 /// What other threads tell a shard's edge.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Control {
+    /// A login was checked.
+    Answer(Box<Answer>),
     /// The settings have changed.
     Settings(Arc<Settings>),
+}
+
+impl From<Answer> for Control {
+    fn from(answer: Answer) -> Control {
+        Control::Answer(Box::new(answer))
+    }
 }
 
 /// Letters of this broker.
@@ -108,14 +122,15 @@ const PAUSED_BY_MOVE: u16 = 16;
 const PAUSED_BY_LOG: u16 = 32;
 const PAUSED_BY_START: u16 = 64;
 pub(super) const PAUSED_BY_RATE: u16 = 128;
+pub(super) const PAUSED_BY_LOGIN: u16 = 256;
 
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) stage: Stage,
     version: Version,
-    paused: u16,
-    reassembly: Reassembly,
+    pub(super) paused: u16,
+    pub(super) reassembly: Reassembly,
     /// Layers below MQTT; none for plain TCP.
     pub(super) stack: Option<Box<Stack>>,
     /// Until CONNECT is complete.
@@ -167,6 +182,7 @@ pub struct Driver {
     packet_bytes_max: u32,
     connect_packet_bytes_max: u32,
     connect_timeout_ms: u64,
+    pub(super) logins: Logins,
     pub(super) conns: Vec<Conn>,
     pub(super) layers: Layers,
     pub(super) throttle: Throttle,
@@ -191,6 +207,7 @@ impl Driver {
     pub fn new(settings: &Settings, durable: Option<Durable>, context: ShardContext) -> Self {
         let place = Place { shard: context.shard, shards: context.shards };
         let mut shard = Shard::new(settings.shard.clone(), place, context.now);
+        shard.set_login_rules(settings.login.clone());
         shard.set_access(Arc::clone(&settings.access));
         Driver {
             shard,
@@ -200,6 +217,7 @@ impl Driver {
                 .connect_packet_bytes_max
                 .min(settings.shard.packet_bytes_max),
             connect_timeout_ms: settings.connect_timeout_ms,
+            logins: Logins::new(settings.gate.clone()),
             conns: Vec::new(),
             layers: Layers::new(settings),
             throttle: Throttle::new(settings, context),
@@ -220,8 +238,10 @@ impl Driver {
         self.connect_packet_bytes_max =
             settings.connect_packet_bytes_max.min(self.packet_bytes_max);
         self.throttle.retune(settings, self.place.shard, now);
+        self.logins.set_gate(settings.gate.clone());
         self.layers.reconfigure(settings);
         self.shard.reconfigure(&settings.shard);
+        self.shard.set_login_rules(settings.login.clone());
         self.shard.set_access(Arc::clone(&settings.access));
     }
 
@@ -257,7 +277,12 @@ impl Driver {
                     entry.stage = Stage::Closing;
                     return self.shard.refuse_connect(conn, connect.version, reason);
                 }
-                let home = match connect.client_id {
+                let peer = Peer {
+                    listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
+                    address: arrival.address,
+                    certificate: entry.stack.as_ref().and_then(|stack| stack.certificate()),
+                };
+                let home = match self.shard.client_id_of(&connect, &peer) {
                     // A client without identifier gets one whose home is here.
                     "" => here,
                     client_id => self.shard.home_of(client_id),
@@ -269,15 +294,12 @@ impl Driver {
                 entry.version = connect.version;
                 entry.arrival = None;
                 entry.pass.iter_mut().for_each(|pass| pass.connected());
-                let peer = Peer {
-                    listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
-                    address: arrival.address,
-                    certificate: entry.stack.as_ref().and_then(|stack| stack.certificate()),
-                };
                 io.start_stream(conn);
                 self.shard.handle(Input::Connect { conn, peer: &peer, connect }, now);
                 let rest = held.get(connect_bytes..).unwrap_or_default();
-                if !rest.is_empty() {
+                if self.shard.awaits_login(conn) {
+                    self.wait_for_login(io, conn, rest);
+                } else if !rest.is_empty() {
                     self.live(io, conn, rest);
                 }
             }
@@ -434,6 +456,9 @@ impl Driver {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Mail(to, mail) => io.post(to, mail),
+                Effect::Authenticate(conn, credentials) => {
+                    self.logins.ask(self.place.shard, conn, credentials);
+                }
                 Effect::Close(conn) => closes.push(conn),
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
@@ -652,6 +677,9 @@ impl Handler for Driver {
 
     fn on_control(&mut self, io: &mut Wire, control: Control) {
         match control {
+            Control::Answer(answer) => {
+                self.login_answered(io, *answer);
+            }
             Control::Settings(settings) => self.reconfigure(&settings, io.now()),
         }
     }
@@ -671,6 +699,9 @@ impl Handler for Driver {
             for conn in std::mem::take(&mut self.waiting_for_log) {
                 self.resume(io, conn, PAUSED_BY_LOG);
             }
+        }
+        if self.answer_refused(io) {
+            self.carry_out(io);
         }
         if !self.waiting.is_empty() && io.outboxes_clear() {
             for conn in std::mem::take(&mut self.waiting) {

@@ -17,6 +17,7 @@ mod files;
 mod flow;
 mod journal;
 mod layers;
+mod logins;
 mod memory;
 mod rate;
 mod reassembly;
@@ -24,6 +25,7 @@ mod reassembly;
 pub use admission::{Admission, AdmissionLimits};
 pub use driver::{Control, Driver, Durable, Luggage, Settings};
 pub use files::{FileError, OpenKeys, TlsFiles};
+pub use logins::LOGINS_MAX;
 pub use rate::Rates;
 
 #[cfg(test)]

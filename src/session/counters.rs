@@ -27,6 +27,9 @@ pub enum DropCause {
 /// Number of [`DropCause`] causes.
 pub(super) const DROP_CAUSES: usize = 9;
 
+/// Causes for which a login is refused.
+pub const LOGIN_REFUSALS: usize = 6;
+
 /// Monotonic counts of one shard since its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -44,6 +47,10 @@ pub struct Counters {
     pub publish_sent_bytes: u64,
     /// CONNECT packets received.
     pub connects: u64,
+    /// CONNECT packets accepted.
+    pub logins: u64,
+    /// Logins refused, by cause.
+    pub logins_refused: [u64; LOGIN_REFUSALS],
     /// CONNECT packets refused.
     pub connects_refused: u64,
     /// Sessions ended by their expiry interval.
@@ -81,6 +88,10 @@ impl Counters {
         self.publish_received_bytes += other.publish_received_bytes;
         self.publish_sent_bytes += other.publish_sent_bytes;
         self.connects += other.connects;
+        self.logins += other.logins;
+        for (mine, theirs) in self.logins_refused.iter_mut().zip(other.logins_refused) {
+            *mine += theirs;
+        }
         self.connects_refused += other.connects_refused;
         self.sessions_expired += other.sessions_expired;
         self.protocol_errors += other.protocol_errors;

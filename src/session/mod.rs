@@ -21,7 +21,7 @@ mod output;
 mod slot;
 
 pub use alias::{AliasesIn, AliasesOut};
-pub use counters::{Counters, DropCause};
+pub use counters::{Counters, DropCause, LOGIN_REFUSALS};
 pub use inbound::{AckKey, Inbound, PendingAck, Received};
 pub use layouts::Layouts;
 pub use link::Link;

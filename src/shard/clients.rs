@@ -1,5 +1,6 @@
 //! Sessions and connections of one shard, and the delivery of one message to one session.
 
+use super::login::{Method, Pending};
 use super::slots::{Key, Slots};
 use crate::access::{Identity, Who};
 use crate::codec::{AckKind, Packet, PacketId, Qos, Reason};
@@ -40,6 +41,8 @@ pub(super) struct Session {
     pub(super) identity: Identity,
     /// What waits for the client was allowed by the rules of this epoch.
     pub(super) access_epoch: u32,
+    /// Order of its last CONNECT among all of the shard.
+    pub(super) serial: u64,
 }
 
 impl Session {
@@ -77,6 +80,8 @@ pub(super) struct Will {
 pub(super) enum Phase {
     /// Waiting for CONNECT.
     Opened,
+    /// CONNECT came; whether it is true is being found out.
+    Authenticating,
     /// CONNECT was accepted.
     Connected(Key),
     /// The end is decided; nothing more is read, the output still leaves.
@@ -103,6 +108,12 @@ pub(super) struct Connection {
     pub(super) aliases: Option<Box<AliasesIn>>,
     /// Who is at the other end, as far as that is known before CONNECT is accepted.
     pub(super) identity: Identity,
+    /// A login that is not decided.
+    pub(super) pending: Option<Box<Pending>>,
+    /// Enhanced authentication, if the client asked for it.
+    pub(super) method: Option<Box<Method>>,
+    /// When its login ends, if it does.
+    pub(super) login_ends: Option<Millis>,
 }
 
 /// See the module.
@@ -174,6 +185,9 @@ impl Clients {
             held_until: 0,
             aliases: None,
             identity: Identity::default(),
+            pending: None,
+            method: None,
+            login_ends: None,
         });
         if let Some(entry) = self.connections.get_mut(id.index()) {
             *entry = Some(connection);
@@ -228,7 +242,7 @@ impl Clients {
     pub(super) fn session_of(&self, id: ConnId) -> Option<Key> {
         match self.connection(id)?.phase {
             Phase::Connected(key) => Some(key),
-            Phase::Opened | Phase::Closing => None,
+            Phase::Opened | Phase::Authenticating | Phase::Closing => None,
         }
     }
 
@@ -255,6 +269,8 @@ impl Clients {
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
         connection.aliases = None;
         connection.link.aliases = None;
+        connection.pending = None;
+        connection.login_ends = None;
         let Phase::Connected(key) = phase else { return None };
         self.connected -= 1;
         let session = self.sessions.get_mut(key)?;

@@ -1,7 +1,7 @@
 //! CONNECT: admission, take-over, clean start, CONNACK (MQTT 5.0 §3.1.4, §3.2).
 
-use super::clients::{Phase, Session, Will, author_of};
-use super::peer::Peer;
+use super::clients::{Session, Will, author_of};
+use super::login::Admission;
 use super::publish::has_plain_response;
 use super::slots::Key;
 use super::{Shard, Timer};
@@ -21,49 +21,45 @@ use tracing::debug;
 pub(super) const EXPIRY_NEVER: u32 = u32::MAX;
 
 impl Shard {
-    pub(super) fn connect(
+    /// CONNECT of a client whose identity is known.
+    pub(super) fn accept(
         &mut self,
         conn: ConnId,
-        peer: &Peer,
         connect: &Connect<'_>,
+        admission: &Admission<'_>,
         now: Millis,
     ) {
-        self.clients.counters.packets_received += 1;
-        self.clients.counters.connects += 1;
-        let Some(connection) = self.clients.connection_mut(conn) else { return };
-        if connection.phase != Phase::Opened {
-            // [MQTT-3.1.0-2]
-            return self.end_connection(conn, Reason::ProtocolError, now);
-        }
-        connection.last_packet = now;
-        connection.link.version = connect.version;
-        let mut identity = connection.identity.clone();
-        let certificate = peer.certificate.as_ref();
-        if let Some(user) = certificate.and_then(|certificate| certificate.user.as_ref()) {
-            // The listener takes the name from the certificate, whatever CONNECT says.
-            identity.user = Some(Arc::clone(user));
-        }
+        let Some(connection) = self.clients.connection(conn) else { return };
+        let identity = connection.identity.clone();
         let (client_id, will) = match self.admit(connect, &identity) {
             Ok(admitted) => admitted,
             Err(reason) => return self.refuse(conn, reason),
         };
-        let granted = self.granted(connect, &client_id);
+        let serial = admission.serial;
+        if self.is_overtaken(&client_id, serial) {
+            return self.refuse(conn, Reason::ServerBusy);
+        }
+        let granted = self.granted(connect, &client_id, admission);
         if !granted.fits(connect) {
             return self.refuse(conn, Reason::PacketTooLarge);
         }
         let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
-        let user = identity.user.clone();
         self.take_identity(key, identity);
+        self.clients.counters.logins += 1;
+        if let Some(session) = self.clients.sessions.get_mut(key) {
+            session.serial = serial;
+        }
         self.record_head(key, None);
         self.set_will(key, will);
         self.tune_link(conn, connect, &granted, now);
         self.clients.attach(key, conn);
         self.members_online(key, true);
+        let user = self.clients.connection(conn).and_then(|one| one.identity.user.clone());
         debug!(
             client = client_id.as_str(),
             conn = conn.index(),
             session_present,
-            address = ?peer.address,
+            address = ?admission.address,
             user = user.as_deref(),
             "connected"
         );
@@ -95,9 +91,8 @@ impl Shard {
         if self.stopping {
             return Err(Reason::ServerUnavailable);
         }
-        if connect.properties.authentication_method().is_some() {
-            // [MQTT-4.12.0-1] No method is supported.
-            return Err(Reason::BadAuthenticationMethod);
+        if !self.may_take(connect, identity) {
+            return Err(Reason::NotAuthorized);
         }
         let will = connect.will.as_ref();
         if !self.within_user_properties(connect.properties)
@@ -189,7 +184,12 @@ impl Shard {
     }
 
     /// What the client gets of what it asked for, and how CONNACK says so.
-    fn granted(&self, connect: &Connect<'_>, client_id: &ClientId) -> Granted {
+    fn granted(
+        &self,
+        connect: &Connect<'_>,
+        client_id: &ClientId,
+        admission: &Admission<'_>,
+    ) -> Granted {
         let settings = &self.settings;
         let wanted_expiry_s = match connect.version {
             Version::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
@@ -212,7 +212,7 @@ impl Shard {
                 properties.push(Property::RetainAvailable(false));
             }
             properties.push(Property::MaximumPacketSize(settings.packet_bytes_max));
-            if connect.client_id.is_empty() {
+            if admission.assigned {
                 // [MQTT-3.1.3-7]
                 properties.push(Property::AssignedClientIdentifier(client_id.as_str()));
             }
@@ -222,6 +222,13 @@ impl Shard {
             if keep_alive_s != connect.keep_alive_s {
                 // [MQTT-3.2.2-21] The client uses this value instead of its own.
                 properties.push(Property::ServerKeepAlive(keep_alive_s));
+            }
+            // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+            if let Some(method) = admission.method {
+                properties.push(Property::AuthenticationMethod(method));
+            }
+            if let Some(data) = admission.data {
+                properties.push(Property::AuthenticationData(data));
             }
         }
         Granted { expiry_s, keep_alive_s, properties }
@@ -263,6 +270,7 @@ impl Shard {
             will: None,
             identity: Identity::default(),
             access_epoch: self.access_epoch,
+            serial: 0,
         };
         let key = self.clients.sessions.insert(session);
         self.clients.by_id.insert(client_id.clone(), key);
@@ -367,13 +375,11 @@ impl Shard {
         self.close(conn);
     }
 
-    /// No CONNECT in time.
-    pub(super) fn connect_deadline(&mut self, conn: ConnId) {
-        let phase = self.clients.connection(conn).map(|connection| connection.phase);
-        if phase == Some(Phase::Opened) {
-            debug!(conn = conn.index(), "no CONNECT in time");
-            self.close(conn);
-        }
+    /// A client that asked later than this CONNECT has the session already.
+    fn is_overtaken(&self, client_id: &ClientId, serial: u64) -> bool {
+        let key = self.clients.by_id.get(client_id).copied();
+        let session = key.and_then(|key| self.clients.sessions.get(key));
+        session.is_some_and(|session| session.connection.is_some() && session.serial > serial)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::bodies::Purpose;
 use super::mail::Mail;
+use crate::auth::Credentials;
 use crate::store::Record;
 use shards::ConnId;
 
@@ -24,6 +25,9 @@ pub enum Effect {
     Flow(ConnId, Flow),
     /// A letter for another shard.
     Mail(usize, Mail),
+    /// Have these credentials checked and answer with
+    /// [`Input::Authenticated`](super::Input::Authenticated).
+    Authenticate(ConnId, Box<Credentials>),
     /// A change of durable state; the n-th record has log position n, from 1.
     Record(Record),
     /// Read the message of a record: [`Shard::on_fetched`](super::Shard::on_fetched) or

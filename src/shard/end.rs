@@ -20,7 +20,7 @@ impl Shard {
     /// published: this is no normal disconnection.
     pub(super) fn end_connection(&mut self, conn: ConnId, reason: Reason, now: Millis) {
         debug!(conn = conn.index(), reason = ?reason, "connection ended by the server");
-        if reason != Reason::KeepAliveTimeout {
+        if !matches!(reason, Reason::KeepAliveTimeout | Reason::MaximumConnectTime) {
             self.clients.counters.protocol_errors += 1;
         }
         self.say_goodbye(conn, reason);
@@ -42,8 +42,9 @@ impl Shard {
     /// Closes after the output has left.
     pub(super) fn close(&mut self, conn: ConnId) {
         let Some(connection) = self.clients.connection_mut(conn) else { return };
-        if connection.phase == Phase::Opened {
+        if matches!(connection.phase, Phase::Opened | Phase::Authenticating) {
             connection.phase = Phase::Closing;
+            connection.pending = None;
         }
         self.effects.list.push(Effect::Close(conn));
     }

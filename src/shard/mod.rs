@@ -21,6 +21,7 @@ mod fanout;
 mod home;
 mod journal;
 mod limits;
+mod login;
 mod mail;
 mod peer;
 mod publish;
@@ -38,6 +39,7 @@ mod sys;
 pub use bodies::Purpose;
 pub use effects::{Effect, Flow};
 pub use home::Home;
+pub use login::{ListenerRules, LoginRules};
 pub use mail::{Interest, Mail, Ticket, Waiter};
 pub use peer::{Certificate, Peer};
 pub use settings::{Place, SHARDS_MAX, Settings};
@@ -45,6 +47,8 @@ pub use slots::Key;
 pub use sys::{Network, Report};
 
 use crate::access::Access;
+use crate::auth::limiter::{Limiter, Limits};
+use crate::auth::{Outcome, Suspect};
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
 use crate::session::Counters;
 use crate::store::Source;
@@ -81,6 +85,15 @@ pub enum Input<'a> {
         /// The packet.
         connect: Connect<'a>,
     },
+    /// What [`Effect::Authenticate`] asked for.
+    Authenticated {
+        /// The connection; it may be gone.
+        conn: ConnId,
+        /// What a failure counts against.
+        suspect: Suspect,
+        /// What was found.
+        outcome: Outcome,
+    },
     /// Any later packet.
     Packet {
         /// The connection.
@@ -111,6 +124,10 @@ pub enum Input<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timer {
     ConnectDeadline(ConnId),
+    /// A login that waits because others failed.
+    Login(ConnId),
+    /// A login that ends.
+    LoginEnd(ConnId),
     KeepAlive(ConnId),
     /// Session, its epoch, and when the will is due.
     Will(Key, u32, Millis),
@@ -138,6 +155,11 @@ pub struct Shard {
     pressed: bool,
     /// Rises whenever rights may have changed.
     access_epoch: u32,
+    login_rules: LoginRules,
+    limiter: Limiter,
+    login_lines: login::Lines,
+    /// CONNECT packets so far.
+    serial: u64,
     clients: Clients,
     subscriptions: Subscriptions,
     routes: Routes,
@@ -219,6 +241,10 @@ impl Shard {
             claimed: false,
             pressed: false,
             access_epoch: 0,
+            login_rules: LoginRules::default(),
+            limiter: Limiter::new(Limits::default(), settings.hash_key),
+            login_lines: login::Lines::default(),
+            serial: 0,
             clients: Clients::new(settings.queue, settings.output_bytes_max),
             subscriptions: Subscriptions::default(),
             routes: Routes::default(),
@@ -254,6 +280,9 @@ impl Shard {
                 self.timers.insert(deadline, Timer::ConnectDeadline(conn));
             }
             Input::Connect { conn, peer, connect } => self.connect(conn, peer, &connect, now),
+            Input::Authenticated { conn, suspect, outcome } => {
+                self.authenticated(conn, suspect, outcome, now);
+            }
             Input::Packet { conn, packet } => self.packet(conn, packet, now),
             Input::Malformed { conn, error } => self.malformed(conn, &error, now),
             Input::Closed { conn } => self.closed(conn, now),
@@ -269,6 +298,7 @@ impl Shard {
             Phase::Connected(key) => key,
             // [MQTT-3.1.0-1] The first packet is CONNECT; the edge has not seen one.
             Phase::Opened => return self.refuse(conn, Reason::ProtocolError),
+            Phase::Authenticating => return self.early(conn, &packet, now),
             // [MQTT-3.1.4-6] Nothing is processed after the end was decided.
             Phase::Closing => return,
         };
@@ -288,10 +318,9 @@ impl Shard {
                 self.clients.packet(conn, &Packet::Pingresp);
             }
             Packet::Disconnect(disconnect) => self.disconnect(conn, key, &disconnect, now),
-            // [MQTT-3.1.0-2] second CONNECT; [MQTT-4.12.0-7] AUTH without a method; the rest are
-            // packets that only a server sends.
+            Packet::Auth(auth) => self.auth(conn, &auth, now),
+            // [MQTT-3.1.0-2] second CONNECT; the rest are packets that only a server sends.
             Packet::Connect(_)
-            | Packet::Auth(_)
             | Packet::Connack(_)
             | Packet::Suback(_)
             | Packet::Unsuback(_)
@@ -302,7 +331,7 @@ impl Shard {
     fn malformed(&mut self, conn: ConnId, error: &DecodeError, now: Millis) {
         match self.clients.connection(conn).map(|connection| connection.phase) {
             Some(Phase::Connected(_)) => self.end_connection(conn, error.reason(), now),
-            Some(Phase::Opened) => {
+            Some(Phase::Opened | Phase::Authenticating) => {
                 if let DecodeError::UnsupportedVersion { level: 6.. } = error
                     && let Some(connection) = self.clients.connection_mut(conn)
                 {
@@ -402,6 +431,8 @@ impl Shard {
         for timer in due.drain(..) {
             match timer {
                 Timer::ConnectDeadline(conn) => self.connect_deadline(conn),
+                Timer::Login(conn) => self.login_due(conn),
+                Timer::LoginEnd(conn) => self.login_over(conn, now),
                 Timer::KeepAlive(conn) => self.keep_alive(conn, now),
                 Timer::Will(key, epoch, due) => self.will_due(key, epoch, due, now),
                 Timer::SessionExpiry(key, epoch, due) => self.session_due(key, epoch, due, now),

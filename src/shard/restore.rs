@@ -156,6 +156,7 @@ impl Shard {
             outbound: Outbound::restored(head.next_sequence, slots),
             inbound: inbound.map(Box::new),
             will: will.map(|will| Box::new(restored_will(will))),
+            serial: 0,
             identity: Identity { user: head.user, claims: None },
             access_epoch: self.access_epoch,
         };

@@ -6,6 +6,7 @@
 use super::fanout::NO_TICKET;
 use super::mail::Mail;
 use super::{Shard, Timer};
+use crate::auth::Refusal;
 use crate::codec::Qos;
 use crate::session::{Author, ClientId, Counters, Publication};
 use crate::store::Source;
@@ -230,6 +231,7 @@ impl Shard {
             ("publish/bytes/sent", c.publish_sent_bytes),
             ("packet/out/count", all.queued),
             ("packet/out/bytes", all.queued_bytes),
+            ("clients/logins/accepted", c.logins),
             ("connections/socket/count", all.network.sockets),
         ];
         let mut values: Vec<(String, String)> = numbers
@@ -238,6 +240,10 @@ impl Shard {
             .collect();
         for (cause, count) in super::DROP_NAMES.iter().zip(c.dropped) {
             let topic = format!("$SYS/broker/publish/messages/dropped/{cause}");
+            values.push((topic, count.to_string()));
+        }
+        for (cause, count) in Refusal::NAMES.iter().zip(c.logins_refused) {
+            let topic = format!("$SYS/broker/clients/logins/refused/{cause}");
             values.push((topic, count.to_string()));
         }
         let version = env!("CARGO_PKG_VERSION");

@@ -66,7 +66,8 @@ pub enum Arrival {
 pub struct Stack {
     /// Beginning of a PROXY header; `None` when none is due (any more).
     proxy: Option<(Vec<u8>, proxy::Versions)>,
-    tls: Option<(Tls, Arc<Acceptor>)>,
+    /// Boxed, because other connections have none.
+    tls: Option<(Box<Tls>, Arc<Acceptor>)>,
     websocket: Option<(Websocket, Arc<websocket::Settings>)>,
     /// What the layers have to say; it leaves before the next output.
     wire: Vec<u8>,
@@ -92,7 +93,7 @@ impl Stack {
         let proxy = settings.proxy.as_ref().map(|proxy| (Vec::new(), proxy.versions));
         let tls = match &settings.tls {
             None => None,
-            Some(acceptor) => Some((Tls::new(acceptor)?, Arc::clone(acceptor))),
+            Some(acceptor) => Some((Box::new(Tls::new(acceptor)?), Arc::clone(acceptor))),
         };
         let websocket = settings.websocket.as_ref().map(|own| (Websocket::new(), Arc::clone(own)));
         if proxy.is_none() && tls.is_none() && websocket.is_none() {

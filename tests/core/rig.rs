@@ -8,21 +8,25 @@
 //! NAME subscribe FILTER [q1|q2] [nl] [rap] [rh=N] [sid=N]
 //! NAME unsubscribe FILTER | puback N | pubrec N | pubrel N | pubcomp N | ping | bye | drop
 //! wait MS | durable [SHARD] | crash
+//! NAME granted USER [ends=MS] | NAME denied CAUSE | NAME checked
 //! ```
 //!
 //! [`Rig::run`] answers with every packet that clients were sent, one line each, `NAME: packet`.
 
 use culex::access::{Builder, Identity, Rules};
+use culex::auth::scram::{ITERATIONS, NONCE_BYTES, SALT_BYTES, ScramFile, Stored};
+use culex::auth::{Credentials, Outcome, Proof, Proven, Refusal};
 use culex::codec::{
-    self, Ack, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyList, Publish,
-    Qos, Reason, RetainHandling, Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
-    Version, Will,
+    self, Ack, Auth, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyList,
+    Publish, Qos, Reason, RetainHandling, Subscribe, SubscribeFilter, SubscribeOptions,
+    Unsubscribe, Version, Will,
 };
 use culex::session::Counters;
-use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Settings, Shard};
+use culex::shard::{Certificate, Effect, Flow, Input, Mail, Peer, Place, Settings, Shard};
 use culex::store::{Image, Record, image};
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Both kinds of protocol that differ in rules.
@@ -44,6 +48,10 @@ pub(crate) struct Rig {
     pub hold_mail: bool,
     /// Output is not taken: the client does not read.
     pub unread: Vec<String>,
+    /// User names are asked about; else they are believed.
+    pub asking: bool,
+    /// Logins to check: shard and what it asked.
+    asked: Vec<(usize, ConnId, Box<Credentials>)>,
     lines: Vec<String>,
 }
 
@@ -84,6 +92,8 @@ impl Rig {
             flows: Vec::new(),
             hold_mail: false,
             unread: Vec::new(),
+            asking: false,
+            asked: Vec::new(),
             lines: Vec::new(),
         }
     }
@@ -137,6 +147,9 @@ impl Rig {
             ["crash"] => self.crash(),
             ["stop"] => self.shards.iter_mut().for_each(Shard::stop),
             [name, "drop"] => self.drop_connection(name),
+            [name, "granted", ref rest @ ..] => self.granted(name, rest),
+            [name, "denied", cause] => self.denied(name, cause),
+            [name, "checked"] => self.checked(name),
             [name, "raw", hex] => {
                 let bytes: Vec<u8> = (0..hex.len())
                     .step_by(2)
@@ -170,6 +183,12 @@ impl Rig {
         number("rmax=", &|n| Property::ReceiveMaximum(n.try_into().unwrap()));
         number("pmax=", &Property::MaximumPacketSize);
         number("amax=", &|n| Property::TopicAliasMaximum(n.try_into().unwrap()));
+        if let Some(method) = value(options, "method=") {
+            properties.push(Property::AuthenticationMethod(method));
+        }
+        if let Some(data) = value(options, "data=") {
+            properties.push(Property::AuthenticationData(data.as_bytes()));
+        }
         let mut will_properties = PropertyList::new();
         if let Some(delay) = value(options, "delay=") {
             will_properties.push(Property::WillDelayInterval(delay.parse().unwrap()));
@@ -192,8 +211,8 @@ impl Rig {
             properties: properties.as_properties(),
             client_id: id,
             will,
-            username: None,
-            password: None,
+            username: value(options, "user="),
+            password: value(options, "pass=").map(str::as_bytes),
         };
         let shard = if id.is_empty() { 0 } else { self.shards[0].home_of(id) };
         let conn = ConnId::new(self.next_conn, 0);
@@ -202,12 +221,20 @@ impl Rig {
         self.by_conn.insert((shard, u32::try_from(conn.index()).unwrap()), name.into());
         let deadline = self.now.after(10_000);
         self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
-        let user = value(options, "user=").map(Arc::from);
-        let claims = value(options, "claims=")
-            .map(|topic| Arc::new(Rules::new([topic], [topic], []).unwrap()));
-        self.shards[shard].identify(conn, Identity { user, claims });
-        let peer = Peer::default();
-        self.shards[shard].handle(Input::Connect { conn, peer: &peer, connect }, self.now);
+        let address = value(options, "from=").unwrap_or("10.0.0.1").parse().unwrap();
+        let address = Some(SocketAddr::new(address, 1883));
+        let certificate = value(options, "cert=").map(|user| {
+            Arc::new(Certificate { user: Some(user.into()), ..Certificate::default() })
+        });
+        let listener = value(options, "listener=").map_or(0, |text| text.parse().unwrap());
+        let peer = &Peer { listener, address, certificate };
+        if !self.asking {
+            let user = value(options, "user=").map(Arc::from);
+            let claims = value(options, "claims=")
+                .map(|topic| Arc::new(Rules::new([topic], [topic], []).unwrap()));
+            self.shards[shard].identify(conn, Identity { user, claims });
+        }
+        self.shards[shard].handle(Input::Connect { conn, peer, connect }, self.now);
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each command of the script")]
@@ -276,6 +303,15 @@ impl Rig {
             "pubrec" => Packet::Pubrec(ack(id(0), reason(1))),
             "pubrel" => Packet::Pubrel(ack(id(0), reason(1))),
             "pubcomp" => Packet::Pubcomp(ack(id(0), reason(1))),
+            "auth" => {
+                if let Some(method) = value(rest, "method=") {
+                    list.push(Property::AuthenticationMethod(method));
+                }
+                if let Some(data) = value(rest, "data=") {
+                    list.push(Property::AuthenticationData(data.as_bytes()));
+                }
+                Packet::Auth(Auth { reason: reason(0), properties: list.as_properties() })
+            }
             "ping" => Packet::Pingreq,
             "bye" => {
                 if let Some(expiry) = value(rest, "expiry=") {
@@ -306,6 +342,60 @@ impl Rig {
             Err(error) => Input::Malformed { conn, error },
         };
         self.shards[shard].handle(input, self.now);
+    }
+
+    /// The oldest login that this client's connection has to have checked.
+    fn take_asked(&mut self, name: &str) -> (usize, ConnId, Box<Credentials>) {
+        let Client { shard, conn, .. } = self.clients[name];
+        let at = self.asked.iter().position(|(s, c, _)| (*s, *c) == (shard, conn));
+        self.asked.remove(at.expect("a login is being checked"))
+    }
+
+    fn answer(&mut self, name: &str, outcome: impl FnOnce(Proof) -> Outcome) {
+        let (shard, conn, credentials) = self.take_asked(name);
+        let (suspect, outcome) = (credentials.suspect, outcome(credentials.proof));
+        self.shards[shard].handle(Input::Authenticated { conn, suspect, outcome }, self.now);
+    }
+
+    fn granted(&mut self, name: &str, rest: &[&str]) {
+        let valid_ms = value(rest, "ends=").map(|text| text.parse().unwrap());
+        let proven = Proven { valid_ms, ..Proven::named(rest[0]) };
+        self.answer(name, |_| Outcome::Proven(Box::new(proven)));
+    }
+
+    fn denied(&mut self, name: &str, cause: &str) {
+        let refusal = match cause {
+            "guess" => Refusal::BadCredentials,
+            "busy" => Refusal::Busy,
+            "unavailable" => Refusal::Unavailable,
+            "method" => Refusal::BadMethod,
+            other => panic!("unknown cause {other:?}"),
+        };
+        self.answer(name, |_| Outcome::Refused(refusal));
+    }
+
+    /// Checks a step of SCRAM-SHA-256 against the user `ada` with the password `pencil`.
+    fn checked(&mut self, name: &str) {
+        self.answer(name, |proof| match proof {
+            Proof::Begin { data, .. } => {
+                let stored = Stored::new(b"pencil", ITERATIONS, &[1; SALT_BYTES]);
+                let text = format!("ada:{stored}\n");
+                let file = ScramFile::parse(text.as_bytes(), [0; 32]).unwrap();
+                match file.begin(data.expose(), [0; NONCE_BYTES]) {
+                    Ok((exchange, data)) => {
+                        Outcome::Challenge { exchange: Box::new(exchange), data }
+                    }
+                    Err(_) => Outcome::Refused(Refusal::BadCredentials),
+                }
+            }
+            Proof::Continue { exchange, data } => match exchange.finish(data.expose()) {
+                Ok((user, data)) => {
+                    Outcome::Proven(Box::new(Proven { data: Some(data), ..Proven::named(user) }))
+                }
+                Err(_) => Outcome::Refused(Refusal::BadCredentials),
+            },
+            Proof::Password(_) => panic!("no exchange"),
+        });
     }
 
     fn drop_connection(&mut self, name: &str) {
@@ -419,6 +509,14 @@ impl Rig {
                     Effect::Mail(to, mail) => self.mail.push_back((index, to, mail)),
                     Effect::Close(conn) => closes.push(conn),
                     Effect::Flow(_, flow) => self.flows.push(flow),
+                    Effect::Authenticate(conn, credentials) => {
+                        let key = (index, u32::try_from(conn.index()).unwrap());
+                        let login = &credentials.login;
+                        let user = login.user.as_deref().unwrap_or("-");
+                        let name = &self.by_conn[&key];
+                        self.lines.push(format!("{name}: asks as {user}").trim_end().to_owned());
+                        self.asked.push((index, conn, credentials));
+                    }
                     Effect::Record(record) => {
                         let log = &mut self.logs[index];
                         log.last += 1;
@@ -536,8 +634,10 @@ fn show(packet: &Packet<'_>) -> String {
             let present = if connack.session_present { " present" } else { "" };
             let id = connack.properties.assigned_client_identifier();
             let id = id.map_or(String::new(), |_| " assigned".into());
+            let method = connack.properties.authentication_method();
+            let method = method.map_or(String::new(), |name| format!(" {name}"));
             match connack.reason {
-                Reason::Success => format!("connack{present}{id}"),
+                Reason::Success => format!("connack{present}{id}{method}"),
                 reason => format!("connack {:#04x}", reason as u8),
             }
         }
@@ -568,6 +668,12 @@ fn show(packet: &Packet<'_>) -> String {
         Packet::Pubcomp(a) => ack("pubcomp", a),
         Packet::Suback(suback) => format!("suback {}", codes(&suback.reasons)),
         Packet::Unsuback(unsuback) => format!("unsuback {}", codes(&unsuback.reasons)),
+        Packet::Auth(auth) => {
+            let data = auth.properties.authentication_data().unwrap_or_default();
+            let method = auth.properties.authentication_method().unwrap_or("-");
+            let data = String::from_utf8_lossy(data);
+            format!("auth {:#04x} {method} {data}", auth.reason as u8)
+        }
         Packet::Pingresp => "pingresp".into(),
         Packet::Disconnect(disconnect) => format!("disconnect {:#04x}", disconnect.reason as u8),
         other => panic!("a server does not send {other:?}"),

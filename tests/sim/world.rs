@@ -157,6 +157,7 @@ impl World {
                     self.pending[shard].push(Effect::Close(conn));
                 }
                 Effect::Flow(..) | Effect::Fetch { .. } => self.pending[shard].push(effect),
+                Effect::Authenticate(..) => unreachable!("nobody is asked who he is"),
             }
         }
         if !self.ready[shard] && self.shards[shard].is_ready() {
@@ -303,6 +304,7 @@ impl World {
                     self.collect(shard);
                 }
                 Effect::Mail(..) | Effect::Record(_) => unreachable!("taken at once"),
+                Effect::Authenticate(..) => unreachable!("nobody is asked who he is"),
             }
         }
         let mut dirty = Vec::new();

@@ -27,11 +27,20 @@ const LADDER: &[Row] = &[
     row("topic", &["codec"], Engine::None, true),
     row("session", &["codec", "topic"], Engine::Time, true),
     row("access", &["codec", "topic"], Engine::None, true),
+    // Session for the number of causes that its counters have; time for limits and caches.
+    row("auth", &["codec", "session", "access"], Engine::Time, true),
     row("store", &["codec", "topic", "session"], Engine::Pure, true),
-    row("shard", &["codec", "topic", "session", "access", "store"], Engine::Pure, true),
+    row("shard", &["codec", "topic", "session", "access", "auth", "store"], Engine::Pure, true),
     // Its state is what a connection brings to a shard, so it speaks the shard's `Peer`.
     row("transport", &["access", "shard"], Engine::Pure, true),
-    row("edge", &["codec", "topic", "access", "shard", "transport"], Engine::Whole, false),
+    // Threads that wait for password hashes and for HTTP.
+    row("gate", &["auth"], Engine::Whole, false),
+    row(
+        "edge",
+        &["codec", "topic", "access", "auth", "shard", "transport", "gate"],
+        Engine::Whole,
+        false,
+    ),
     row("peer", &["codec", "topic", "shard"], Engine::Whole, false),
     row("admin", &["codec", "topic", "shard"], Engine::Whole, false),
     row(
@@ -47,7 +56,9 @@ const LADDER: &[Row] = &[
             "session",
             "access",
             "store",
+            "auth",
             "shard",
+            "gate",
             "transport",
             "edge",
             "peer",
@@ -60,8 +71,8 @@ const LADDER: &[Row] = &[
     row(
         "cli",
         &[
-            "codec", "topic", "session", "access", "store", "shard", "edge", "peer", "admin",
-            "config", "broker",
+            "codec", "topic", "session", "access", "auth", "store", "shard", "gate", "edge",
+            "peer", "admin", "config", "broker",
         ],
         Engine::Whole,
         false,

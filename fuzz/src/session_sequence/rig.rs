@@ -241,6 +241,8 @@ impl Rig {
                     Effect::Mail(to, mail) => {
                         self.mail[shard * count + to].push_back(mail);
                     }
+                    Effect::Fetch { .. } => unreachable!("nothing is on disk"),
+                    Effect::Authenticate(..) => unreachable!("nobody is asked who he is"),
                     Effect::Record(_) => self.positions[shard] += 1,
                     Effect::Close(conn) => self.with(shard, conn, |peer| peer.closing = true),
                     Effect::Flow(conn, flow) => self.with(shard, conn, |peer| {
@@ -417,7 +419,8 @@ impl Rig {
             let deadline = self.now.after(1);
             self.shards[shard].handle(Input::Opened { conn, deadline }, self.now);
             let Packet::Connect(connect) = connect.clone() else { return };
-            self.shards[shard].handle(Input::Connect { conn, peer: &From::default(), connect }, self.now);
+            let peer = &From::default();
+            self.shards[shard].handle(Input::Connect { conn, peer, connect }, self.now);
             for topic in TOPICS {
                 let packet = Packet::Publish(Publish {
                     dup: false,

@@ -224,3 +224,39 @@ impl Listeners {
 fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+    use std::net::TcpStream;
+
+    #[test]
+    fn accepted_sockets_have_the_options_of_their_listener() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let settings = ListenerSettings {
+            nodelay: false,
+            keepalive_s: 90,
+            user_timeout_ms: 7_000,
+            interface: Some("lo".to_owned()),
+            ..ListenerSettings::new(Address::Tcp(any))
+        };
+        let all = [settings.clone()];
+        let (address, sockets) = match open(&settings, &all, 1) {
+            Ok((address, sockets)) => (address.tcp().expect("TCP"), sockets),
+            // Old kernels let only root bind to a device.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return,
+            Err(error) => panic!("{error}"),
+        };
+        let _client = TcpStream::connect(address).expect("it listens");
+        let (accepted, _) = sockets[0].accept().expect("a client is there");
+        let accepted = SockRef::from(&accepted);
+        assert!(!accepted.tcp_nodelay().expect("an option"));
+        assert!(accepted.keepalive().expect("an option"));
+        assert_eq!(accepted.tcp_keepalive_time().expect("an option").as_secs(), 90);
+        assert_eq!(accepted.tcp_keepalive_interval().expect("an option").as_secs(), 10);
+        let timeout = accepted.tcp_user_timeout().expect("an option");
+        assert_eq!(timeout.map(|timeout| timeout.as_millis()), Some(7_000));
+        assert_eq!(sockets[0].device().expect("an option").as_deref(), Some(&b"lo"[..]));
+    }
+}

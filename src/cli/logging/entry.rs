@@ -28,7 +28,10 @@ pub(super) struct Entry {
 /// Value of a field, of bounded length.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
+    /// What was given as text; stands between quotes.
     Text(String),
+    /// The display of something; stands between quotes if it has to.
+    Shown(String),
     Number(i64),
     Count(u64),
     Flag(bool),
@@ -51,7 +54,7 @@ impl Entry {
 
     fn put(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
-            ("message", Value::Text(text)) => self.message = text,
+            ("message", Value::Text(text) | Value::Shown(text)) => self.message = text,
             (name, value) if self.fields.len() < FIELDS_MAX => self.fields.push((name, value)),
             _ => {}
         }
@@ -80,8 +83,8 @@ impl Entry {
         put_escaped(&self.message, Quotes::Bare, out);
         for (name, value) in &self.fields {
             let _infallible = match value {
-                Value::Text(text) if is_plain(text) => write!(out, " {name}={text}"),
-                Value::Text(text) => {
+                Value::Shown(text) if is_plain(text) => write!(out, " {name}={text}"),
+                Value::Text(text) | Value::Shown(text) => {
                     let _infallible = write!(out, " {name}=\"");
                     put_escaped(text, Quotes::Inside, out);
                     write!(out, "\"")
@@ -118,7 +121,7 @@ impl Visit for Entry {
         let mut text = Bounded(String::new());
         // Fails when the text is long enough.
         let _cut = write!(text, "{value:?}");
-        self.put(field, Value::Text(text.0));
+        self.put(field, Value::Shown(text.0));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -187,7 +190,7 @@ fn is_direction(c: char) -> bool {
 
 fn put_pair(name: &str, value: &Value, out: &mut String) {
     let _infallible = match value {
-        Value::Text(text) => {
+        Value::Text(text) | Value::Shown(text) => {
             let text = serde_json::Value::from(text.as_str());
             write!(out, ",\"{name}\":{text}")
         }
@@ -248,7 +251,7 @@ mod tests {
     #[test]
     fn plain_values_stand_without_quotes() {
         let mut line = String::new();
-        let address = Value::Text("[::1]:1883".to_owned());
+        let address = Value::Shown("[::1]:1883".to_owned());
         entry(&[("address", address), ("up", Value::Flag(true))]).text(false, &mut line);
         assert!(line.ends_with(" address=[::1]:1883 up=true"), "{line}");
     }

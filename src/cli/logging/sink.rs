@@ -265,7 +265,7 @@ fn journal(entry: &Entry) -> String {
     );
     for (name, value) in &entry.fields {
         let value = match value {
-            Value::Text(value) => value.replace(char::is_control, " "),
+            Value::Text(value) | Value::Shown(value) => value.replace(char::is_control, " "),
             Value::Number(value) => value.to_string(),
             Value::Count(value) => value.to_string(),
             Value::Flag(value) => value.to_string(),

@@ -207,7 +207,9 @@ fn not_started(error: &BrokerError) -> Failure {
         BrokerError::Directory(error) => Failure::new(error.exit_status(), message),
         BrokerError::Record { .. } => Failure::new(status::DATA, message),
         BrokerError::Busy { .. } => Failure::new(status::SYSTEM, message),
+        BrokerError::Threads(_) => Failure::new(status::HOST, message),
         BrokerError::TooManyShards { .. }
+        | BrokerError::Login(_)
         | BrokerError::Rules(_)
         | BrokerError::NotSupported { .. }
         | BrokerError::Tls { .. }

@@ -2,7 +2,8 @@
 
 use super::line::Line;
 use crate::config::{
-    Address, ClientAuth, ConfigError, Listener, Protocol, ProxyProtocol, Tls, TlsVersion, WebSocket,
+    Address, Cidr, ClientAuth, ConfigError, Listener, Protocol, ProxyProtocol, Tls, TlsVersion,
+    WebSocket,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ pub(super) struct Block {
     subject: bool,
     only_tls13: bool,
     alias_max: Option<u16>,
+    username_as_client_id: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,7 @@ impl Block {
             subject: false,
             only_tls13: false,
             alias_max: None,
+            username_as_client_id: false,
         }
     }
 
@@ -142,10 +145,12 @@ impl Block {
                 let versions = [("1", ProxyProtocol::V1), ("2", ProxyProtocol::V2)];
                 self.proxy = line.one_of(&versions)?;
             }
-            "proxy_protocol_v2_require_tls" | "use_username_as_clientid" if line.flag()? => {
-                return Err(line.fault("not supported"));
+            "proxy_protocol_v2_require_tls" => {
+                if line.flag()? {
+                    return Err(line.fault("not supported"));
+                }
             }
-            "proxy_protocol_v2_require_tls" | "use_username_as_clientid" => {}
+            "use_username_as_clientid" => self.username_as_client_id = line.flag()?,
             "max_qos" | "maximum_qos" => {
                 if line.number(0, 2)? != 2 {
                     return Err(line.fault("not supported: all QoS are served"));
@@ -211,9 +216,19 @@ impl Block {
         let tls = self.tls_settings(path)?;
         let websocket = (!self.origins.is_empty())
             .then(|| WebSocket { origins: self.origins.clone(), ..WebSocket::default() });
+        // Mosquitto believes every sender.
+        let everybody = ["0.0.0.0/0", "::/0"].into_iter().filter_map(|all| all.parse().ok());
+        let trusted_proxies: Vec<Cidr> = match self.proxy {
+            ProxyProtocol::Off => Vec::new(),
+            ProxyProtocol::V1 | ProxyProtocol::V2 | ProxyProtocol::Any => {
+                everybody.map(Cidr).collect()
+            }
+        };
         let listener = |address| Listener {
             protocol: self.protocol,
+            trusted_proxies: trusted_proxies.clone(),
             allow_anonymous: self.allow_anonymous,
+            use_username_as_clientid: self.username_as_client_id,
             max_connections: self.max_connections,
             proxy_protocol: self.proxy,
             bind_interface: self.device.clone(),

@@ -1,0 +1,97 @@
+//! From settings to who has to show what, and who checks it.
+
+use crate::auth::limiter::Limits;
+use crate::auth::{Secret, jwt};
+use crate::config::{Auth, Config, SecretRef};
+use crate::gate::{self, LoadError, read_secret};
+use crate::shard::{ListenerRules, LoginRules};
+use std::path::PathBuf;
+
+/// What clients have to show at each listener.
+pub(super) fn rules(config: &Config) -> LoginRules {
+    let auth = &config.auth;
+    let listeners = config.listeners.iter().map(|listener| ListenerRules {
+        allow_anonymous: config.allows_anonymous(listener),
+        use_username_as_clientid: listener.use_username_as_clientid,
+    });
+    LoginRules {
+        asked: auth.is_on(),
+        listeners: listeners.collect(),
+        failures: Limits {
+            failures_max: auth.failures_max,
+            forget_ms: u64::from(auth.failure_forget_s) * 1000,
+        },
+        allow_session_rebind: auth.allow_session_rebind,
+    }
+}
+
+/// What checks them; reads the secrets that the settings name.
+///
+/// # Errors
+/// A secret cannot be read.
+pub(super) fn gate(auth: &Auth) -> Result<gate::Settings, LoadError> {
+    let jwt = auth.jwt.as_ref().map(|jwt| {
+        Ok(gate::Jwt {
+            secret: jwt.key.as_ref().map(secret).transpose()?,
+            public_key_file: jwt.public_key_file.clone(),
+            jwks_file: jwt.jwks_file.clone(),
+            algorithms: jwt.algorithms.clone(),
+            rules: jwt::Rules {
+                issuer: jwt.issuer.clone(),
+                audience: jwt.audience.clone(),
+                leeway_s: jwt.leeway_s.into(),
+                user_claim: jwt.user_claim.clone(),
+                client_id_claim: jwt.client_id_claim.clone(),
+                acl_claim: jwt.acl_claim.clone(),
+            },
+            user_name: jwt.user_name.clone(),
+            end_at_expiry: jwt.end_at_expiry,
+        })
+    });
+    let http = auth.http.as_ref().map(|http| {
+        Ok(gate::Http {
+            url: http.url.clone(),
+            ca_file: http.ca_file.clone(),
+            bearer: http.token.as_ref().map(secret).transpose()?,
+            timeout_ms: http.timeout_ms.into(),
+            threads: usize_of(http.threads),
+            cache_ms: u64::from(http.cache_s) * 1000,
+            cache_entries_max: usize_of(http.cache_entries_max),
+        })
+    });
+    let hashing_threads = match auth.hashing_threads {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+        threads => usize_of(threads),
+    };
+    Ok(gate::Settings {
+        password_file: auth.password_file.clone(),
+        scram_file: auth.scram_file.clone(),
+        jwt: jwt.transpose()?,
+        http: http.transpose()?,
+        hashing_threads,
+        queue_max: usize_of(auth.hashing_queue_max),
+    })
+}
+
+/// The secret itself.
+fn secret(place: &SecretRef) -> Result<Secret, LoadError> {
+    let missing =
+        |message: &str| LoadError::Invalid { what: place.to_string(), message: message.to_owned() };
+    let bytes = match place {
+        SecretRef::File(path) => read_secret(path)?,
+        SecretRef::Cred(name) => {
+            let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
+                .ok_or_else(|| missing("there is no $CREDENTIALS_DIRECTORY"))?;
+            read_secret(&PathBuf::from(directory).join(name))?
+        }
+        SecretRef::Env(name) => {
+            let value = std::env::var(name).map_err(|_| missing("the variable is not set"))?;
+            return Ok(Secret::new(value.as_bytes()));
+        }
+    };
+    Ok(Secret::new(bytes.strip_suffix(b"\n").unwrap_or(&bytes)))
+}
+
+fn usize_of(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
