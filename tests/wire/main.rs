@@ -42,6 +42,8 @@ mod payload_format;
 #[cfg(test)]
 mod problem_information;
 #[cfg(test)]
+mod process;
+#[cfg(test)]
 mod properties_forwarded;
 #[cfg(test)]
 mod proxy_protocol;
@@ -59,6 +61,8 @@ mod retained;
 mod session_expiry;
 #[cfg(test)]
 mod session_resume;
+#[cfg(test)]
+mod settings;
 #[cfg(test)]
 mod shared_subscriptions;
 #[cfg(test)]
