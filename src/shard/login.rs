@@ -187,7 +187,8 @@ impl Shard {
             }
             None => Proof::Password(connect.password.map(Secret::new)),
         };
-        let suspect = self.limiter.suspect(login.address.map(|address| address.ip()), login.user.as_deref());
+        let suspect =
+            self.limiter.suspect(login.address.map(|address| address.ip()), login.user.as_deref());
         if let Some(method) = method
             && let Some(connection) = self.clients.connection_mut(conn)
         {

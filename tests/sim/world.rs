@@ -145,6 +145,7 @@ impl World {
                     self.pending[shard].push(Effect::Close(conn));
                 }
                 Effect::Flow(..) | Effect::Fetch { .. } => self.pending[shard].push(effect),
+                Effect::Authenticate(..) => unreachable!("nobody is asked who he is"),
             }
         }
         outcome
@@ -273,8 +274,9 @@ impl World {
                     self.shards[shard].on_fetched(purpose, message, self.now);
                     self.collect(shard);
                 }
-                Effect::Mail(..) | Effect::Record(_) => unreachable!("taken at once"),
-                Effect::Authenticate(..) => unreachable!("nobody is asked who he is"),
+                Effect::Mail(..) | Effect::Record(_) | Effect::Authenticate(..) => {
+                    unreachable!("taken at once")
+                }
             }
         }
         let mut dirty = Vec::new();

@@ -34,6 +34,8 @@ mod message_expiry;
 #[cfg(test)]
 mod no_strings_added;
 #[cfg(test)]
+mod other_transports;
+#[cfg(test)]
 mod overlapping_subscriptions;
 #[cfg(test)]
 mod payload_format;
@@ -41,6 +43,8 @@ mod payload_format;
 mod problem_information;
 #[cfg(test)]
 mod properties_forwarded;
+#[cfg(test)]
+mod proxy_protocol;
 #[cfg(test)]
 mod qos_both_ways;
 #[cfg(test)]
@@ -74,11 +78,19 @@ mod sys_topics;
 #[cfg(test)]
 mod take_over;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod tls_files;
+#[cfg(test)]
 mod topic_alias;
 #[cfg(test)]
 mod topic_rules;
 #[cfg(test)]
+mod unix_socket;
+#[cfg(test)]
 mod unknown_packet_ids;
+#[cfg(test)]
+mod websocket;
 #[cfg(test)]
 mod wildcards;
 #[cfg(test)]

@@ -94,40 +94,43 @@ impl Tls {
         plain: &mut Vec<u8>,
         wire: &mut Vec<u8>,
     ) -> Result<(), ConnectionError> {
-        let mut input = std::mem::take(&mut self.held);
-        input.extend_from_slice(bytes);
-        let result = self.process(&mut input, plain, wire);
-        match result {
-            Ok(used) => {
-                input.drain(..used);
-                if input.len() > HELD_BYTES_MAX {
-                    return Err(ConnectionError::TooLong);
-                }
-                if !input.is_empty() {
-                    self.held = input;
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // The alert waits inside; one more round lets it out.
-                let _ = self.process(&mut [], plain, wire);
-                Err(error)
-            }
+        self.held.extend_from_slice(bytes);
+        let mut used = 0;
+        let result = self.process(&mut used, plain, wire);
+        if result.is_err() {
+            self.take_alert(used, wire);
         }
+        self.held.drain(..used.min(self.held.len()));
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
+        if result.is_ok() && self.held.len() > HELD_BYTES_MAX {
+            return Err(ConnectionError::TooLong);
+        }
+        result
     }
 
-    /// Gives the bytes of `input` that are done with.
+    /// Takes records from the front of what is held and counts their bytes in `used`.
+    ///
+    /// The library remembers where in this buffer the parts of a message are: it must get the same
+    /// bytes again, without those used.
     fn process(
         &mut self,
-        input: &mut [u8],
+        used: &mut usize,
         plain: &mut Vec<u8>,
         wire: &mut Vec<u8>,
-    ) -> Result<usize, ConnectionError> {
-        let mut used = 0;
+    ) -> Result<(), ConnectionError> {
         loop {
-            let rest = input.get_mut(used..).unwrap_or_default();
+            let rest = self.held.get_mut(*used..).unwrap_or_default();
             let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(rest);
-            let more = match state? {
+            let state = match state {
+                Ok(state) => state,
+                Err(error) => {
+                    *used += discard;
+                    return Err(error.into());
+                }
+            };
+            let more = match state {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
@@ -158,10 +161,23 @@ impl Tls {
                 | ConnectionState::WriteTraffic(_)
                 | _ => false,
             };
-            used += discard;
+            *used += discard;
             if !more {
-                return Ok(used);
+                return Ok(());
             }
+        }
+    }
+
+    /// Lets out the alert that an error has left inside. Nothing is sent or received after it.
+    ///
+    /// One call and no more: the library gives what waits before it looks at the bytes that made
+    /// the error, and those would make it a second time.
+    fn take_alert(&mut self, used: usize, wire: &mut Vec<u8>) {
+        self.closed = true;
+        let rest = self.held.get_mut(used..).unwrap_or_default();
+        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(rest);
+        if let Ok(ConnectionState::EncodeTlsData(mut data)) = state {
+            let _ = encode(&mut data, wire);
         }
     }
 
@@ -226,7 +242,9 @@ impl Tls {
         ) -> Result<usize, Short>,
     ) -> Result<(), ConnectionError> {
         loop {
-            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+            // With what is held: see `process`. It holds no whole record, so nothing is used up.
+            let UnbufferedStatus { state, .. } =
+                self.connection.process_tls_records(&mut self.held);
             match state? {
                 ConnectionState::EncodeTlsData(mut data) => encode(&mut data, wire)?,
                 ConnectionState::TransmitTlsData(data) => data.done(),

@@ -38,13 +38,15 @@ const PROCESS_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What standard error of a broker tells about it.
 enum Life {
-    Listening(SocketAddr),
+    Listening(String),
     Ended,
 }
 
 /// A running broker.
 pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
+    /// Of all listeners, in their order.
+    pub(crate) addresses: Vec<String>,
     pub(crate) pid: Option<u32>,
     child: Option<Child>,
     life: Mutex<Option<Receiver<Life>>>,
@@ -78,6 +80,7 @@ impl Broker {
         if let Some(address) = foreign() {
             return Self {
                 address,
+                addresses: vec![address.to_string()],
                 pid: None,
                 child: None,
                 life: Mutex::new(None),
@@ -105,21 +108,43 @@ impl Broker {
         let (tell, told) = channel();
         let sink = Arc::clone(&lines);
         std::thread::spawn(move || keep_lines(errors, &sink, &tell));
-        let address = match told.recv_timeout(PROCESS_DEADLINE) {
-            Ok(Life::Listening(address)) => address,
-            Ok(Life::Ended) | Err(_) => {
-                let lines = lines.lock().unwrap().join("\n");
-                panic!("the broker does not listen:\n{lines}")
+        let mut addresses = Vec::new();
+        while addresses.len() < config.matches("[[listener]]").count().max(1) {
+            match told.recv_timeout(PROCESS_DEADLINE) {
+                Ok(Life::Listening(address)) => addresses.push(address),
+                Ok(Life::Ended) | Err(_) => {
+                    let lines = lines.lock().unwrap().join("\n");
+                    panic!("the broker does not listen:\n{lines}")
+                }
             }
-        };
+        }
         Self {
-            address,
+            address: addresses[0].parse().expect("the first listener is one of TCP"),
+            addresses,
             pid: Some(pid.trim().parse().unwrap()),
             child: Some(child),
             life: Mutex::new(Some(told)),
             lines,
             _config: Some(directory),
         }
+    }
+
+    /// The same broker, reached at another address.
+    pub(crate) fn behind(address: SocketAddr) -> Self {
+        Self {
+            address,
+            addresses: vec![address.to_string()],
+            pid: None,
+            child: None,
+            life: Mutex::new(None),
+            lines: Arc::default(),
+            _config: None,
+        }
+    }
+
+    /// The address of a TCP listener, by its place in the configuration.
+    pub(crate) fn listener(&self, index: usize) -> SocketAddr {
+        self.addresses[index].parse().expect("a listener of TCP")
     }
 
     /// Sends SIGTERM and returns at once.
@@ -175,8 +200,7 @@ fn keep_lines(errors: impl BufRead, lines: &Mutex<Vec<String>>, tell: &Sender<Li
         if let Some((_, rest)) = line.split_once("address=").filter(|_| line.contains("listening"))
         {
             let word = rest.split_whitespace().next().unwrap_or_default();
-            let address = word.trim_matches('"').parse().expect("address=HOST:PORT");
-            let _ = tell.send(Life::Listening(address));
+            let _ = tell.send(Life::Listening(word.trim_matches('"').to_owned()));
         }
         lines.lock().unwrap().push(line);
     }

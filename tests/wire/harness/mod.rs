@@ -3,11 +3,13 @@
 //! A test says for which versions it holds; it runs for each of them at one and at two shards.
 
 mod broker;
+mod certificates;
 mod client;
 mod compose;
 mod packet;
 mod script;
 mod tests;
+mod tunnel;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -15,9 +17,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use broker::{Broker, culex};
-pub(crate) use client::{Client, Event};
+pub(crate) use certificates::{Authority, Issued, allow};
+pub(crate) use client::{Client, DEADLINE, Event};
 pub(crate) use compose::{compose, frame, hex, varint};
 pub(crate) use packet::{Packet, Version, pattern};
+pub(crate) use tunnel::{Carrier, Tunnel, WebsocketClient, client_frame, take_server_frame};
 
 /// Every version.
 pub(crate) const ALL: &[Version] = &[Version::V31, Version::V311, Version::V5];
@@ -56,6 +60,22 @@ pub(crate) fn each_with(config: &str, versions: &[Version], body: impl Fn(&mut T
         return println!("needs a broker of its own: not run");
     }
     for_each(versions, Some(config), &body);
+}
+
+/// Runs `body` on a broker that is reached by `carrier`, started with this configuration.
+pub(crate) fn each_over(
+    carrier: &Carrier,
+    (config, listener): (&str, usize),
+    versions: &[Version],
+    body: impl Fn(&mut Test<'_>) + Sync,
+) {
+    each_with(config, versions, |test| {
+        let tunnel = Tunnel::open(test.broker.addresses[listener].clone(), carrier.clone());
+        let behind = Broker::behind(tunnel.address);
+        let prefix = test.prefix.clone();
+        let mut inside = Test::new(&behind, test.version, test.shards, prefix);
+        body(&mut inside);
+    });
 }
 
 /// Runs `body` on brokers of this test alone, with the usual configuration.

@@ -33,7 +33,7 @@ use super::packet::{PROPERTIES, Packet, Version};
 use super::{Broker, Test};
 
 impl Test<'_> {
-    pub(super) fn new(
+    pub(crate) fn new(
         broker: &Broker,
         version: Version,
         shards: usize,
