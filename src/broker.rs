@@ -4,13 +4,16 @@
 
 mod listeners;
 mod login;
+mod reload;
 mod rules;
+
+pub use reload::Reloader;
 
 pub use rules::RulesError;
 
 use crate::config::{self, Config, Listener};
-use crate::edge::{self, Control, Driver, FileError};
-use crate::gate::{Backends, Gate, LoadError};
+use crate::edge::{self, Driver, FileError};
+use crate::gate::{self, Backends, Gate, LoadError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
 use shards::{Placement, Remote, Running, StartError};
@@ -19,7 +22,7 @@ use std::io;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// Orders of administrators that may wait for one shard, besides answers to logins.
+/// Settings and orders of administrators that may wait for one shard, besides answers to logins.
 const ORDERS_MAX: usize = 16;
 
 /// Why the broker does not start. One line each.
@@ -48,6 +51,12 @@ pub enum BrokerError {
         /// What is wrong with which file.
         source: FileError,
     },
+    /// A shard did not take its new settings.
+    #[error("shard {shard} does not take new settings")]
+    Busy {
+        /// The shard.
+        shard: usize,
+    },
     /// What logins are checked with cannot be used.
     #[error(transparent)]
     Login(#[from] LoadError),
@@ -59,11 +68,20 @@ pub enum BrokerError {
     Start(#[from] StartError),
 }
 
-/// Starts all shards; the broker serves when this returns.
+/// A broker whose listeners are bound and whose files are read, before it has any thread.
+#[derive(Debug)]
+pub struct Bound {
+    engine: shards::Bound,
+    edge: edge::Settings,
+    login: Login,
+    config: Config,
+}
+
+/// Reads what the settings name and binds the listeners. What root alone may do is done then.
 ///
 /// # Errors
-/// [`BrokerError`]; nothing keeps running then.
-pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerError> {
+/// [`BrokerError`]; nothing is bound then.
+pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError> {
     let wanted = placement.cpus().len();
     if wanted > shard::SHARDS_MAX {
         return Err(BrokerError::TooManyShards { wanted });
@@ -71,35 +89,64 @@ pub fn start(config: &Config, placement: Placement) -> Result<Running, BrokerErr
     if let Some(key) = not_supported(config) {
         return Err(BrokerError::NotSupported { key });
     }
-    let remote = Remote::new(wanted, edge::LOGINS_MAX + ORDERS_MAX);
-    let edge = edge::Settings {
-        shard: shard_settings(config, wanted),
-        access: Arc::new(rules::access(config)?),
-        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
-        login: login::rules(config),
-        gate: gate(config, &remote)?,
-        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
-        handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
-        transports: listeners::transports(config, &[])?,
-    };
+    let login = login_settings(config)?;
+    let edge = edge_settings(config, wanted, None)?;
     let mut engine = shards::Settings::new(placement);
     engine.listeners = config.listeners.iter().map(listeners::engine).collect();
     if config.limits.connections_max > 0 {
         let all = usize_of(config.limits.connections_max.into());
         engine.connections_max = all.div_ceil(wanted);
     }
-    Ok(shards::start_with(engine, &remote, move |context| Driver::new(&edge, context))?)
+    Ok(Bound { engine: shards::bind(engine)?, edge, login, config: config.clone() })
 }
 
-/// The threads that check logins, if there is anything to check them with.
-fn gate(config: &Config, remote: &Remote<Control>) -> Result<Option<Arc<Gate>>, BrokerError> {
+/// What the shards are told, at their start and at a reload. `before` is what they were told last.
+fn edge_settings(
+    config: &Config,
+    shards: usize,
+    before: Option<&edge::Settings>,
+) -> Result<edge::Settings, BrokerError> {
+    let transports = before.map(|before| &*before.transports).unwrap_or_default();
+    Ok(edge::Settings {
+        shard: shard_settings(config, shards),
+        access: Arc::new(rules::access(config)?),
+        connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
+        login: login::rules(config),
+        gate: before.and_then(|before| before.gate.clone()),
+        connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
+        handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
+        transports: listeners::transports(config, transports)?,
+    })
+}
+
+/// How logins are checked, and with what; `None` if nobody has to show anything.
+type Login = Option<(gate::Settings, Arc<Backends>)>;
+
+fn login_settings(config: &Config) -> Result<Login, BrokerError> {
     if !config.auth.is_on() {
         return Ok(None);
     }
     let settings = login::gate(&config.auth)?;
     let backends = Backends::load(&settings)?;
-    let gate = Gate::start(&settings, backends, remote).map_err(BrokerError::Threads)?;
-    Ok(Some(Arc::new(gate)))
+    Ok(Some((settings, backends)))
+}
+
+impl Bound {
+    /// Starts all shards, and the threads that check logins; the broker serves when this returns.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; nothing keeps running then.
+    pub fn start(self) -> Result<(Running, Reloader), BrokerError> {
+        let Self { engine, mut edge, login, config } = self;
+        let remote = Remote::new(engine.shards(), edge::LOGINS_MAX + ORDERS_MAX);
+        if let Some((settings, backends)) = login {
+            let gate = Gate::start(&settings, backends, &remote).map_err(BrokerError::Threads)?;
+            edge.gate = Some(Arc::new(gate));
+        }
+        let told = edge.clone();
+        let running = engine.start(&remote, move |context| Driver::new(&told, context))?;
+        Ok((running, Reloader::new(remote, edge, config)))
+    }
 }
 
 /// The first setting that asks for something this version does not have. Each line goes with what

@@ -7,6 +7,7 @@ pub mod cli_format;
 pub mod config_toml;
 pub mod decode;
 pub mod properties;
+pub mod record_decode;
 pub mod seeds;
 pub mod session_sequence;
 pub mod taker;

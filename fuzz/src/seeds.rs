@@ -25,6 +25,44 @@ pub fn write_all() {
     let sample = include_str!("../../conf/culex.toml");
     write("config_toml", &texts(&[sample, CONFIG, "shards = 2\naffinity = [3, 1]\n"]));
     write("cli_format", &texts(FORMATS));
+    write("record_decode", &logs());
+}
+
+/// The life of a session, each record as `record_decode` reads it, and all of them in one.
+fn logs() -> Vec<Vec<u8>> {
+    let records: &[(u8, &[u8])] = &[
+        (0x81, b"\x03\x05\x01c\x02me\x3c\xac\x02\x02"),
+        (0x84, b"\x05\x0c$share/g/a/+\x2d\x07"),
+        (0x84, b"\x05\x03a/#\x01\x00"),
+        (0x83, b"\x05\x03\x07\x09\x06\x03a/b\x03pub\x02\x01\x01\x02hi"),
+        (0x86, b"\x06\x03a/b\x03pub\x02\x01\x01\x02hi\x05\x05\x01\x01\x00\x0a\x02"),
+        (
+            0x86,
+            b"\x0e\x03a/b\x03pub\x80\x08\x02\x01\x01\x02hi\x08\x02\x01\x0a\x04\
+            \x1f\x00\x02\x02\x01\x80\x01\x0a$share/g/a\x04\x02\
+            \x01\x01\x01\x0a$share/g/a\x02\x02\x00",
+        ),
+        (0x86, b"\x01\x01t\x00\x00\x01x\x07\x01\x02\x00"),
+        (0x89, b"\x05\x02"),
+        (0x87, b"\x05\x09"),
+        (0x88, b"\x05\x01"),
+        (0x8a, b"\x05\x03"),
+        (0x8b, b"\x01t"),
+        (0x8c, b"\x01\x04"),
+        (0x8d, b"\x04\x01"),
+        (0x0e, b"\xac\x02"),
+        (0x85, b"\x05\x03a/#"),
+        (0x82, b"\x05"),
+    ];
+    let frame = |(kind, body): &(u8, &[u8])| {
+        let body_bytes = u16::try_from(body.len()).expect("short").to_le_bytes();
+        [&[*kind][..], &body_bytes, body].concat()
+    };
+    let mut all: Vec<Vec<u8>> = records.iter().map(frame).collect();
+    let last = all.len() - 1;
+    all.push(all[..last].concat());
+    all.push(all[..=last].concat());
+    all
 }
 
 fn write(target: &str, seeds: &[Vec<u8>]) {

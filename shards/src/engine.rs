@@ -277,6 +277,11 @@ pub fn bind(settings: Settings) -> Result<Bound, StartError> {
 }
 
 impl Bound {
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.settings.placement.cpus().len()
+    }
+
     /// Starts one pinned thread per shard.
     ///
     /// # Errors

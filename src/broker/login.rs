@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub(super) fn rules(config: &Config) -> LoginRules {
     let auth = &config.auth;
     let listeners = config.listeners.iter().map(|listener| ListenerRules {
-        allow_anonymous: listener.allow_anonymous.unwrap_or(!auth.is_on()),
+        allow_anonymous: config.allows_anonymous(listener),
         use_username_as_clientid: listener.use_username_as_clientid,
     });
     LoginRules {

@@ -1,4 +1,4 @@
-//! Command line: `culex serve`, `culex pub`, `culex sub`, `culex passwd`.
+//! Command line: `culex serve`, `check`, `config`, `reload`, `passwd`, `pub`, `sub`.
 //!
 //! Promise: what went wrong is said in one line on stderr, and the exit status tells it to scripts
 //! (`failure::status`). `pub` and `sub` take the everyday options of `mosquitto_pub` and
@@ -6,9 +6,11 @@
 //! Not here: the broker itself.
 
 mod calendar;
+mod check;
 mod client;
 mod clock;
 mod connection;
+mod convert;
 mod failure;
 mod format;
 #[cfg(fuzzing)]
@@ -18,6 +20,7 @@ mod logging;
 mod passwd;
 mod property;
 mod publish;
+mod reload;
 mod serve;
 mod subscribe;
 
@@ -38,7 +41,10 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
+    Check(check::Args),
+    Config(convert::Args),
+    Reload(reload::Args),
     Passwd(passwd::Args),
     Pub(Box<publish::Args>),
     Sub(Box<subscribe::Args>),
@@ -51,7 +57,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let (name, quiet, result) = match cli.command {
-        Command::Serve(args) => ("serve", false, serve::run(args)),
+        Command::Serve(args) => ("serve", false, serve::run(&args)),
+        Command::Check(args) => ("check", false, check::run(&args)),
+        Command::Config(args) => ("config", false, convert::run(&args)),
+        Command::Reload(args) => ("reload", false, reload::run(&args)),
         Command::Passwd(args) => ("passwd", false, passwd::run(&args)),
         Command::Pub(args) => ("pub", args.is_quiet(), publish::run(&args)),
         Command::Sub(args) => ("sub", args.is_quiet(), subscribe::run(&args)),

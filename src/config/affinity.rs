@@ -34,27 +34,72 @@ impl Affinity {
         }
     }
 
-    /// Reads and checks an affinity file.
+    /// Reads and checks an affinity file. Gives the cores of the shards, then those of the other
+    /// threads, if it names them.
     ///
     /// # Errors
     /// [`ConfigError`]: it cannot be read, or is not valid.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path) -> Result<(Self, Option<Vec<usize>>), ConfigError> {
         let text = read(path)?;
         let file: File =
             toml::from_str(&text).map_err(|error| ConfigError::from_toml(path, &text, &error))?;
-        match file.cpus {
-            Self::File(_) => {
-                let fault = Fault::new("cpus", "must be \"auto\" or a list of core numbers");
-                Err(ConfigError::at_key(path, &text, fault))
+        let refuse = |key, why: String| Err(ConfigError::at_key(path, &text, Fault::new(key, why)));
+        let cpus = match (file.cpus, file.node) {
+            (Self::File(_), _) => {
+                return refuse("cpus", "must be \"auto\" or a list of core numbers".to_owned());
             }
-            cpus @ (Self::Auto | Self::Cpus(_)) => Ok(cpus),
-        }
+            (Self::Cpus(_), Some(_)) => {
+                return refuse("node", "cpus already names the cores".to_owned());
+            }
+            (Self::Auto, Some(node)) => match cpus_of_node(node) {
+                Some(cpus) => Self::Cpus(cpus),
+                None => return refuse("node", format!("this machine has no memory node {node}")),
+            },
+            (cpus, None) => cpus,
+        };
+        Ok((cpus, file.helpers.map(|Cpus(helpers)| helpers)))
     }
+}
 
-    pub(super) fn resolve(self, directory: &Path) -> Result<Self, ConfigError> {
-        match self {
-            Self::File(path) => Self::load(&directory.join(path)),
-            Self::Auto | Self::Cpus(_) => Ok(self),
+/// The cores nearest to one part of the memory.
+fn cpus_of_node(node: u16) -> Option<Vec<usize>> {
+    let path = format!("/sys/devices/system/node/node{node}/cpulist");
+    let cpus = parse_list(std::fs::read_to_string(path).ok()?.trim())?;
+    (!cpus.is_empty()).then_some(cpus)
+}
+
+/// `0-3,8` as the kernel writes it.
+fn parse_list(text: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if u64::try_from(last).ok()? > CPU_MAX {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+/// A list of cores that may be empty, none twice; made for `#[serde(deserialize_with)]`.
+pub(super) fn cpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
+    Cpus::deserialize(deserializer).map(|Cpus(cpus)| cpus)
+}
+
+/// See [`cpus`].
+struct Cpus(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Cpus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let cpus: Vec<Cpu> = Vec::deserialize(deserializer)?;
+        let cpus: Vec<usize> = cpus.into_iter().map(|Cpu(cpu)| cpu).collect();
+        let earlier = |at: usize| cpus.iter().take(at);
+        let twice =
+            cpus.iter().enumerate().find(|(at, cpu)| earlier(*at).any(|other| other == *cpu));
+        match twice {
+            Some((_, cpu)) => Err(D::Error::custom(format_args!("core {cpu} is given twice"))),
+            None => Ok(Self(cpus)),
         }
     }
 }
@@ -63,7 +108,10 @@ impl Affinity {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
     cpus: Affinity,
+    node: Option<u16>,
+    helpers: Option<Cpus>,
 }
 
 impl Serialize for Affinity {
@@ -119,5 +167,19 @@ struct Cpu(usize);
 impl<'de> Deserialize<'de> for Cpu {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         super::within::<_, _, 0, CPU_MAX>(deserializer).map(Cpu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_the_kernel_are_read() {
+        assert_eq!(parse_list("0-2,8,10-11"), Some(vec![0, 1, 2, 8, 10, 11]));
+        assert_eq!(parse_list(""), Some(vec![]));
+        for wrong in ["a", "0-", "1-99999999", "-"] {
+            assert_eq!(parse_list(wrong), None, "{wrong}");
+        }
     }
 }

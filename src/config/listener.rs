@@ -175,7 +175,7 @@ pub struct Sni {
 }
 
 /// `[listener.websocket]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebSocket {
     /// Path of the request; empty = any.
@@ -277,12 +277,6 @@ impl Listener {
         } else {
             None
         }
-    }
-}
-
-impl Default for WebSocket {
-    fn default() -> Self {
-        Self { path: String::new(), origins: Vec::new(), trusted_proxies: Vec::new() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! From files and the environment to settings, and back to text.
 
 use super::error::Fault;
-use super::{Config, ConfigError, mosquitto, overlay};
+use super::{Affinity, Config, ConfigError, mosquitto, overlay};
 use std::path::{Path, PathBuf};
 use toml::Table;
 
@@ -44,7 +44,11 @@ impl Config {
         let mut config = Self::parse(&text, path)?;
         let directory = path.parent().unwrap_or(Path::new(""));
         config.resolve(directory);
-        config.affinity = config.affinity.resolve(directory)?;
+        if let Affinity::File(file) = &config.affinity {
+            let (cpus, helpers) = Affinity::load(&directory.join(file))?;
+            config.affinity = cpus;
+            config.helpers = helpers.unwrap_or(config.helpers);
+        }
         config
             .check_shards()
             .map_err(|message| ConfigError::at_key(path, &text, Fault::new("shards", message)))?;

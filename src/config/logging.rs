@@ -108,6 +108,8 @@ pub struct Process {
     pub pid_file: Option<PathBuf>,
     /// Neither the broker nor what it starts can gain rights (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privs: bool,
+    /// Debuggers and core files may show the memory of the process (`PR_SET_DUMPABLE`).
+    pub dumpable: bool,
     /// Tell systemd about start, reload and stop, if it asks to be told.
     pub systemd: bool,
     /// What to do about files with secrets that others can read.
@@ -149,6 +151,7 @@ impl Default for Process {
             group: None,
             pid_file: None,
             no_new_privs: true,
+            dumpable: false,
             systemd: true,
             secret_modes: SecretModes::default(),
         }

@@ -53,6 +53,10 @@ pub struct Config {
     pub shards: usize,
     /// Which cores the shards are pinned to.
     pub affinity: Affinity,
+    /// Cores for the threads that are not shards: log, audit log, password checks, watchdog;
+    /// empty = all that the process may use.
+    #[serde(deserialize_with = "affinity::cpus")]
+    pub helpers: Vec<usize>,
     /// What an acknowledgement promises.
     pub durability: Durability,
     /// Longest time until a message is on disk, for [`Durability::Interval`].
@@ -140,6 +144,7 @@ impl Default for Config {
         Self {
             shards: 0,
             affinity: Affinity::default(),
+            helpers: Vec::new(),
             durability: Durability::default(),
             fsync_interval_ms: 200,
             data_dir: None,

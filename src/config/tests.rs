@@ -34,7 +34,11 @@ fn paths(above: &str, table: &toml::Table) -> Vec<String> {
                 all.extend(tables.flat_map(|below| paths(&format!("{path}."), below)));
                 all.push(path);
             }
-            _ => all.push(path),
+            toml::Value::String(_)
+            | toml::Value::Integer(_)
+            | toml::Value::Float(_)
+            | toml::Value::Boolean(_)
+            | toml::Value::Datetime(_) => all.push(path),
         }
     }
     all.sort();
@@ -77,7 +81,7 @@ fn sample_states_what_has_no_default() {
 #[test]
 fn affinity_sample_is_auto() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/affinity.toml");
-    assert_eq!(Affinity::load(&path).expect("sample is valid"), Affinity::Auto);
+    assert_eq!(Affinity::load(&path).expect("sample is valid"), (Affinity::Auto, Some(vec![])));
 }
 
 #[test]
@@ -185,10 +189,19 @@ fn relative_paths_start_at_the_file() {
     let missing = Config::load(&path).expect_err("no affinity file yet").to_string();
     assert!(missing.ends_with("cores.toml: No such file or directory (os error 2)"), "{missing}");
 
-    write("cores.toml", "cpus = [0, 5]\n");
+    write("cores.toml", "cpus = [0, 5]\nhelpers = [7]\n");
     let config = Config::load(&path).expect("valid");
     assert_eq!(config.affinity, Affinity::Cpus(vec![0, 5]));
+    assert_eq!(config.helpers, [7]);
     assert_eq!(config.data_dir, Some(directory.path().join("data")));
+
+    write("cores.toml", "cpus = [0, 5]\nnode = 0\n");
+    let error = Config::load(&path).expect_err("both").to_string();
+    assert!(error.ends_with("cores.toml:2: node: cpus already names the cores"), "{error}");
+
+    write("cores.toml", "node = 4711\n");
+    let error = Config::load(&path).expect_err("no such node").to_string();
+    assert!(error.ends_with("cores.toml:1: node: this machine has no memory node 4711"), "{error}");
 
     write("cores.toml", "cpus = [5]\n");
     let error = Config::load(&path).expect_err("one core for two shards").to_string();

@@ -56,6 +56,8 @@ pub struct Luggage {
 pub enum Control {
     /// A login was checked.
     Answer(Box<Answer>),
+    /// The settings have changed.
+    Settings(Arc<Settings>),
 }
 
 impl From<Answer> for Control {
@@ -182,9 +184,16 @@ impl Driver {
         }
     }
 
-    /// Connections that are accepted from now on speak this; there is one for each listener.
-    pub fn set_transports(&mut self, transports: Arc<[transport::Settings]>) {
-        self.layers.set_transports(transports);
+    /// New settings: clients that are connected keep what they were promised.
+    fn reconfigure(&mut self, settings: &Settings) {
+        self.connect_timeout_ms = settings.connect_timeout_ms;
+        self.connect_packet_bytes_max =
+            settings.connect_packet_bytes_max.min(self.packet_bytes_max);
+        self.logins.set_gate(settings.gate.clone());
+        self.layers.reconfigure(settings);
+        self.shard.reconfigure(&settings.shard);
+        self.shard.set_login_rules(settings.login.clone());
+        self.shard.set_access(Arc::clone(&settings.access));
     }
 
     fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
@@ -570,6 +579,7 @@ impl Handler for Driver {
             Control::Answer(answer) => {
                 self.login_answered(io, *answer);
             }
+            Control::Settings(settings) => self.reconfigure(&settings),
         }
     }
 

@@ -41,8 +41,9 @@ impl Layers {
     }
 
     /// Connections that are accepted from now on speak this.
-    pub(super) fn set_transports(&mut self, transports: Arc<[transport::Settings]>) {
-        self.transports = transports;
+    pub(super) fn reconfigure(&mut self, settings: &Settings) {
+        self.transports = Arc::clone(&settings.transports);
+        self.handshakes_max = settings.handshakes_max.max(1);
     }
 
     /// The layers of this connection may have something to say at the end of the turn.

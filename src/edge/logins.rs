@@ -26,6 +26,11 @@ impl Logins {
         Logins { gate, asked: 0, refused: Vec::new() }
     }
 
+    /// Logins are checked by this from now on; those on their way by the former one.
+    pub(super) fn set_gate(&mut self, gate: Option<Arc<Gate>>) {
+        self.gate = gate;
+    }
+
     /// Has a login checked, or refuses it if too many wait.
     pub(super) fn ask(&mut self, shard: usize, conn: ConnId, credentials: Box<Credentials>) {
         let suspect = credentials.suspect;

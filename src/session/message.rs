@@ -58,7 +58,8 @@ pub struct Message {
 
 impl Message {
     /// A message that was kept as bytes: topic, payload, property bytes that are passed on; `QoS`,
-    /// RETAIN flag as published, end of the expiry interval; client id of the publisher.
+    /// RETAIN flag as published, end of the expiry interval; client id of the publisher. The author
+    /// is [`Author::Vouched`].
     pub fn from_parts(
         (topic, payload, forwarded): (&str, Bytes, &[u8]),
         (qos, retain, expires_at): (Qos, bool, Option<Millis>),
@@ -70,11 +71,10 @@ impl Message {
         Message { topic, payload, forwarded, qos, retain, expires_at, publisher, author }
     }
 
-    /// The same message, with the one whose right to publish it was asked for.
+    /// The same, published with the rights of `author`.
     #[must_use]
-    pub fn written_by(mut self, author: Author) -> Message {
-        self.author = author;
-        self
+    pub fn with_author(self, author: Author) -> Message {
+        Message { author, ..self }
     }
 
     /// Topic name; it was valid when the message was made.

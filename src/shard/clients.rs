@@ -143,6 +143,12 @@ pub(super) struct Clients {
 }
 
 impl Clients {
+    /// For what is queued from now on, and for clients that connect from now on.
+    pub(super) fn reconfigure(&mut self, limits: Limits, output_bytes_max: usize) {
+        self.limits = limits;
+        self.output_bytes_max = output_bytes_max;
+    }
+
     pub(super) fn new(limits: Limits, output_bytes_max: usize) -> Self {
         Clients {
             sessions: Slots::default(),

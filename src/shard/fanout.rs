@@ -38,6 +38,9 @@ impl Shard {
         ticket: Option<Ticket>,
         now: Millis,
     ) -> Fanned {
+        if from != Source::Plain {
+            return self.fan_out_logged(message, from, ticket, now);
+        }
         let mut fanned = Fanned::default();
         let lsn_before = self.effects.lsn;
         if message.retain {
@@ -57,7 +60,7 @@ impl Shard {
                 fanned.waits += waits;
             }
         }
-        self.commit(message, from, None);
+        self.commit(message, Source::Plain, None);
         if self.effects.lsn != lsn_before {
             fanned.lsn = self.effects.lsn;
         }
@@ -91,7 +94,7 @@ impl Shard {
     }
 
     /// Hands a message to the sessions of this shard. True if one of them has subscribed to it.
-    fn deliver(&mut self, message: &Publication<'_>, now: Millis) -> bool {
+    pub(super) fn deliver(&mut self, message: &Publication<'_>, now: Millis) -> bool {
         let found = if self.guarded {
             let (sessions, access) = (&self.clients.sessions, &self.access);
             let topic = message.topic.as_str();

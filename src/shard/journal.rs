@@ -29,6 +29,12 @@ pub(super) enum Held {
     RetainStored(usize, Ticket),
     /// An acknowledgement that is written unless the session has another connection by then.
     Answer(Key, u32, AckKind, PacketId),
+    /// A letter that must not overtake an exchange.
+    Mail(usize, Box<Mail>),
+    /// The parts of an exchange.
+    Exchange(u64),
+    /// The answer to an exchange.
+    Applied(usize, u64),
     /// SUBACK or UNSUBACK.
     Suback(u64),
     /// Everything for a connection, from CONNACK on.
@@ -232,6 +238,11 @@ impl Shard {
                     self.effects.mail(to, Mail::RetainStored { ticket: Some(ticket) });
                 }
                 Held::Answer(key, epoch, kind, id) => self.answer_now(key, epoch, kind, id),
+                Held::Mail(to, mail) => self.effects.mail(to, *mail),
+                Held::Exchange(exchange) => self.send_exchange(exchange),
+                Held::Applied(to, exchange) => {
+                    self.effects.mail(to, Mail::Applied { exchange });
+                }
                 Held::Suback(number) => self.suback_durable(number, now),
                 Held::Output(conn) => self.clients.mark(conn),
             }

@@ -3,6 +3,7 @@
 use super::slots::Key;
 use super::sys::Report;
 use crate::session::{AckKey, Message};
+use crate::store::Part;
 use crate::topic::Filter;
 use std::sync::Arc;
 
@@ -26,6 +27,24 @@ pub enum Mail {
         ticket: Option<Ticket>,
         /// The sender had no member with an open window; take it in any case.
         last_hop: bool,
+        /// Shards whose members could not queue it, one bit each.
+        tried: u128,
+    },
+    /// A message that the sender's log has committed.
+    Exchange {
+        /// Number at the sender; rises.
+        exchange: u64,
+        /// What the receiver has to do.
+        part: Part,
+        /// Shards whose members of a shared subscription could not queue it, one bit each.
+        tried: u128,
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// Answer to `Exchange`: done, and durable.
+    Applied {
+        /// Its number.
+        exchange: u64,
     },
     /// What a ticket asked for has happened.
     Settled {

@@ -16,6 +16,7 @@ mod clients;
 mod connect;
 mod effects;
 mod end;
+mod exchange;
 mod fanout;
 mod home;
 mod journal;
@@ -53,11 +54,13 @@ use crate::store::Source;
 use crate::topic::Subscriptions;
 use clients::{Clients, Phase};
 use effects::Effects;
+use exchange::Exchanges;
 use home::ClientIds;
 use journal::{Held, Journal};
 use retained::Retained;
 use routes::Routes;
 use shards::{ConnId, Millis, Outgoing, Wheel};
+use shares::Hop;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -164,6 +167,7 @@ pub struct Shard {
     starved: Vec<Key>,
     revived: revive::Revived,
     journal: Journal,
+    exchanges: Exchanges,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -193,6 +197,28 @@ const TIMER_TICK_MS: u64 = 50;
 const TIMER_SPAN_MS_MAX: u64 = 300_000;
 
 impl Shard {
+    /// Takes new limits and choices over. What is above a new limit stays; nothing more comes.
+    ///
+    /// What clients were told at CONNECT or what all shards agree on does not change: largest
+    /// packet, Receive Maximum, Topic Alias Maximum, keys, recording, `$SYS` interval.
+    pub fn reconfigure(&mut self, settings: &Settings) {
+        let old = &self.settings;
+        let new = Settings {
+            hash_key: old.hash_key,
+            id_seed: old.id_seed,
+            packet_bytes_max: old.packet_bytes_max,
+            receive_maximum: old.receive_maximum,
+            topic_alias_maximum: old.topic_alias_maximum,
+            sys_interval_s: old.sys_interval_s,
+            recording: old.recording,
+            wall_offset_ms: old.wall_offset_ms,
+            ..settings.clone()
+        };
+        self.clients.reconfigure(new.queue, new.output_bytes_max);
+        self.retained.reconfigure(&new);
+        self.settings = Rc::new(new);
+    }
+
     /// An empty shard.
     ///
     /// # Panics
@@ -223,6 +249,7 @@ impl Shard {
             starved: Vec::new(),
             revived: revive::Revived::default(),
             journal: Journal::default(),
+            exchanges: Exchanges::new(place.shards),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -333,9 +360,14 @@ impl Shard {
     pub fn on_mail(&mut self, from: usize, mail: Mail, now: Millis) {
         match mail {
             Mail::Forward { message, ticket } => self.on_forward(&message, ticket, now),
-            Mail::ForwardShared { filter, message, ticket, last_hop } => {
-                self.on_forward_shared(&filter, &message, ticket, last_hop, now);
+            Mail::ForwardShared { filter, message, ticket, last_hop, tried } => {
+                let hop = Hop { last: last_hop, tried };
+                self.on_forward_shared(&filter, &message, ticket, hop, now);
             }
+            Mail::Exchange { exchange, part, tried, message } => {
+                self.on_exchange(from, exchange, (&part, tried), &message, now);
+            }
+            Mail::Applied { exchange } => self.on_applied(from, exchange, now),
             Mail::Settled { ticket, matched } => self.on_settled(ticket, matched, now),
             Mail::Interest { filter, change } => self.on_interest(from, &filter, change),
             Mail::Members { filter, online, total, ticket } => {

@@ -8,6 +8,7 @@
 //! a session has one at a time, and at most one for each filter it holds.
 
 use super::Shard;
+use super::journal::Held;
 use super::mail::{Mail, Ticket};
 use super::settings::Settings;
 use super::slots::Key;
@@ -77,6 +78,12 @@ enum Stored {
 }
 
 impl Retained {
+    /// For what is retained from now on.
+    pub(super) fn reconfigure(&mut self, settings: &Settings) {
+        self.messages_max = settings.retained_messages_max;
+        self.bytes_max = settings.retained_bytes_max;
+    }
+
     pub(super) fn new(settings: &Settings, shards: usize) -> Self {
         Retained {
             tree: RetainedTree::new(),
@@ -101,6 +108,13 @@ impl Retained {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// A retained message is sent to its owner, or will be.
+    pub(super) fn note_sent(&mut self, owner: usize) {
+        if let Some(sent) = self.sent.get_mut(owner) {
+            *sent += 1;
+        }
     }
 
     /// True if nothing is on its way to an owner; else the ticket is kept until it has arrived.
@@ -175,11 +189,15 @@ impl Shard {
             self.store_retained(message.owned());
             return 0;
         }
-        if let Some(sent) = self.retained.sent.get_mut(owner) {
-            *sent += 1;
-        }
+        self.retained.note_sent(owner);
         let message = Arc::clone(message.owned());
-        self.effects.mail(owner, Mail::Retain { message, ticket });
+        let mail = Mail::Retain { message, ticket };
+        if self.exchanges.has_unsent_retains(owner) {
+            // [MQTT-3.3.1-5] Not past an older one that waits for the log.
+            self.hold(self.effects.lsn, Held::Mail(owner, Box::new(mail)));
+        } else {
+            self.effects.mail(owner, mail);
+        }
         1
     }
 
@@ -207,7 +225,7 @@ impl Shard {
         let lsn = self.effects.lsn;
         match ticket {
             Some(ticket) if lsn != lsn_before && lsn > self.clients.durable => {
-                self.hold(lsn, super::journal::Held::RetainStored(to, ticket));
+                self.hold(lsn, Held::RetainStored(to, ticket));
             }
             Some(_) | None => self.effects.mail(to, Mail::RetainStored { ticket }),
         }

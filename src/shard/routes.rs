@@ -151,6 +151,13 @@ impl Routes {
         share.members.iter().find(|(of, online, _)| *of != here && *online > 0).map(|m| m.0)
     }
 
+    /// A shard with members that is not in a set of shards; one with a connection if there is any.
+    pub(super) fn untried(&self, filter: &Filter, tried: u128) -> Option<usize> {
+        let share = self.share(*self.by_filter.get(filter)?)?;
+        let left = || share.members.iter().filter(|(of, _, _)| tried & (1 << of) == 0);
+        left().find(|(_, online, _)| *online > 0).or_else(|| left().next()).map(|m| m.0)
+    }
+
     /// Number of a shared subscription with members.
     pub(super) fn share_of(&self, filter: &Filter) -> Option<u32> {
         self.by_filter.get(filter).copied()

@@ -1,4 +1,4 @@
-//! What a shard is told at its start; never changed while it runs.
+//! What a shard is told at its start, and again when settings change.
 
 use crate::session::{Limits, Overflow};
 

@@ -2,7 +2,7 @@
 //!
 //! The publishing shard picks a shard, in turn by the members that have a connection there; that
 //! shard picks a member, in turn among those with an open window. Without one the message goes on
-//! once to another shard, then to any member that can queue it. A lost member's messages that were
+//! once to another shard, then to any member that can queue it, on one shard after the other. A lost member's messages that were
 //! not acknowledged go to others, except `QoS` 2 deliveries that began. [MQTT-4.8.2-4]
 //! [MQTT-4.8.2-5]
 
@@ -22,11 +22,20 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// What became of a message for a group on this shard.
-enum Outcome {
+pub(super) enum Outcome {
     Taken,
-    /// No open window here, but this shard has members with connections too.
-    Elsewhere(usize),
+    /// Another shard has a better place for it.
+    Elsewhere(usize, Hop),
     Nobody,
+}
+
+/// How far a message for a group has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hop {
+    /// No open window was found: it is queued where there is room.
+    pub(super) last: bool,
+    /// Shards whose members could not queue it, one bit each.
+    pub(super) tried: u128,
 }
 
 impl Shard {
@@ -39,19 +48,42 @@ impl Shard {
         ticket: Option<Ticket>,
         now: Millis,
     ) -> (bool, u32) {
-        let Some((chosen, filter)) = self.routes.choose(share) else { return (false, 0) };
-        let (to, last_hop) = if chosen == self.place.shard {
-            match self.give_member(&filter, message, false, now) {
-                Outcome::Taken => return (true, 0),
-                Outcome::Nobody => return (false, 0),
-                Outcome::Elsewhere(other) => (other, true),
+        match self.choose_member(share, message, now) {
+            Some((filter, Outcome::Elsewhere(to, hop))) => {
+                self.forward_shared(to, filter, Arc::clone(message.owned()), ticket, hop);
+                (false, 1)
             }
+            Some((_, Outcome::Taken)) => (true, 0),
+            Some((_, Outcome::Nobody)) | None => (false, 0),
+        }
+    }
+
+    /// Chooses the shard whose turn it is, and a member if it is this one.
+    pub(super) fn choose_member(
+        &mut self,
+        share: u32,
+        message: &Publication<'_>,
+        now: Millis,
+    ) -> Option<(Filter, Outcome)> {
+        let (chosen, filter) = self.routes.choose(share)?;
+        let outcome = if chosen == self.place.shard {
+            self.give_member(&filter, message, Hop::default(), now)
         } else {
-            (chosen, false)
+            Outcome::Elsewhere(chosen, Hop::default())
         };
-        let message = Arc::clone(message.owned());
-        self.effects.mail(to, Mail::ForwardShared { filter, message, ticket, last_hop });
-        (false, 1)
+        Some((filter, outcome))
+    }
+
+    fn forward_shared(
+        &mut self,
+        to: usize,
+        filter: Filter,
+        message: Arc<Message>,
+        ticket: Option<Ticket>,
+        hop: Hop,
+    ) {
+        let Hop { last: last_hop, tried } = hop;
+        self.effects.mail(to, Mail::ForwardShared { filter, message, ticket, last_hop, tried });
     }
 
     /// Another shard has chosen this one.
@@ -60,30 +92,28 @@ impl Shard {
         filter: &Filter,
         message: &Arc<Message>,
         ticket: Option<Ticket>,
-        last_hop: bool,
+        hop: Hop,
         now: Millis,
     ) {
         let lsn_before = self.effects.lsn;
         let publication = message.publication();
-        let outcome = self.give_member(filter, &publication, last_hop, now);
+        let outcome = self.give_member(filter, &publication, hop, now);
         self.commit(&publication, Source::Plain, None);
         match outcome {
             Outcome::Taken => self.settle_after(lsn_before, ticket, true),
             Outcome::Nobody => self.settle(ticket, false),
-            Outcome::Elsewhere(other) => {
-                let (filter, message) = (filter.clone(), Arc::clone(message));
-                let mail = Mail::ForwardShared { filter, message, ticket, last_hop: true };
-                self.effects.mail(other, mail);
+            Outcome::Elsewhere(to, hop) => {
+                self.forward_shared(to, filter.clone(), Arc::clone(message), ticket, hop);
             }
         }
     }
 
     /// Gives a message to one member on this shard.
-    fn give_member(
+    pub(super) fn give_member(
         &mut self,
         filter: &Filter,
         message: &Publication<'_>,
-        last_hop: bool,
+        hop: Hop,
         now: Millis,
     ) -> Outcome {
         let may = |shard: &Shard, member: &Match| {
@@ -97,8 +127,10 @@ impl Shard {
             self.give_chosen(filter, member, message, now);
             return Outcome::Taken;
         }
-        if !last_hop && let Some(other) = self.routes.other_online(filter, self.place.shard) {
-            return Outcome::Elsewhere(other);
+        if !hop.last
+            && let Some(other) = self.routes.other_online(filter, self.place.shard)
+        {
+            return Outcome::Elsewhere(other, Hop { last: true, ..hop });
         }
         let bytes = message.weight_bytes();
         // QoS 0 does not wait.
@@ -112,12 +144,18 @@ impl Shard {
         let chosen = self
             .next_member(filter, queues(true))
             .or_else(|| self.next_member(filter, queues(false)));
-        let Some(member) = chosen else {
-            self.clients.counters.drop(DropCause::NoMember);
-            return Outcome::Nobody;
-        };
-        self.give_chosen(filter, member, message, now);
-        Outcome::Taken
+        if let Some(member) = chosen {
+            self.give_chosen(filter, member, message, now);
+            return Outcome::Taken;
+        }
+        let tried = hop.tried | (1 << self.place.shard);
+        if message.qos != Qos::AtMostOnce
+            && let Some(other) = self.routes.untried(filter, tried)
+        {
+            return Outcome::Elsewhere(other, Hop { last: true, tried });
+        }
+        self.clients.counters.drop(DropCause::NoMember);
+        Outcome::Nobody
     }
 
     /// A member may have messages of this topic.
@@ -230,8 +268,12 @@ impl Shard {
             self.clients.counters.drop(DropCause::Expired);
         } else if let Some(share) = self.routes.share_of(filter) {
             let publication = message.publication();
-            self.give_share(share, &publication, NO_TICKET, now);
-            self.commit(&publication, Source::Plain, None);
+            if done.is_some() {
+                self.hand_on_logged(share, &publication, now);
+            } else {
+                self.give_share(share, &publication, NO_TICKET, now);
+                self.commit(&publication, Source::Plain, None);
+            }
         } else {
             self.clients.counters.drop(DropCause::NoMember);
         }

@@ -37,9 +37,9 @@ use std::sync::Arc;
 /// Where a record lies in its shard's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// Its number; tells the segment.
+    /// Its number.
     pub lsn: u64,
-    /// Where its frame begins in the segment.
+    /// Where its frame begins, as the log counts.
     pub offset: u32,
     /// Bytes of the frame.
     pub bytes: u32,

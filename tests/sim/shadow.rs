@@ -33,8 +33,10 @@ pub(crate) struct Msg {
     pub arrived: BTreeMap<usize, u64>,
     /// Deliveries counted as dropped while the message was handled, by shard.
     pub drops: BTreeMap<usize, u64>,
-    /// Log positions of its records.
-    pub records: Vec<(usize, u64)>,
+    /// Shard and log position of its records, and whether they make it the retained message.
+    pub records: Vec<((usize, u64), bool)>,
+    /// The record that commits it for all shards.
+    pub onward: Option<(usize, u64)>,
     /// Deliveries at `QoS` 1 whose connection ended before the acknowledgement.
     pub lost_unacked: usize,
 }
@@ -106,7 +108,7 @@ pub(crate) struct Link {
     pub v5: bool,
     pub window: usize,
     pub packet_bytes_max: Option<u32>,
-    pub connack_due: Option<(bool, u64)>,
+    pub connack_due: Option<bool>,
     /// The session existed before this connection.
     pub present: bool,
     /// CONNACK can't say so: MQTT 3.1.
@@ -213,7 +215,7 @@ impl Shadow {
         let receive_maximum = connect.properties.receive_maximum().unwrap_or(u16::MAX);
         entry.window = usize::from(receive_maximum.min(self.inflight_max));
         entry.packet_bytes_max = packet_bytes_max;
-        entry.connack_due = Some((present, 0));
+        entry.connack_due = Some(present);
         entry.present = present;
         entry.speechless = connect.version == Version::V31;
     }

@@ -133,9 +133,13 @@ impl World {
                         self.stored.insert((shard, outcome.lsn), message);
                     }
                     self.shards[shard].note_place(outcome.lsn, 0);
-                    if let Some(id) = message_of(&record) {
-                        let lsn = self.lsn[shard];
-                        self.shadow.messages[id].records.push((shard, lsn));
+                    if let Some((id, onward, retained)) = message_of(&record) {
+                        let at = (shard, self.lsn[shard]);
+                        let msg = &mut self.shadow.messages[id];
+                        msg.records.push((at, retained));
+                        if onward {
+                            msg.onward.get_or_insert(at);
+                        }
                     }
                 }
                 Effect::Close(conn) => {
@@ -234,7 +238,12 @@ impl World {
         self.next_step();
         self.note(|| format!("mail {from} -> {to} {}", show_mail(&mail)));
         let carried = carried(&mail);
-        if let (Some(id), Mail::Forward { .. }) = (carried, &mail) {
+        let direct = match &mail {
+            Mail::Forward { .. } => true,
+            Mail::Exchange { part, .. } => part.direct,
+            _ => false,
+        };
+        if let Some(id) = carried.filter(|_| direct) {
             let step = self.shadow.step;
             self.shadow.messages[id].arrived.insert(to, step);
         }
@@ -430,19 +439,13 @@ impl World {
                 self.conns[at].stage = Stage::Live;
                 self.conns[at].version = connect.version;
                 let facts = connect.clone();
-                self.input(
-                    at,
-                    Input::Connect { conn, peer: &Peer::default(), connect },
-                    None,
-                    |shadow, refused, lsn| {
-                        if !refused {
-                            shadow.connected(at, &facts, home);
-                            if let Some((_, due)) = &mut shadow.links[at].connack_due {
-                                *due = lsn;
-                            }
-                        }
-                    },
-                );
+                let peer = Peer::default();
+                let input = Input::Connect { conn, peer: &peer, connect };
+                self.input(at, input, None, |shadow, refused, _| {
+                    if !refused {
+                        shadow.connected(at, &facts, home);
+                    }
+                });
             }
             packet => {
                 if connecting {
@@ -617,14 +620,19 @@ fn carried(mail: &Mail) -> Option<MsgId> {
     match mail {
         Mail::Forward { message, .. }
         | Mail::ForwardShared { message, .. }
+        | Mail::Exchange { message, .. }
         | Mail::Retain { message, .. } => message_id(message.payload()),
         _ => None,
     }
 }
 
-fn message_of(record: &Record) -> Option<MsgId> {
+/// Message of a record, whether other shards have a part in it, whether it is retained here.
+fn message_of(record: &Record) -> Option<(MsgId, bool, bool)> {
     match record {
-        Record::Publish(publish) => message_id(publish.message.payload()),
+        Record::Publish(publish) => {
+            let id = message_id(publish.message.payload())?;
+            Some((id, publish.onward.is_some(), publish.retained))
+        }
         _ => None,
     }
 }

@@ -48,8 +48,7 @@ fn the_client_is_whom_the_proxy_names() {
             }
             assert_eq!(client.packet().name, "connack");
             let connected = format!("connected client=\"{name}\"");
-            let log = test.broker.log();
-            let line = log.lines().find(|line| line.contains(&connected)).unwrap();
+            let line = test.broker.line(&connected);
             assert!(line.contains(&format!("address=Some({address}")), "{line}");
         }
     });

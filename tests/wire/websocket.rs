@@ -240,8 +240,7 @@ fn a_trusted_proxy_names_the_client() {
         web.response();
         web.write(&client_frame(0x82, &compose("connect", test.version, "forwarded")));
         assert_eq!(web.frame().map(|(first, _)| first), Some(0x82));
-        let log = test.broker.log();
-        let line = log.lines().find(|line| line.contains("client=\"forwarded\"")).unwrap();
+        let line = test.broker.line("client=\"forwarded\"");
         assert!(line.contains("address=Some(192.0.2.9:0)"), "{line}");
     });
 }

@@ -11,6 +11,7 @@ const PORT_MAX: i64 = 65_535;
 
 /// What is known of one listener.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one option of the file")]
 pub(super) struct Block {
     /// Where it begins; `None` for what stands before all of them.
     pub(super) line: Option<Line>,
@@ -37,6 +38,7 @@ pub(super) struct Block {
     subject: bool,
     only_tls13: bool,
     alias_max: Option<u16>,
+    username_as_client_id: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,7 @@ impl Block {
             subject: false,
             only_tls13: false,
             alias_max: None,
+            username_as_client_id: false,
         }
     }
 
@@ -141,10 +144,12 @@ impl Block {
                 let versions = [("1", ProxyProtocol::V1), ("2", ProxyProtocol::V2)];
                 self.proxy = line.one_of(&versions)?;
             }
-            "proxy_protocol_v2_require_tls" | "use_username_as_clientid" if line.flag()? => {
-                return Err(line.fault("not supported"));
+            "proxy_protocol_v2_require_tls" => {
+                if line.flag()? {
+                    return Err(line.fault("not supported"));
+                }
             }
-            "proxy_protocol_v2_require_tls" | "use_username_as_clientid" => {}
+            "use_username_as_clientid" => self.username_as_client_id = line.flag()?,
             "max_qos" | "maximum_qos" => {
                 if line.number(0, 2)? != 2 {
                     return Err(line.fault("not supported: all QoS are served"));
@@ -213,6 +218,7 @@ impl Block {
         let listener = |address| Listener {
             protocol: self.protocol,
             allow_anonymous: self.allow_anonymous,
+            use_username_as_clientid: self.username_as_client_id,
             max_connections: self.max_connections,
             proxy_protocol: self.proxy,
             bind_interface: self.device.clone(),

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 /// Configuration of the shared brokers. Written out, so that no test depends on a default.
@@ -42,6 +42,13 @@ enum Life {
     Ended,
 }
 
+/// What a broker wrote to standard error.
+#[derive(Default)]
+struct Lines {
+    all: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
 /// A running broker.
 pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
@@ -50,7 +57,7 @@ pub(crate) struct Broker {
     pub(crate) pid: Option<u32>,
     child: Option<Child>,
     life: Mutex<Option<Receiver<Life>>>,
-    lines: Arc<Mutex<Vec<String>>>,
+    lines: Arc<Lines>,
     _config: Option<tempfile::TempDir>,
 }
 
@@ -76,7 +83,7 @@ pub(crate) fn culex(arguments: &[&str]) -> Command {
 impl Broker {
     /// Starts a broker of `shards` shards, or takes the foreign one.
     pub(crate) fn start(shards: usize, config: &str) -> Self {
-        let lines = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::new(Lines::default());
         if let Some(address) = foreign() {
             return Self {
                 address,
@@ -97,6 +104,8 @@ impl Broker {
             .args(["-p", "0", "--shards", &shards.to_string(), "--data-dir"])
             .arg(directory.path().join("data"))
             .env("NO_COLOR", "1")
+            // Tests count descriptors in /proc, also when they are not run by root.
+            .env("CULEX_PROCESS__DUMPABLE", "true")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -113,7 +122,7 @@ impl Broker {
             match told.recv_timeout(PROCESS_DEADLINE) {
                 Ok(Life::Listening(address)) => addresses.push(address),
                 Ok(Life::Ended) | Err(_) => {
-                    let lines = lines.lock().unwrap().join("\n");
+                    let lines = lines.all.lock().unwrap().join("\n");
                     panic!("the broker does not listen:\n{lines}")
                 }
             }
@@ -166,7 +175,16 @@ impl Broker {
 
     /// What the broker wrote to standard error so far.
     pub(crate) fn log(&self) -> String {
-        self.lines.lock().unwrap().join("\n")
+        self.lines.all.lock().unwrap().join("\n")
+    }
+
+    /// The first line with these words, which may still be on its way.
+    pub(crate) fn line(&self, words: &str) -> String {
+        let all = self.lines.all.lock().unwrap();
+        let find = |all: &Vec<String>| all.iter().find(|line| line.contains(words)).cloned();
+        let waits = |all: &mut Vec<String>| find(all).is_none();
+        let (all, _) = self.lines.grown.wait_timeout_while(all, PROCESS_DEADLINE, waits).unwrap();
+        find(&all).unwrap_or_else(|| panic!("no line with {words:?}:\n{}", all.join("\n")))
     }
 
     /// Open descriptors and resident kilobytes.
@@ -191,7 +209,7 @@ impl Drop for Broker {
 }
 
 /// Reads standard error to its end, and tells when the broker listens and when it has ended.
-fn keep_lines(errors: impl BufRead, lines: &Mutex<Vec<String>>, tell: &Sender<Life>) {
+fn keep_lines(errors: impl BufRead, lines: &Lines, tell: &Sender<Life>) {
     for line in errors.lines().map_while(Result::ok) {
         let line = plain(&line);
         if line.contains("panicked at") {
@@ -202,7 +220,8 @@ fn keep_lines(errors: impl BufRead, lines: &Mutex<Vec<String>>, tell: &Sender<Li
             let word = rest.split_whitespace().next().unwrap_or_default();
             let _ = tell.send(Life::Listening(word.trim_matches('"').to_owned()));
         }
-        lines.lock().unwrap().push(line);
+        lines.all.lock().unwrap().push(line);
+        lines.grown.notify_all();
     }
     let _ = tell.send(Life::Ended);
 }

@@ -1,28 +1,38 @@
 //! `culex serve`: the broker.
 
+mod duty;
+mod notify;
+mod process;
+
 use super::failure::{Failure, status};
-use super::logging;
+use super::logging::{AUDIT, Logging, Owner};
 use crate::broker::{self, BrokerError};
-use crate::config::{Address, Config, Level, Listener};
+use crate::config::{Address, Durability, Level, Listener, Loaded};
+use duty::Duty;
+use notify::Notify;
+use process::PidFile;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shards::account::Account;
 use shards::probe::{self, HostError};
 use shards::{Placement, StartError};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use tracing::{info, warn};
 
 /// Runs the broker.
 ///
-/// Without a file: 127.0.0.1:1883, anonymous, one shard per core. Options win over the file.
-/// SIGINT and SIGTERM stop it in order.
+/// Without a file: 127.0.0.1:1883, anonymous, one shard per core. A file is TOML (see
+/// conf/culex.toml) or a mosquitto.conf as it is. Variables `CULEX_TABLE__KEY` win over the file,
+/// options win over both.
+///
+/// SIGINT and SIGTERM stop it in order, SIGHUP reads the file again, SIGUSR1 opens log files anew.
 ///
 /// Exit status: 0 stopped, 1 wrong options or settings or an address that cannot be listened on, 78
 /// the host lacks something (io_uring, a core, memory, descriptors), 71 the system failed later.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
 pub(super) struct Args {
-    /// Settings (see conf/culex.toml).
+    /// Settings: culex.toml or mosquitto.conf.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Port of the first listener; 0 = any free one.
@@ -31,69 +41,122 @@ pub(super) struct Args {
     /// Number of shards, at most 128; 0 = one per core.
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
-    /// Directory for sessions and messages. Not used yet: everything is in memory.
+    /// Directory for sessions and messages.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Logs connections and refusals too (level debug).
     #[arg(short, long)]
     verbose: bool,
+    /// Goes into the background once it serves. What the log writes to stderr is lost then: let it
+    /// go to a file, syslog or the journal.
+    #[arg(short, long)]
+    daemon: bool,
+    /// Checks the settings and ends.
+    #[arg(long)]
+    test_config: bool,
+    /// Prints the settings in force and ends.
+    #[arg(long)]
+    show_effective: bool,
+    /// This is the process in the background.
+    #[arg(long, hide = true)]
+    detached: bool,
 }
 
 /// Reads the settings, starts the log and runs the broker until it is told to stop.
-pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let config = args.config()?;
-    logging::start(&config.log);
-    start(&config)
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let loaded = args.load()?;
+    if args.show_effective {
+        return super::check::show(&loaded);
+    }
+    if args.test_config {
+        return super::check::report(&loaded);
+    }
+    if args.daemon && !args.detached {
+        return process::detach();
+    }
+    process::prepare(&loaded.config.process)?;
+    let account = process::account(&loaded.config.process)?;
+    let owner: Owner = account.as_ref().map(|account| (account.uid(), account.gid()));
+    let log = Logging::start(&loaded.config.log, owner)?;
+    start(args, &loaded, account.as_ref(), log)
 }
 
 /// Starts the shards and waits for the end: SIGINT or SIGTERM, or a failure.
-fn start(config: &Config) -> Result<(), Failure> {
+fn start(
+    args: &Args,
+    loaded: &Loaded,
+    account: Option<&Account>,
+    log: Logging,
+) -> Result<(), Failure> {
+    let config = &loaded.config;
     let host = |message: String| Failure::new(status::HOST, message);
-    raise_descriptors();
+    raise_limits();
     let found = probe::check_host().map_err(|error| host(error.to_string()))?;
     let placement = shards::placement::choose(config.shards_wanted(), config.affinity.cpus())
         .map_err(|error| host(error.to_string()))?;
     let cpus = placement.clone();
     let shards = cpus.cpus().len();
     found.check_descriptors(shards).map_err(|error| host(error.to_string()))?;
+    process::place_helpers(&config.helpers).map_err(host)?;
+    let pid_file = PidFile::write(config.process.pid_file.as_deref())?;
+    let bound = broker::bind(config, placement).map_err(|error| not_started(&error))?;
+    process::make_data_directory(config, account)?;
+    process::give_up_rights(&config.process, account)?;
     // Taken before the first client can come, so that no early signal is lost.
-    let mut signals = Signals::new([SIGINT, SIGTERM])
-        .map_err(|error| Failure::system("cannot listen for signals", &error))?;
-    let running = broker::start(config, placement).map_err(|error| not_started(&error))?;
+    let signals = duty::signals()?;
+    let (running, reloader) = bound.start().map_err(|error| not_started(&error))?;
     info!(version = env!("CARGO_PKG_VERSION"), shards, "culex starts");
-    remark(config, &found, &cpus);
+    remark(loaded, &found, &cpus);
     for address in running.addresses() {
         info!(%address, "listening");
+        info!(target: AUDIT, event = "listen", %address);
     }
-    let stopper = running.stopper();
-    let handle = signals.handle();
-    let waiter = std::thread::spawn(move || {
-        for signal in signals.forever() {
-            info!(signal, "stopping");
-            stopper.stop();
-        }
-    });
+    let notify = Notify::new(config.process.systemd);
+    notify.ready();
+    let watchdog = notify.watchdog(running.progress());
+    if args.detached {
+        process::leave_terminal()?;
+    }
+    info!(target: AUDIT, event = "start", version = env!("CARGO_PKG_VERSION"));
+    let duty = Duty { args: args.clone(), reloader, log, notify, stopper: running.stopper() };
+    let waiter = duty.start(signals)?;
     let ended = running.join().map_err(|error| Failure::new(status::SYSTEM, error.to_string()));
-    handle.close();
-    let _ended = waiter.join();
+    let log = waiter.end();
+    drop(watchdog);
+    drop(pid_file);
+    info!(target: AUDIT, event = "stop");
     info!("stopped");
+    drop(log);
     ended
 }
 
-/// Takes all the descriptors that the host allows: the usual soft limit of 1,024 is for programs
-/// that use `select`. If it fails, the limit that was there is checked next.
-fn raise_descriptors() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        let _kept = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+/// Takes all that the host allows: the usual soft limit of 1,024 descriptors is for programs that
+/// use `select`, and what root may lock in memory its heir may not. If it fails, the limit that was
+/// there is checked next.
+fn raise_limits() {
+    for resource in [Resource::Nofile, Resource::Memlock] {
+        let Rlimit { current, maximum } = getrlimit(resource);
+        if current != maximum {
+            let _kept = setrlimit(resource, Rlimit { current: maximum, maximum });
+        }
     }
 }
 
 /// What is not as it should be, but is no reason not to start.
-fn remark(config: &Config, found: &probe::HostReport, placement: &Placement) {
-    if let Some(directory) = &config.data_dir {
-        let directory = directory.display();
-        warn!(%directory, "data_dir is not used yet: everything is in memory");
+fn remark(loaded: &Loaded, found: &probe::HostReport, placement: &Placement) {
+    let config = &loaded.config;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    for listener in config.open_listeners() {
+        let address = &listener.address;
+        warn!(%address, "everybody in the network may connect here (allow_anonymous = true)");
+    }
+    if rustix::process::geteuid().is_root() && config.process.user.is_none() {
+        warn!("runs as root: name another user (process.user)");
+    }
+    if config.durability != Durability::None {
+        warn!("sessions and messages are in memory alone: this version has no durability yet");
     }
     if let Some(limit) = found.descriptors_max.filter(|_| found.has_few_descriptors()) {
         warn!(limit, "few open files allowed, one connection needs one: raise `ulimit -n`");
@@ -122,6 +185,7 @@ fn not_started(error: &BrokerError) -> Failure {
             let hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE";
             Failure::usage(format!("{message}: {hint}"))
         }
+        BrokerError::Busy { .. } => Failure::new(status::SYSTEM, message),
         BrokerError::Threads(_) => Failure::new(status::HOST, message),
         BrokerError::TooManyShards { .. }
         | BrokerError::Login(_)
@@ -135,12 +199,10 @@ fn not_started(error: &BrokerError) -> Failure {
 }
 
 impl Args {
-    /// The file's settings, or the defaults, with the options laid over them.
-    fn config(self) -> Result<Config, Failure> {
-        let mut config = match &self.config {
-            Some(path) => Config::load(path).map_err(|error| Failure::usage(error.to_string()))?,
-            None => Config::default(),
-        };
+    /// The settings of file and environment, with the options laid over them.
+    fn load(&self) -> Result<Loaded, Failure> {
+        let mut loaded = super::check::load(self.config.as_deref())?;
+        let config = &mut loaded.config;
         if let Some(port) = self.port {
             match config.listeners.first_mut() {
                 Some(Listener { address: Address::Tcp(address), .. }) => address.set_port(port),
@@ -154,31 +216,32 @@ impl Args {
             config.shards = shards.into();
             config.check_shards().map_err(|why| Failure::usage(format!("--shards: {why}")))?;
         }
-        if let Some(data_dir) = self.data_dir {
-            config.data_dir = Some(data_dir);
+        if let Some(data_dir) = &self.data_dir {
+            config.data_dir = Some(data_dir.clone());
         }
         if self.verbose && config.log.level < Level::Debug {
             config.log.level = Level::Debug;
         }
-        Ok(config)
+        Ok(loaded)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn no_file_means_the_defaults() {
-        assert_eq!(Args::default().config().expect("valid"), Config::default());
+        assert_eq!(Args::default().load().expect("valid").config, Config::default());
     }
 
     #[test]
     fn options_win_over_the_file() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("culex.toml");
-        let text = "shards = 1\naffinity = [0, 1]\n[[listener]]\naddress = '0.0.0.0:1999'\n\
-                    [[listener]]\naddress = '0.0.0.0:2000'\n[log]\nlevel = 'trace'\n";
+        let text = "shards = 1\naffinity = [0, 1]\n[[listener]]\naddress = '[::1]:1999'\n\
+                    [[listener]]\naddress = '[::1]:2000'\n[log]\nlevel = 'trace'\n";
         std::fs::write(&path, text).expect("can write");
         let args = Args {
             config: Some(path),
@@ -186,11 +249,12 @@ mod tests {
             shards: Some(2),
             data_dir: Some(PathBuf::from("d")),
             verbose: true,
+            ..Args::default()
         };
-        let config = args.config().expect("valid");
+        let config = args.load().expect("valid").config;
         let addresses: Vec<_> =
             config.listeners.iter().map(|listener| listener.address.to_string()).collect();
-        assert_eq!(addresses, ["0.0.0.0:7", "0.0.0.0:2000"]);
+        assert_eq!(addresses, ["[::1]:7", "[::1]:2000"]);
         assert_eq!(config.shards_wanted(), Some(2));
         assert_eq!(config.data_dir, Some(PathBuf::from("d")));
         assert_eq!(config.log.level, Level::Trace, "-v does not make it quieter");
@@ -202,7 +266,7 @@ mod tests {
         let path = directory.path().join("culex.toml");
         std::fs::write(&path, "affinity = [0]\n").expect("can write");
         let args = Args { config: Some(path), shards: Some(2), ..Args::default() };
-        let failure = args.config().expect_err("one core");
+        let failure = args.load().expect_err("one core");
         assert_eq!(failure.message, "--shards: 2 shards need 2 cores, but affinity names 1");
     }
 }

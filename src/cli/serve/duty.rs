@@ -1,0 +1,108 @@
+//! What the broker does when it is sent signals.
+//!
+//! SIGINT and SIGTERM: stop. SIGHUP: read the settings again. SIGUSR1: open log files anew.
+
+use super::Args;
+use super::notify::Notify;
+use crate::broker::Reloader;
+use crate::cli::failure::Failure;
+use crate::cli::logging::{AUDIT, Logging};
+use shards::Stopper;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::{Handle, Signals};
+use std::thread::{self, JoinHandle};
+use tracing::{error, info, warn};
+
+/// Signals that mean something.
+pub(super) fn signals() -> Result<Signals, Failure> {
+    Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])
+        .map_err(|error| Failure::system("cannot listen for signals", &error))
+}
+
+/// All that is needed to do it.
+#[derive(Debug)]
+pub(super) struct Duty {
+    pub(super) args: Args,
+    pub(super) reloader: Reloader,
+    pub(super) log: Logging,
+    pub(super) notify: Notify,
+    pub(super) stopper: Stopper,
+}
+
+/// The thread that waits for signals.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    handle: Handle,
+    thread: JoinHandle<Duty>,
+}
+
+impl Duty {
+    pub(super) fn start(self, signals: Signals) -> Result<Waiter, Failure> {
+        let handle = signals.handle();
+        let thread = thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || self.wait(signals))
+            .map_err(|error| Failure::system("cannot listen for signals", &error))?;
+        Ok(Waiter { handle, thread })
+    }
+
+    fn wait(mut self, mut signals: Signals) -> Self {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => self.reload(),
+                SIGUSR1 => {
+                    self.log.reopen();
+                    info!("log files opened anew");
+                }
+                _ => {
+                    info!(signal, "stopping");
+                    self.notify.stopping();
+                    self.stopper.stop();
+                }
+            }
+        }
+        self
+    }
+
+    /// Reads everything first; what is not valid changes nothing.
+    fn reload(&mut self) {
+        self.notify.reloading();
+        match self.try_reload() {
+            Ok(kept) => {
+                if !kept.is_empty() {
+                    let keys = kept.join(", ");
+                    warn!(keys, "settings read again; these change with the next start only");
+                }
+                info!("settings read again");
+                info!(target: AUDIT, event = "reload", outcome = "ok");
+            }
+            Err(failure) => {
+                let why = failure.message.as_str();
+                error!(why, "settings not taken, the old ones stay in force");
+                info!(target: AUDIT, event = "reload", outcome = "refused", why);
+            }
+        }
+        self.notify.ready();
+    }
+
+    fn try_reload(&mut self) -> Result<Vec<&'static str>, Failure> {
+        let loaded = self.args.load()?;
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        let kept = self
+            .reloader
+            .reload(&loaded.config)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        self.log.reload(&loaded.config.log).map_err(Failure::usage)?;
+        Ok(kept)
+    }
+}
+
+impl Waiter {
+    /// Ends the thread and gives the log back, so that the last lines are written.
+    pub(super) fn end(self) -> Option<Logging> {
+        self.handle.close();
+        self.thread.join().ok().map(|duty| duty.log)
+    }
+}
