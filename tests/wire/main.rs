@@ -26,6 +26,8 @@ mod first_packet;
 #[cfg(test)]
 mod keep_alive;
 #[cfg(test)]
+mod login;
+#[cfg(test)]
 mod malformed_packets;
 #[cfg(test)]
 mod maximum_packet_size;
