@@ -27,6 +27,7 @@ if [ "$purpose" = test ]; then
   need nodejs node --version
   need npm npm --version
   need mosquitto-clients command -v mosquitto_rr
+  need chromium command -v chromium
   # Debian keeps the broker in /usr/sbin, which is not on every PATH.
   need mosquitto test -x /usr/sbin/mosquitto -o -x /usr/local/sbin/mosquitto
 fi

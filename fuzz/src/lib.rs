@@ -13,3 +13,4 @@ pub mod seeds;
 pub mod session_sequence;
 pub mod taker;
 pub mod topic_filter;
+pub mod transport;

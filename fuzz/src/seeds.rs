@@ -27,6 +27,10 @@ pub fn write_all() {
     write("mosquitto_conf", &texts(MOSQUITTO));
     write("cli_format", &texts(FORMATS));
     write("record_decode", &logs());
+    write("proxy_header", &texts(PROXY_LINES));
+    write("websocket", &[frames(0x80), frames(0x83), request()]);
+    // Deliver all, answer, deliver all, talk both ways; with fragments and without.
+    write("tls_records", &[TLS_STEPS.to_vec(), [&[64], &TLS_STEPS[1..]].concat()]);
 }
 
 /// The life of a session, each record as `record_decode` reads it, and all of them in one.
@@ -341,4 +345,33 @@ fn sequences() -> Vec<Vec<u8>> {
         bodies.iter().map(|body| [&settings[..], body].concat()).collect::<Vec<_>>()
     };
     settings.iter().flat_map(with).collect()
+}
+
+const PROXY_LINES: &[&str] = &[
+    "PROXY TCP4 192.0.2.1 198.51.100.2 40000 1883\r\n",
+    "PROXY TCP6 2001:db8::1 ::1 65535 0\r\n",
+    "PROXY UNKNOWN\r\n",
+    "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\0\0\0\0\0\0\0\0\0\0\0\0",
+    "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\x20\0\x01x",
+    "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+];
+
+const TLS_STEPS: &[u8] = &[0, 1, 0, 7, 0, 1, 0, 7, 0, 5, 0, 1, 0, 6, 30, 7, 0, 0x85, 0, 0, 9, 1, 0];
+
+/// Frames after the request; the first byte is the length of the pieces.
+fn frames(choice: u8) -> Vec<u8> {
+    let mut bytes = vec![choice];
+    bytes.extend(b"\x02\x82\0\0\0\0\x10\x0c\x89\x81\0\0\0\0p\x80\x81\x01\x02\x03\x04\0");
+    bytes.extend(b"\x82\xfe\0\x7e\0\0\0\0");
+    bytes.extend([7; 126]);
+    bytes.extend(b"\x88\x82\0\0\0\0\x03\xe8");
+    bytes
+}
+
+fn request() -> Vec<u8> {
+    let text = "\x05GET /mqtt?a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
+        Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt, mqttv3.1\r\n\
+        Origin: https://a\r\nX-Forwarded-For: 192.0.2.1, 10.0.0.1\r\n\r\n\u{2}";
+    text.as_bytes().to_vec()
 }

@@ -12,7 +12,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(20);
 /// A running `culex serve`; killed if the test ends without [`Broker::stop`].
 pub(crate) struct Broker {
     child: Child,
-    address: String,
+    addresses: Vec<String>,
     /// Lines of its log that nobody has read yet; disconnected when it has ended.
     log: Receiver<String>,
     seen: Vec<String>,
@@ -22,10 +22,19 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts it and waits until it listens.
     pub(crate) fn start(shards: usize) -> Self {
+        Self::start_with(shards, "[[listener]]\naddress = '127.0.0.1:0'\n")
+    }
+
+    /// Starts it with this configuration and waits until all its listeners listen.
+    pub(crate) fn start_with(shards: usize, config: &str) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory can be made");
+        let file = data.path().join("culex.toml");
+        std::fs::write(&file, config).expect("the directory can be written to");
         let mut child = Command::new(env!("CARGO_BIN_EXE_culex"))
-            .args(["serve", "-p", "0", "--shards", &shards.to_string(), "--data-dir"])
-            .arg(data.path())
+            .args(["serve", "--shards", &shards.to_string(), "--data-dir"])
+            .arg(data.path().join("data"))
+            .arg("-c")
+            .arg(&file)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -40,14 +49,14 @@ impl Broker {
                 let _ = lines.send(line);
             }
         });
-        let mut broker = Self { child, address: String::new(), log, seen: Vec::new(), _data: data };
-        broker.wait_for_address();
+        let mut broker = Self { child, addresses: Vec::new(), log, seen: Vec::new(), _data: data };
+        broker.wait_for_addresses(config.matches("[[listener]]").count());
         broker
     }
 
-    /// `HOST:PORT`.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    /// `HOST:PORT` of a listener, by its place in the configuration.
+    pub(crate) fn address(&self, listener: usize) -> &str {
+        &self.addresses[listener]
     }
 
     /// Asks it to stop and checks that it does so cleanly.
@@ -66,12 +75,12 @@ impl Broker {
         assert!(status.success(), "the broker ended with {status}:\n{}", self.log_text());
     }
 
-    fn wait_for_address(&mut self) {
-        while self.address.is_empty() {
+    fn wait_for_addresses(&mut self, count: usize) {
+        while self.addresses.len() < count {
             let Ok(line) = self.log.recv_timeout(START_DEADLINE) else {
                 panic!("the broker does not listen:\n{}", self.log_text());
             };
-            listening_address(&line).unwrap_or_default().clone_into(&mut self.address);
+            self.addresses.extend(listening_address(&line).map(str::to_owned));
             self.seen.push(line);
         }
     }

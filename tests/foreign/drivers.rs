@@ -13,18 +13,21 @@ pub(crate) enum Driver {
     Paho,
     Mqttjs,
     Mosquitto,
+    /// mqtt.js in Chromium.
+    Browser,
 }
 
 impl Driver {
     /// Runs all its cases; panics with the output if one fails.
     #[track_caller]
-    pub(crate) fn run(self, address: &str) {
+    pub(crate) fn run(self, address: &str, variables: &[(&str, PathBuf)]) {
         let clients = installed_clients();
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign");
         let (program, script) = match self {
             Self::Paho => (clients.join("venv/bin/python"), "paho_cases.py"),
             Self::Mqttjs => (PathBuf::from("node"), "mqttjs_cases.js"),
             Self::Mosquitto => (PathBuf::from("python3"), "mosquitto_cases.py"),
+            Self::Browser => (PathBuf::from("node"), "browser_cases.js"),
         };
         let output = Command::new("timeout")
             .args(["--kill-after=5", DEADLINE_S])
@@ -34,6 +37,7 @@ impl Driver {
             .arg(std::env::var("CULEX_TEST_SKIP").unwrap_or_default())
             // Node finds the module `mqtt` from here; Python must not write beside the sources.
             .current_dir(clients)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .output()
             .expect("timeout is part of coreutils");

@@ -13,15 +13,25 @@ from rig import DEADLINE_S, SPREAD, Events, Failure, expect, expect_equal, sprea
 VERSIONS = ("31", "311", "5")
 
 
+def reach(address):
+    """The options that lead to the broker."""
+    host, port = address
+    options = ["-h", host, "-p", str(port)]
+    if rig.SCHEME == "mqtts":
+        options += ["--cafile", rig.CA]
+        if rig.CERTIFICATE:
+            options += ["--cert", rig.CERTIFICATE, "--key", rig.KEY]
+    return options
+
+
 class Program:
     """A running client program whose standard output is read line by line."""
 
     def __init__(self, address, name, *arguments, stdin=None):
         self.name, self.lines, self.ended = name, [], False
         self.events = Events()
-        host, port = address
         # Line buffering, for the debug output that tells about SUBACK is not flushed.
-        command = ["stdbuf", "-oL", name, "-h", host, "-p", str(port), *arguments]
+        command = ["stdbuf", "-oL", name, *reach(address), *arguments]
         self.process = subprocess.Popen(
             command, stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT)
@@ -73,8 +83,7 @@ def refused(lines):
 
 def publish(address, version, *arguments, text=None):
     """Runs mosquitto_pub to its end."""
-    host, port = address
-    command = ["mosquitto_pub", "-h", host, "-p", str(port), "-V", version, *arguments]
+    command = ["mosquitto_pub", *reach(address), "-V", version, *arguments]
     done = subprocess.run(
         command, input=text or b"", capture_output=True, timeout=DEADLINE_S, check=False)
     refused([done.stderr])
@@ -162,9 +171,8 @@ def resumed(version, *address):
     expiry = ("-x", "300") if version == "5" else ()
     names = spread("r")
     for name in names:
-        host, port = address
         done = subprocess.run(
-            ["mosquitto_sub", "-h", host, "-p", str(port), "-V", version, "-i", name, "-c",
+            ["mosquitto_sub", *reach(address), "-V", version, "-i", name, "-c",
              *expiry, "-q", "2", "-t", topic, "-E"], timeout=DEADLINE_S, check=False)
         expect_equal(done.returncode, 0, "mosquitto_sub -E: exit status")
     lines = [b"%d" % number for number in range(50)]

@@ -1,6 +1,6 @@
 // mqtt.js against a broker.
 //
-// Usage: mqttjs_cases.js HOST:PORT [SKIPPED,...]
+// Usage: mqttjs_cases.js [SCHEME://]HOST:PORT [SKIPPED,...], see rig.py
 // The module `mqtt` is looked up in the working directory. Output and exit status are those of
 // rig.py: `ok NAME` or `FAIL NAME: why`, 1 if a case failed, 64 if it was called wrongly.
 
@@ -8,6 +8,7 @@
 
 const assert = require('node:assert/strict')
 const crypto = require('node:crypto')
+const fs = require('node:fs')
 const { createRequire } = require('node:module')
 const mqtt = createRequire(`${process.cwd()}/`)('mqtt')
 
@@ -378,14 +379,31 @@ function overdue () {
     setTimeout(() => reject(new Error('the case does not end')), CASE_DEADLINE_MS))
 }
 
+// Options that lead to the broker.
+function reach (target) {
+  const [scheme, place] = target.includes('://') ? target.split('://') : ['mqtt', target]
+  const colon = place.lastIndexOf(':')
+  const address = {
+    protocol: scheme, host: place.slice(0, colon), port: Number(place.slice(colon + 1))
+  }
+  const { CULEX_TEST_CA, CULEX_TEST_CERTIFICATE, CULEX_TEST_KEY } = process.env
+  const read = (name) => name && fs.readFileSync(name)
+  if (scheme === 'mqtts' || scheme === 'wss') {
+    Object.assign(address, {
+      ca: read(CULEX_TEST_CA), cert: read(CULEX_TEST_CERTIFICATE), key: read(CULEX_TEST_KEY)
+    })
+  }
+  if (scheme === 'wss') address.wsOptions = { ca: address.ca }
+  return address
+}
+
 async function main () {
   const [, , target, skipped = ''] = process.argv
   if (!target?.includes(':')) {
-    console.error('usage: mqttjs_cases.js HOST:PORT [SKIPPED,...]')
+    console.error('usage: mqttjs_cases.js [SCHEME://]HOST:PORT [SKIPPED,...]')
     process.exit(64)
   }
-  const colon = target.lastIndexOf(':')
-  const address = { host: target.slice(0, colon), port: Number(target.slice(colon + 1)) }
+  const address = reach(target)
   const common = [
     qosBothWays, retained, will, resumed, takenOver, oneMegabyte, ordered, shared
   ]

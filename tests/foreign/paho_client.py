@@ -8,6 +8,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+import rig
 from rig import Events, Failure, expect, expect_equal
 
 V31, V311, V5 = mqtt.MQTTv31, mqtt.MQTTv311, mqtt.MQTTv5
@@ -57,9 +58,13 @@ class Client:
         self.acknowledged = {}
         self.aliases = {}
         arguments = {} if version == V5 else {"clean_session": clean}
+        if rig.SCHEME in ("ws", "wss"):
+            arguments["transport"] = "websockets"
         self.paho = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version,
             reconnect_on_failure=False, manual_ack=manual_ack, **arguments)
+        if rig.SCHEME in ("mqtts", "wss"):
+            self.paho.tls_set(rig.CA, rig.CERTIFICATE, rig.KEY)
         self.paho.on_connect = self._on_connect
         self.paho.on_disconnect = self._on_disconnect
         self.paho.on_message = self._on_message
@@ -91,7 +96,7 @@ class Client:
             self.paho._clean_session = clean  # paho fixes it at construction
         host, port = self.address
         self.paho.connect(host, port, self.keep_alive, **arguments)
-        self.paho.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.paho.loop_start()
         self.events.wait(lambda: self.connected or self.closed, f"{self.id}: CONNACK")
         if not self.connected:
@@ -115,8 +120,13 @@ class Client:
 
     def drop(self):
         """Ends the connection without DISCONNECT, as a crash would."""
-        self.paho.socket().shutdown(socket.SHUT_RDWR)
+        self._socket().shutdown(socket.SHUT_RDWR)
         self.wait_closed()
+
+    def _socket(self):
+        """The socket itself, without paho's WebSocket around it."""
+        found = self.paho.socket()
+        return found if isinstance(found, socket.socket) else found._socket
 
     def wait_closed(self):
         """Waits until the connection has ended."""

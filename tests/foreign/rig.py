@@ -1,7 +1,9 @@
 """What the Python drivers share: cases, deadlines, and one line of output per case.
 
-A driver is called as `driver.py HOST:PORT [SKIPPED,...]`. It prints `ok NAME` or `FAIL NAME: why`
-per case and exits with 1 if one failed, with 64 if it was called wrongly.
+A driver is called as `driver.py [SCHEME://]HOST:PORT [SKIPPED,...]`, where SCHEME is mqtt, mqtts,
+ws or wss. It prints `ok NAME` or `FAIL NAME: why` per case and exits with 1 if one failed, with 64 if
+it was called wrongly. For mqtts and wss the variable CULEX_TEST_CA names the file of the authority;
+CULEX_TEST_CERTIFICATE and CULEX_TEST_KEY are those of the client's own certificate, if it has one.
 """
 
 import os
@@ -11,6 +13,11 @@ import time
 import traceback
 
 DEADLINE_S = 20
+SCHEMES = ("mqtt", "mqtts", "ws", "wss")
+SCHEME = sys.argv[1].split("://")[0] if "://" in "".join(sys.argv[1:2]) else "mqtt"
+CA = os.environ.get("CULEX_TEST_CA")
+CERTIFICATE = os.environ.get("CULEX_TEST_CERTIFICATE")
+KEY = os.environ.get("CULEX_TEST_KEY")
 # Client ids decide the home shard by a keyed hash: with eight per role it is very unlikely that
 # all of them land on the same one of two shards.
 SPREAD = 8
@@ -80,10 +87,10 @@ def spread(name):
 
 def run(cases):
     """Runs `(name, function)` pairs against the address of the command line; does not return."""
-    if len(sys.argv) < 2 or ":" not in sys.argv[1]:
-        print(f"usage: {sys.argv[0]} HOST:PORT [SKIPPED,...]", file=sys.stderr)
+    if len(sys.argv) < 2 or ":" not in sys.argv[1] or SCHEME not in SCHEMES:
+        print(f"usage: {sys.argv[0]} [SCHEME://]HOST:PORT [SKIPPED,...]", file=sys.stderr)
         sys.exit(64)
-    host, port = sys.argv[1].rsplit(":", 1)
+    host, port = sys.argv[1].split("://")[-1].rsplit(":", 1)
     skipped = sys.argv[2].split(",") if len(sys.argv) > 2 else []
     failed = 0
     for name, case in cases:

@@ -88,6 +88,8 @@ mod tls;
 #[cfg(test)]
 mod tls_files;
 #[cfg(test)]
+mod tls_reload;
+#[cfg(test)]
 mod topic_alias;
 #[cfg(test)]
 mod topic_rules;

@@ -44,7 +44,7 @@ fn each_fault_has_its_line() {
     let mut client = pair(&good.certificate, &good.key);
     write!(client, "client_auth = 'required'\nca_file = '{}'\n", good.key.display()).unwrap();
     fails(&client, "holds no certificate in PEM form");
-    write!(client, "crl_file = '{}'\n", good.key.display()).unwrap();
+    writeln!(client, "crl_file = '{}'", good.key.display()).unwrap();
     let client = client.replace(
         &format!("ca_file = '{}'", good.key.display()),
         &format!("ca_file = '{}'", authority.file.display()),

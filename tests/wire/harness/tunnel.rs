@@ -1,5 +1,5 @@
-//! Carries plain connections of tests to the broker inside other transports, so that any script runs
-//! over any transport.
+//! Carries plain connections of tests to the broker inside other transports, so that any script
+//! runs over any transport.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -46,14 +46,14 @@ impl Tunnel {
         std::thread::spawn(move || {
             for local in listener.incoming().map_while(Result::ok) {
                 let (broker, carrier) = (broker.clone(), carrier.clone());
-                std::thread::spawn(move || carry(local, &broker, &carrier));
+                std::thread::spawn(move || carry(&local, &broker, &carrier));
             }
         });
         Self { address }
     }
 }
 
-fn carry(local: TcpStream, broker: &str, carrier: &Carrier) {
+fn carry(local: &TcpStream, broker: &str, carrier: &Carrier) {
     local.set_nodelay(true).unwrap();
     let upstream = Upstream::connect(broker);
     let mut layers = Layers {
@@ -71,7 +71,7 @@ fn carry(local: TcpStream, broker: &str, carrier: &Carrier) {
     let other_upstream = upstream.try_clone();
     let back = std::thread::spawn(move || back(&other_layers, other_local, &other_upstream));
     let mut buffer = vec![0; 64 * 1024];
-    let mut from_test = &local;
+    let mut from_test = local;
     loop {
         match from_test.read(&mut buffer) {
             Ok(0) | Err(_) => break,
@@ -275,14 +275,12 @@ pub(crate) fn take_server_frame(input: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
 
 impl Upstream {
     fn connect(broker: &str) -> Self {
-        match broker.strip_prefix("unix:") {
-            Some(path) => Self::Unix(UnixStream::connect(path).expect("the broker accepts")),
-            None => {
-                let stream = TcpStream::connect(broker).expect("the broker accepts");
-                stream.set_nodelay(true).unwrap();
-                Self::Tcp(stream)
-            }
+        if let Some(path) = broker.strip_prefix("unix:") {
+            return Self::Unix(UnixStream::connect(path).expect("the broker accepts"));
         }
+        let stream = TcpStream::connect(broker).expect("the broker accepts");
+        stream.set_nodelay(true).unwrap();
+        Self::Tcp(stream)
     }
 
     fn try_clone(&self) -> Self {
