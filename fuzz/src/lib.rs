@@ -3,6 +3,7 @@
 //! Promise: a check panics exactly if the product breaks a rule, whatever the bytes are, and gives
 //! the same answer for the same bytes, so that a finding can be replayed and shortened.
 
+pub mod acl;
 pub mod cli_format;
 pub mod config_toml;
 pub mod decode;

@@ -26,6 +26,7 @@ pub fn write_all() {
     write("config_toml", &texts(&[sample, CONFIG, "shards = 2\naffinity = [3, 1]\n"]));
     write("mosquitto_conf", &texts(MOSQUITTO));
     write("cli_format", &texts(FORMATS));
+    write("acl", &texts(RULES));
     write("record_decode", &logs());
     write("proxy_header", &texts(PROXY_LINES));
     write("websocket", &[frames(0x80), frames(0x83), request()]);
@@ -69,6 +70,15 @@ fn logs() -> Vec<Vec<u8>> {
     all.push(all[..=last].concat());
     all
 }
+
+/// User, client, topics, an empty line, the file.
+const RULES: &[&str] = &[
+    "alice\nc-1\na/x\nnews\n$SYS/x\n\n# comment\ntopic read news\nuser alice\ntopic a/#\n\
+     topic deny a/secret/+\n",
+    "a/b\n+\nx/a/b\nx/+\n\npattern readwrite x/%u/%c\npattern deny x/%u\ntopic write #\n",
+    "u\nc\ndev/c/u-c\n$x/u\n\npattern read dev/%c/%u-%c\npattern write $x/%u\nuser u\n\
+     topic readwrite +/c/#\n",
+];
 
 fn write(target: &str, seeds: &[Vec<u8>]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);

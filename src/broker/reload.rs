@@ -3,7 +3,7 @@
 //! Promise: everything is read and checked first; then every shard takes it at the start of a turn.
 //! If something cannot be used, nothing has changed.
 
-use super::{BrokerError, Login, edge_settings, login_settings, not_supported};
+use super::{BrokerError, Login, admission_limits, edge_settings, login_settings, not_supported};
 use crate::config::{Address, Config, Listener};
 use crate::edge::{self, Control};
 use crate::gate::Gate;
@@ -42,6 +42,9 @@ impl Reloader {
         let login = login_settings(&config)?;
         let mut edge = edge_settings(&config, self.remote.shards(), Some(&self.edge))?;
         edge.gate = self.gate(&config, login)?;
+        // The counts go on; their limits are new.
+        edge.admission = Arc::clone(&self.edge.admission);
+        edge.admission.set_limits(admission_limits(&config));
         let shared = Arc::new(edge.clone());
         for shard in 0..self.remote.shards() {
             self.post(shard, Control::Settings(Arc::clone(&shared)))?;

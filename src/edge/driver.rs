@@ -1,13 +1,19 @@
 //! One shard's connections, as the engine's handler.
 
+use super::admission::{Admission, Pass};
+use super::flow::Throttle;
+use super::journal::Journal;
 use super::layers::Layers;
 use super::logins::Logins;
+use super::rate::{Allowance, Rates};
 use super::reassembly::Reassembly;
 use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::gate::{Answer, Gate};
 use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, Shard};
+use crate::store::{Image, Wall};
 use crate::transport::{self, Last, Stack};
+use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -25,6 +31,14 @@ pub struct Settings {
     pub connect_packet_bytes_max: u32,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// How many connections there may be.
+    pub admission: Arc<Admission>,
+    /// Connections that one shard accepts in a second; 0 = no limit.
+    pub accepts_per_s: u64,
+    /// How fast one client is read.
+    pub rates: Rates,
+    /// Resident memory of the process above which nothing new is taken in; 0 = no limit.
+    pub memory_bytes_max: u64,
     /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
     pub handshakes_max: usize,
     /// What each listener speaks below MQTT, in their order.
@@ -33,6 +47,15 @@ pub struct Settings {
     pub login: LoginRules,
     /// Who checks it; `None` if nobody has to show anything.
     pub gate: Option<Arc<Gate>>,
+}
+
+/// What a shard with a log starts with.
+#[derive(Debug)]
+pub struct Durable {
+    /// What its log held.
+    pub image: Image,
+    /// The time of day at the start of the engine's clock.
+    pub wall: Wall,
 }
 
 /// Packet type of CONNECT in the upper half of the first byte.
@@ -49,6 +72,8 @@ pub struct Luggage {
     address: Option<SocketAddr>,
     /// Its layers below MQTT.
     stack: Option<Box<Stack>>,
+    /// Its place in the counts of connections.
+    pass: Option<Box<Pass>>,
 }
 
 /// What other threads tell a shard's edge.
@@ -86,27 +111,34 @@ pub(super) enum Stage {
 const CLOSE_PATIENCE_MS: u64 = 5_000;
 
 /// Why a connection is not read; bits.
-const PAUSED_BY_SHARD: u8 = 1;
-const PAUSED_BY_MESH: u8 = 2;
-const PAUSED_BY_OUTPUT: u8 = 4;
+const PAUSED_BY_SHARD: u16 = 1;
+const PAUSED_BY_MESH: u16 = 2;
+const PAUSED_BY_OUTPUT: u16 = 4;
 /// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
 /// when it asked for a pause; who does not read its answers is not forgiven.)
-const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH;
-pub(super) const PAUSED_BY_HANDSHAKES: u8 = 8;
-const PAUSED_BY_MOVE: u8 = 16;
-pub(super) const PAUSED_BY_LOGIN: u8 = 32;
+const PAUSED_WITHOUT_FAULT: u16 = PAUSED_BY_MESH | PAUSED_BY_LOG | PAUSED_BY_RATE;
+pub(super) const PAUSED_BY_HANDSHAKES: u16 = 8;
+const PAUSED_BY_MOVE: u16 = 16;
+const PAUSED_BY_LOG: u16 = 32;
+const PAUSED_BY_START: u16 = 64;
+pub(super) const PAUSED_BY_RATE: u16 = 128;
+pub(super) const PAUSED_BY_LOGIN: u16 = 256;
 
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) stage: Stage,
     version: Version,
-    pub(super) paused: u8,
+    pub(super) paused: u16,
     pub(super) reassembly: Reassembly,
     /// Layers below MQTT; none for plain TCP.
     pub(super) stack: Option<Box<Stack>>,
     /// Until CONNECT is complete.
     pub(super) arrival: Option<Box<Arrival>>,
+    /// Its place in the counts of connections.
+    pub(super) pass: Option<Box<Pass>>,
+    /// What it may still send at once, where rates are limited.
+    pub(super) allowance: Option<Box<Allowance>>,
 }
 
 /// What is known of a connection before its CONNECT.
@@ -138,6 +170,8 @@ const VACANT: Conn = Conn {
     reassembly: Reassembly::NEW,
     stack: None,
     arrival: None,
+    pass: None,
+    allowance: None,
 };
 
 /// See the module.
@@ -151,17 +185,26 @@ pub struct Driver {
     pub(super) logins: Logins,
     pub(super) conns: Vec<Conn>,
     pub(super) layers: Layers,
+    pub(super) throttle: Throttle,
     effects: Vec<Effect>,
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
+    /// Connections that came before all shards had come back.
+    early: Vec<ConnId>,
+    /// Connections that are not read because the disk does not keep up.
+    waiting_for_log: Vec<ConnId>,
     /// Connections whose end is decided, and when they are cut; times ascend.
     closing: VecDeque<(Millis, ConnId)>,
+    /// The log; none if all is in memory.
+    journal: Option<Journal>,
+    /// What the log held, until it was taken over.
+    durable: Option<Durable>,
 }
 
 impl Driver {
     /// The handler of one shard.
-    pub fn new(settings: &Settings, context: ShardContext) -> Self {
+    pub fn new(settings: &Settings, durable: Option<Durable>, context: ShardContext) -> Self {
         let place = Place { shard: context.shard, shards: context.shards };
         let mut shard = Shard::new(settings.shard.clone(), place, context.now);
         shard.set_login_rules(settings.login.clone());
@@ -177,19 +220,25 @@ impl Driver {
             logins: Logins::new(settings.gate.clone()),
             conns: Vec::new(),
             layers: Layers::new(settings),
+            throttle: Throttle::new(settings, context),
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
+            early: Vec::new(),
+            waiting_for_log: Vec::new(),
             closing: VecDeque::new(),
+            journal: durable.as_ref().map(|durable| Journal::new(durable.wall)),
+            durable,
         }
     }
 
     /// New settings: clients that are connected keep what they were promised.
-    fn reconfigure(&mut self, settings: &Settings) {
+    fn reconfigure(&mut self, settings: &Settings, now: Millis) {
         self.connect_timeout_ms = settings.connect_timeout_ms;
         self.connect_packet_bytes_max =
             settings.connect_packet_bytes_max.min(self.packet_bytes_max);
         self.logins.set_gate(settings.gate.clone());
+        self.throttle.retune(settings, self.place.shard, now);
         self.layers.reconfigure(settings);
         self.shard.reconfigure(&settings.shard);
         self.shard.set_login_rules(settings.login.clone());
@@ -224,6 +273,10 @@ impl Driver {
         match decoded {
             Ok(None) => entry.reassembly.put_back(held),
             Ok(Some((Packet::Connect(connect), connect_bytes))) => {
+                if let Some(reason) = entry.refusal(arrival.address) {
+                    entry.stage = Stage::Closing;
+                    return self.shard.refuse_connect(conn, connect.version, reason);
+                }
                 let peer = Peer {
                     listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
                     address: arrival.address,
@@ -240,6 +293,7 @@ impl Driver {
                 entry.stage = Stage::Live;
                 entry.version = connect.version;
                 entry.arrival = None;
+                entry.pass.iter_mut().for_each(|pass| pass.connected());
                 io.start_stream(conn);
                 self.shard.handle(Input::Connect { conn, peer: &peer, connect }, now);
                 let rest = held.get(connect_bytes..).unwrap_or_default();
@@ -271,9 +325,10 @@ impl Driver {
         }
         let Some(arrival) = entry.arrival.as_deref().copied() else { return };
         let stack = entry.stack.take();
+        let pass = entry.pass.take();
         let Arrival { deadline, address, .. } = arrival;
         self.leave(io, conn);
-        io.hand_over(conn, home, Luggage { bytes, deadline, address, stack });
+        io.hand_over(conn, home, Luggage { bytes, deadline, address, stack, pass });
     }
 
     /// The connection goes to another shard or has ended: nothing of it stays here.
@@ -322,6 +377,7 @@ impl Driver {
             match codec::decode(rest, version, self.packet_bytes_max) {
                 Ok(Some((packet, packet_bytes))) => {
                     at += packet_bytes;
+                    self.throttle.packets += 1;
                     self.shard.handle(Input::Packet { conn, packet }, now);
                 }
                 Ok(None) => return at,
@@ -337,7 +393,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
+    pub(super) fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u16) {
         if let Some(entry) = self.conn(conn) {
             if entry.paused == 0 {
                 io.pause(conn);
@@ -349,7 +405,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u8) {
+    pub(super) fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u16) {
         if let Some(entry) = self.conn(conn) {
             let before = entry.paused;
             entry.paused &= !why;
@@ -370,7 +426,9 @@ impl Driver {
         match stage {
             Stage::Connecting => self.connecting(io, conn, bytes),
             Stage::Live => {
+                let before = self.throttle.packets;
                 self.live(io, conn, bytes);
+                self.charge(io, conn, self.throttle.packets - before, bytes.len());
                 if self.shard.is_choked(conn) {
                     // Who does not read its acknowledgements is not read until they have left.
                     self.pause(io, conn, PAUSED_BY_OUTPUT);
@@ -379,6 +437,11 @@ impl Driver {
                     // Who publishes while a mailbox is full is not read until it has room.
                     self.pause(io, conn, PAUSED_BY_MESH);
                     self.waiting.push(conn);
+                }
+                if self.is_log_behind(io) {
+                    // Who writes more than the disk takes is not read until it has caught up.
+                    self.pause(io, conn, PAUSED_BY_LOG);
+                    self.waiting_for_log.push(conn);
                 }
             }
             Stage::Closing | Stage::Vacant => {}
@@ -399,8 +462,16 @@ impl Driver {
                 Effect::Close(conn) => closes.push(conn),
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
-                // Sessions live in memory: settings never ask for records.
-                Effect::Record(_) | Effect::Fetch { .. } => {}
+                Effect::Record(record) => {
+                    if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+                        journal.append(log, &mut self.shard, &record);
+                    }
+                }
+                Effect::Fetch { lsn, at, purpose } => {
+                    if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+                        journal.fetch(log, (lsn, at), purpose);
+                    }
+                }
             }
         }
         self.effects = effects;
@@ -408,6 +479,18 @@ impl Driver {
         for conn in closes {
             self.end(io, conn);
         }
+    }
+
+    /// Nobody is served before all shards have come back from their logs.
+    fn wait_for_start(&mut self, io: &mut Wire, conn: ConnId) {
+        self.pause(io, conn, PAUSED_BY_START);
+        self.early.push(conn);
+    }
+
+    /// The log has more to write than it should, or could not take something.
+    fn is_log_behind(&self, io: &mut Wire) -> bool {
+        let Some(journal) = &self.journal else { return false };
+        journal.is_behind() || io.log().is_some_and(|log| log.is_congested())
     }
 
     fn send_dirty(&mut self, io: &mut Wire) {
@@ -506,7 +589,11 @@ impl Handler for Driver {
     type Luggage = Luggage;
     type Control = Control;
 
-    fn on_start(&mut self, _io: &mut Wire) {}
+    fn on_start(&mut self, io: &mut Wire) {
+        if let (Some(durable), Some(log)) = (self.durable.take(), io.log()) {
+            self.shard.restore(durable.image, log.next_lsn().0 - 1, io.now());
+        }
+    }
 
     fn on_accept(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted) {
         let deadline = io.now().after(self.connect_timeout_ms);
@@ -516,19 +603,33 @@ impl Handler for Driver {
         let arrival = Arrival { deadline, listener, address: peer, adopted: false, handshake };
         self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
+        if !self.admit(conn, listener, peer, io.now()) {
+            return self.turn_away(io, conn);
+        }
         self.lay(io, conn, listener, peer);
+        if !self.shard.is_ready() {
+            self.wait_for_start(io, conn);
+        }
     }
 
     fn on_adopt(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted, luggage: Luggage) {
-        let Luggage { bytes, deadline, address, stack } = luggage;
+        let Luggage { bytes, deadline, address, stack, pass } = luggage;
         let (listener, handshake) = (accepted.listener, Handshake::Over);
         let arrival = Arrival { deadline, listener, address, adopted: true, handshake };
         self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
         if let Some(entry) = self.conn(conn) {
             entry.stack = stack;
+            entry.pass = pass;
         }
-        self.connecting(io, conn, &bytes);
+        if self.shard.is_ready() {
+            self.connecting(io, conn, &bytes);
+        } else {
+            if let Some(entry) = self.conn(conn) {
+                entry.reassembly.put_back(bytes);
+            }
+            self.wait_for_start(io, conn);
+        }
         if self.conn(conn).is_some_and(|entry| entry.stack.as_ref().is_some_and(|s| s.has_output()))
         {
             self.layers.answer(conn);
@@ -579,14 +680,28 @@ impl Handler for Driver {
             Control::Answer(answer) => {
                 self.login_answered(io, *answer);
             }
-            Control::Settings(settings) => self.reconfigure(&settings),
+            Control::Settings(settings) => self.reconfigure(&settings, io.now()),
         }
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
+        self.shard.set_pressed(self.throttle.is_pressed());
         self.carry_out(io);
         if self.answer_refused(io) {
             self.carry_out(io);
+        }
+        if !self.early.is_empty() && self.shard.is_ready() {
+            for conn in std::mem::take(&mut self.early) {
+                self.resume(io, conn, PAUSED_BY_START);
+                // What came with a connection from another shard.
+                self.connecting(io, conn, &[]);
+            }
+            self.carry_out(io);
+        }
+        if !self.waiting_for_log.is_empty() && !self.is_log_behind(io) {
+            for conn in std::mem::take(&mut self.waiting_for_log) {
+                self.resume(io, conn, PAUSED_BY_LOG);
+            }
         }
         if !self.waiting.is_empty() && io.outboxes_clear() {
             for conn in std::mem::take(&mut self.waiting) {
@@ -597,7 +712,9 @@ impl Handler for Driver {
 
     fn next_deadline(&self) -> Option<Millis> {
         let cut = self.closing.front().map(|(due, _)| *due);
-        self.shard.next_deadline().into_iter().chain(cut).min()
+        let throttle = self.throttle.next_deadline();
+        let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
+        self.shard.next_deadline().into_iter().chain(cut).chain(cleaning).chain(throttle).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -609,7 +726,32 @@ impl Handler for Driver {
         };
         self.shard.note_network(network);
         self.shard.tick(io.now());
+        self.read_on(io);
         self.cut(io);
+        let now = io.now();
+        if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+            journal.cleaner.step(log, &mut self.shard, now);
+        }
+    }
+
+    fn on_durable(&mut self, io: &mut Wire, lsn: Lsn) {
+        self.shard.on_durable(lsn.0, io.now());
+        if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+            journal.retry(log, &mut self.shard);
+        }
+    }
+
+    fn on_record(&mut self, io: &mut Wire, token: u64, read: Result<StoredRecord, ReadFault>) {
+        if let Some(journal) = &mut self.journal {
+            journal.on_record(&mut self.shard, token, read, io.now());
+        }
+    }
+
+    fn on_chunk(&mut self, io: &mut Wire, _token: u64, chunk: Result<Chunk, ReadFault>) {
+        if let Some(journal) = &mut self.journal {
+            let wall = journal.wall();
+            journal.cleaner.on_chunk(&mut self.shard, chunk, wall, io.now());
+        }
     }
 
     fn on_stop(&mut self, _io: &mut Wire) {

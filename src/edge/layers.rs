@@ -46,6 +46,11 @@ impl Layers {
         self.handshakes_max = settings.handshakes_max.max(1);
     }
 
+    /// Connections of this listener are a proxy's.
+    pub(super) fn is_proxied(&self, listener: usize) -> bool {
+        self.transports.get(listener).is_some_and(|settings| settings.proxy.is_some())
+    }
+
     /// The layers of this connection may have something to say at the end of the turn.
     pub(super) fn answer(&mut self, conn: ConnId) {
         self.answering.push(conn);

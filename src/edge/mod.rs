@@ -10,15 +10,23 @@
 //!
 //! Only connections with TLS, WebSocket or a PROXY header have a `Stack`.
 
+mod admission;
+mod cleaner;
 mod driver;
 mod files;
+mod flow;
+mod journal;
 mod layers;
 mod logins;
+mod memory;
+mod rate;
 mod reassembly;
 
-pub use driver::{Control, Driver, Luggage, Settings};
+pub use admission::{Admission, AdmissionLimits};
+pub use driver::{Control, Driver, Durable, Luggage, Settings};
 pub use files::{FileError, OpenKeys, TlsFiles};
 pub use logins::LOGINS_MAX;
+pub use rate::Rates;
 
 #[cfg(test)]
 mod tests;

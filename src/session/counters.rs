@@ -20,10 +20,12 @@ pub enum DropCause {
     RetainedFull,
     /// No member of the shared group could take it.
     NoMember,
+    /// The broker's memory was above its limit.
+    MemoryFull,
 }
 
 /// Number of [`DropCause`] causes.
-pub(super) const DROP_CAUSES: usize = 8;
+pub(super) const DROP_CAUSES: usize = 9;
 
 /// Causes for which a login is refused.
 pub const LOGIN_REFUSALS: usize = 6;

@@ -198,8 +198,7 @@ impl Shard {
         };
         let expiry_s = wanted_expiry_s.min(settings.session_expiry_s_max);
         let keep_alive_s = match connect.keep_alive_s {
-            // Only 5.0 can be told of another value than its own.
-            wanted if connect.version != Version::V5 => wanted,
+            // 3.x cannot be told of another value than its own, but is held to it.
             0 if settings.keep_alive_s_max < u16::MAX => settings.keep_alive_s_max,
             wanted => wanted.min(settings.keep_alive_s_max),
         };

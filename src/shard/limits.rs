@@ -2,8 +2,9 @@
 
 use super::Shard;
 use crate::access::Identity;
-use crate::codec::Properties;
+use crate::codec::{Properties, Reason, Version};
 use shards::{ConnId, Millis};
+use tracing::warn;
 
 /// A user property has at least its identifier and two lengths.
 const USER_PROPERTY_BYTES_MIN: usize = 5;
@@ -13,8 +14,29 @@ impl Shard {
     pub(super) fn has_session_room(&self, identity: &Identity) -> bool {
         let per_user_max = self.settings.sessions_per_user_max;
         let of_user = || identity.user.as_deref().map_or(0, |user| self.clients.sessions_of(user));
-        self.clients.sessions.len() < self.settings.sessions_max
+        !self.pressed
+            && self.clients.sessions.len() < self.settings.sessions_max
             && (per_user_max == 0 || of_user() < per_user_max)
+    }
+
+    /// Memory is above its limit, or not any more: nothing new is taken in meanwhile.
+    pub fn set_pressed(&mut self, pressed: bool) {
+        if pressed != self.pressed {
+            let words = if pressed { "memory is above its limit" } else { "memory is back" };
+            warn!(shard = self.place.shard, "{words}");
+        }
+        self.pressed = pressed;
+    }
+
+    /// Answers a CONNECT that is over a limit of connections, and closes. For the edge, which
+    /// counts them.
+    pub fn refuse_connect(&mut self, conn: ConnId, version: Version, reason: Reason) {
+        self.clients.counters.packets_received += 1;
+        self.clients.counters.connects += 1;
+        if let Some(connection) = self.clients.connection_mut(conn) {
+            connection.link.version = version;
+            self.refuse(conn, reason);
+        }
     }
 
     /// Number and bytes of the user properties are within the settings. O(1) if the whole block is,

@@ -25,6 +25,7 @@ mod login;
 mod mail;
 mod peer;
 mod publish;
+mod restore;
 mod retained;
 mod revive;
 mod rights;
@@ -133,10 +134,13 @@ enum Timer {
     /// Session, its epoch, and when it ends.
     SessionExpiry(Key, u32, Millis),
     Sys,
+    /// Time of day for the log.
+    Clock,
 }
 
 /// One core's share of the broker.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub struct Shard {
     settings: Rc<Settings>,
     place: Place,
@@ -147,6 +151,8 @@ pub struct Shard {
     guarded: bool,
     /// A client came with rules of its own.
     claimed: bool,
+    /// Memory is above its limit.
+    pressed: bool,
     /// Rises whenever rights may have changed.
     access_epoch: u32,
     login_rules: LoginRules,
@@ -168,6 +174,7 @@ pub struct Shard {
     revived: revive::Revived,
     journal: Journal,
     exchanges: Exchanges,
+    start: restore::Start,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -177,7 +184,7 @@ pub struct Shard {
 }
 
 /// Names of the drop causes in `$SYS`, in the order of [`DropCause`](crate::session::DropCause).
-const DROP_NAMES: [&str; 8] = [
+const DROP_NAMES: [&str; 9] = [
     "queue_full",
     "output_full",
     "expired",
@@ -186,6 +193,7 @@ const DROP_NAMES: [&str; 8] = [
     "denied",
     "retained_full",
     "no_member",
+    "memory_full",
 ];
 
 /// Acknowledgements and other answers that may wait in one connection's output.
@@ -231,6 +239,7 @@ impl Shard {
             access: Arc::default(),
             guarded: false,
             claimed: false,
+            pressed: false,
             access_epoch: 0,
             login_rules: LoginRules::default(),
             limiter: Limiter::new(Limits::default(), settings.hash_key),
@@ -250,6 +259,7 @@ impl Shard {
             revived: revive::Revived::default(),
             journal: Journal::default(),
             exchanges: Exchanges::new(place.shards),
+            start: restore::Start::default(),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -258,6 +268,7 @@ impl Shard {
             place,
         };
         shard.start_sys(now);
+        shard.start_clock(now);
         shard
     }
 
@@ -387,6 +398,7 @@ impl Shard {
             Mail::RetainedBatch { query, messages, next } => {
                 self.on_batch(query, &messages, next, now);
             }
+            Mail::Restored => self.on_restored(from, now),
             Mail::Report(report) => self.on_report(from, *report),
         }
     }
@@ -425,6 +437,7 @@ impl Shard {
                 Timer::Will(key, epoch, due) => self.will_due(key, epoch, due, now),
                 Timer::SessionExpiry(key, epoch, due) => self.session_due(key, epoch, due, now),
                 Timer::Sys => self.sys_due(now),
+                Timer::Clock => self.clock_due(now),
             }
         }
         self.expired = due;

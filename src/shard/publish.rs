@@ -64,7 +64,7 @@ impl Shard {
                     self.end_connection(conn, Reason::PayloadFormatInvalid, now);
                 }
                 Err(reason) => {
-                    self.clients.counters.drop(DropCause::Denied);
+                    self.clients.counters.drop(cause_of(reason));
                     debug!(conn = conn.index(), topic = topic.as_str(), ?reason, "refused");
                 }
             },
@@ -113,7 +113,7 @@ impl Shard {
             (ack.matched, ack.waits) = (fanned.matched, fanned.waits);
             ack.lsn = fanned.lsn;
         } else {
-            self.clients.counters.drop(DropCause::Denied);
+            self.clients.counters.drop(cause_of(ack.reason));
             debug!(conn = conn.index(), topic = topic.as_str(), reason = ?ack.reason, "refused");
             // [MQTT-4.3.3-9] A refused identifier is free at once: a repetition is refused too.
             if let Some(session) = self.clients.sessions.get_mut(key)
@@ -171,6 +171,11 @@ impl Shard {
         let topic = topic.as_str();
         if authorise(&self.access, session.who(), Action::Publish, topic) == Verdict::Deny {
             return Err(Reason::NotAuthorized);
+        }
+        // What deletes makes room.
+        let deletes = publish.retain && publish.payload.is_empty();
+        if self.pressed && !deletes {
+            return Err(Reason::QuotaExceeded);
         }
         let unchecked = !self.settings.payload_format_check || publish.properties.is_empty();
         if !unchecked
@@ -305,6 +310,11 @@ impl Shard {
 /// The response topic, if there is one, is a topic name. [MQTT-3.3.2-14]
 pub(super) fn has_plain_response(properties: Properties<'_>) -> bool {
     properties.response_topic().is_none_or(|topic| TopicName::parse(topic).is_ok())
+}
+
+/// What a refused PUBLISH counts as.
+fn cause_of(reason: Reason) -> DropCause {
+    if reason == Reason::QuotaExceeded { DropCause::MemoryFull } else { DropCause::Denied }
 }
 
 fn ack_kind(qos: Qos) -> AckKind {

@@ -15,13 +15,16 @@
 #[path = "../wire/harness/broker.rs"]
 mod broker;
 mod canary;
-#[expect(dead_code, reason = "shared with the wire tests")]
 #[path = "../wire/harness/client.rs"]
 mod client;
 #[path = "../wire/harness/compose.rs"]
 mod compose;
 mod connections;
-#[expect(dead_code, reason = "shared with the wire tests")]
+mod limits;
+mod load;
 #[path = "../wire/harness/packet.rs"]
 mod packet;
+mod parsing;
+mod rights;
+mod settings;
 mod siege;

@@ -57,6 +57,14 @@ impl Siege {
         Self { broker, canary: Some(canary), name, credentials, memory_kb }
     }
 
+    /// The same for an attack whose limits the canary itself would pass, or whose defence is that
+    /// everybody waits: there is none.
+    pub(crate) fn lay_tolerant(name: &'static str, config: &str) -> Self {
+        let broker = Broker::start(SHARDS, config);
+        let (_, memory_kb) = broker.descriptors_and_memory();
+        Self { broker, canary: None, name, credentials: String::new(), memory_kb }
+    }
+
     /// Takes the present memory as the one that the attack is measured against.
     pub(crate) fn warmed_up(&mut self) {
         (_, self.memory_kb) = self.broker.descriptors_and_memory();
@@ -111,11 +119,21 @@ impl Siege {
 
     /// Checks what must hold after every attack, and ends.
     #[track_caller]
-    pub(crate) fn lifted(mut self) {
-        let latency = self.canary.take().expect("it was not taken before").ends();
+    pub(crate) fn lifted(self) {
+        self.lifted_by("after-the-siege", true);
+    }
+
+    /// The same where the client that comes after it needs this name, or finds no room (`fresh` is
+    /// false) but must be answered.
+    #[track_caller]
+    pub(crate) fn lifted_by(mut self, id: &str, fresh: bool) {
+        let latency = self.canary.take().map(Canary::ends).unwrap_or_default();
         let begin = Instant::now();
-        let client = self.connected(Version::V5, "id=after-the-siege");
+        let mut client = self.client(Version::V5);
+        let words = format!("connect id={id} {}", self.credentials);
+        let connack = client.ask(&words, "connack");
         let answer = begin.elapsed();
+        assert!(connack.codes == [0] || !fresh, "{}", connack.text());
         drop(client);
         let (p50, p99) = (latency.percentile(50), latency.percentile(99));
         println!(
@@ -177,6 +195,12 @@ impl Client {
     pub(crate) fn alive(&mut self) {
         self.ask("pingreq", "pingresp");
     }
+}
+
+/// Lets time pass, where an attack or a limit is about time.
+pub(crate) fn pause(time: Duration) {
+    let (_kept, never) = std::sync::mpsc::channel::<()>();
+    let _ = never.recv_timeout(time);
 }
 
 /// Writes as much as the broker takes within `patience` without reading; gives how much that was.

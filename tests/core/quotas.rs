@@ -97,3 +97,106 @@ fn a_message_of_qos_0_does_not_overtake_one_that_was_kept() {
          s: publish t 6",
     );
 }
+
+#[test]
+fn silence_does_not_count_while_the_edge_does_not_read() {
+    // [MQTT-3.1.2-22] What the client sends meanwhile waits in its socket.
+    let mut rig = Rig::new(1);
+    rig.quiet("connect a v5 alive=1\nconnect b v5 alive=1");
+    let conn = shards::ConnId::new(0, 0);
+    rig.shards[0].set_read(conn, false, rig.now);
+    check_on(&mut rig, "wait 5000", "b: disconnect 0x8d\nb: closed");
+    // Read again, it has its whole time.
+    rig.shards[0].set_read(conn, true, rig.now);
+    check_on(&mut rig, "wait 1400", "");
+    check_on(&mut rig, "wait 200", "a: disconnect 0x8d\na: closed");
+}
+
+#[test]
+fn sessions_of_one_user_are_counted() {
+    let mut rig = Rig::with(1, |settings| settings.sessions_per_user_max = 2);
+    check_on(
+        &mut rig,
+        "connect a1 v5 user=a keep expiry=100
+         connect a2 v5 user=a
+         connect a3 v5 user=a
+         connect b1 v5 user=b
+         connect n1 v5
+         connect n2 v5
+         connect n3 v5
+         a2 bye
+         connect a4 v311 user=a
+         connect a5 v311 user=a
+         a1 drop
+         connect a6 v5 user=a
+         connect a1 v5 user=a keep expiry=100",
+        "a1: connack
+         a2: connack
+         a3: connack 0x97
+         a3: closed
+         b1: connack
+         n1: connack
+         n2: connack
+         n3: connack
+         a2: closed
+         a4: connack
+         a5: connack 0x97
+         a5: closed
+         a6: connack 0x97
+         a6: closed
+         a1: connack present",
+    );
+}
+
+#[test]
+fn user_properties_have_a_number_and_a_size() {
+    let mut rig = Rig::with(1, |settings| {
+        settings.user_properties_max = 0;
+        settings.user_property_bytes_max = 100;
+    });
+    check_on(
+        &mut rig,
+        "connect a v5
+         a publish t 1 q1 id=1
+         a publish t 2 q1 id=2 user=k:v",
+        "a: connack
+         a: puback 1 0x10
+         a: disconnect 0x97
+         a: closed",
+    );
+}
+
+#[test]
+fn under_pressure_nothing_new_is_taken_in() {
+    let mut rig = Rig::new(1);
+    rig.quiet(
+        "connect a v5 keep expiry=100
+         a subscribe t q1
+         a publish r 1 retain q1 id=1
+         a publish t 2 q1 id=2",
+    );
+    rig.shards[0].set_pressed(true);
+    check_on(
+        &mut rig,
+        "a publish t 3 q1 id=3
+         a publish t 4
+         a publish r - retain q1 id=5
+         a subscribe u
+         a subscribe t q1
+         a puback 1
+         connect b v5
+         a drop
+         connect a v5 keep expiry=100",
+        "a: puback 3 0x97
+         a: puback 5 0x10
+         a: suback 0x97
+         a: suback 0x01
+         b: connack 0x97
+         b: closed
+         a: connack present",
+    );
+    rig.shards[0].set_pressed(false);
+    check_on(&mut rig, "a publish t 6 q1 id=6", "a: publish t 6 q1 id=2\na: puback 6");
+    let dropped = rig.counters().dropped;
+    assert_eq!(dropped[culex::session::DropCause::MemoryFull as usize], 2);
+}

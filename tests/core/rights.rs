@@ -369,3 +369,43 @@ fn every_hand_over_asks() {
     ];
     assert_eq!(calls, expected);
 }
+
+/// Figures for docs/security.md; `cargo test --release --test core what_rules_cost -- --ignored
+/// --nocapture` shows them.
+#[test]
+#[ignore = "measures, in a release build"]
+#[expect(clippy::disallowed_methods, reason = "this is about time")]
+fn what_rules_cost() {
+    let ten: String = (0..10).map(|n| format!("topic readwrite t{n}/#\n")).collect();
+    let many: String = (0..100_000).map(|n| format!("topic readwrite t{n}/+/x\n")).collect();
+    for (name, rules) in [("no rules", ""), ("10 rules", &*ten), ("100,000 rules", &*many)] {
+        let mut rig = Rig::new(1);
+        if !rules.is_empty() {
+            rig.rules(&format!("user a\n{rules}"));
+        }
+        rig.quiet("connect s v5 user=a\ns subscribe t7/# q0\nconnect p v5 user=a");
+        let packet = culex::codec::Packet::Publish(culex::codec::Publish {
+            dup: false,
+            qos: culex::codec::Qos::AtMostOnce,
+            retain: false,
+            topic: "t7/a/x",
+            packet_id: None,
+            properties: culex::codec::Properties::default(),
+            topic_alias: None,
+            message_expiry_s: None,
+            payload: b"payload",
+        });
+        let (rounds, conn) = (2_000_000_u32, shards::ConnId::new(1, 0));
+        let mut spent = std::time::Duration::ZERO;
+        for _ in 0..rounds / 1000 {
+            let begin = std::time::Instant::now();
+            for _ in 0..1000 {
+                let packet = packet.clone();
+                rig.shards[0].handle(culex::shard::Input::Packet { conn, packet }, rig.now);
+            }
+            spent += begin.elapsed();
+            rig.settle();
+        }
+        println!("{name}: {:?} for each PUBLISH to one subscriber", spent / rounds);
+    }
+}

@@ -72,6 +72,7 @@ log_type all
 allow_anonymous true
 password_file {directory}/passwd
 acl_file {directory}/acl
+max_connections 1000
 max_queued_messages 100
 "
     )

@@ -46,7 +46,7 @@ pub(crate) struct World {
     pub hostile: Rng,
     pub events: u64,
     pub trace: bool,
-    dropped: Vec<[u64; 8]>,
+    dropped: Vec<[u64; 9]>,
 }
 
 /// What a call of a shard brought about.
@@ -95,7 +95,7 @@ impl World {
             hostile: Rng::new(seed, Stream::Hostile),
             events: 0,
             trace,
-            dropped: vec![[0; 8]; count],
+            dropped: vec![[0; 9]; count],
             swarm,
         };
         for number in 0..world.swarm.clients + world.swarm.hostile {

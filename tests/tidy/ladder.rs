@@ -56,6 +56,7 @@ const LADDER: &[Row] = &[
             "session",
             "access",
             "auth",
+            "store",
             "shard",
             "gate",
             "transport",

@@ -485,7 +485,7 @@ fn scram_logs_in_and_again() {
     each_with(&config, V5, |test| {
         let mut client = Client::open(test.broker.address, Version::V5);
         let method = "method=SCRAM-SHA-256";
-        let mut say = |client: &mut Client, text: &str| {
+        let say = |client: &mut Client, text: &str| {
             client.write(&crate::harness::compose(text, Version::V5, "scram"));
             client.packet()
         };

@@ -97,9 +97,8 @@ impl Broker {
             };
         }
         let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("data").to_str().unwrap().to_owned();
         let shards = shards.to_string();
-        let arguments = ["-p", "0", "--shards", &shards, "--data-dir", &data];
+        let arguments = ["-p", "0", "--shards", &shards, "--durability", "none"];
         Self::launch(directory, "culex.toml", config, &arguments, &[])
     }
 

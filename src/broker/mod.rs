@@ -2,6 +2,7 @@
 //!
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
+mod data;
 mod listeners;
 mod login;
 mod reload;
@@ -11,17 +12,24 @@ pub use reload::Reloader;
 
 pub use rules::RulesError;
 
-use crate::config::{self, Config, Listener};
-use crate::edge::{self, Driver, FileError};
+use crate::config::{self, Config};
+use crate::edge::{self, Admission, AdmissionLimits, Driver, Durable, FileError, Rates};
 use crate::gate::{self, Backends, Gate, LoadError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
-use shards::{Placement, Remote, Running, StartError};
+use crate::store::{DecodeFault, Wall};
+use shards::clock::unix_ms;
+use shards::disk::DirectoryError;
+use shards::log::Mode;
+use shards::{Placement, Remote, Running, ShardContext, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
+/// Connections that the engine takes beyond the limit, to be told why they are refused.
+const REFUSED_ROOM: usize = 2048;
 /// Settings and orders of administrators that may wait for one shard, besides answers to logins.
 const ORDERS_MAX: usize = 16;
 
@@ -50,6 +58,19 @@ pub enum BrokerError {
         address: String,
         /// What is wrong with which file.
         source: FileError,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A record of a whole log has no meaning: a newer version, or a fault of this one.
+    #[error("shard {shard}: record {lsn} of the log is not understood: {why}")]
+    Record {
+        /// The shard.
+        shard: u16,
+        /// Log position of the record.
+        lsn: u64,
+        /// What is wrong with it.
+        why: DecodeFault,
     },
     /// A shard did not take its new settings.
     #[error("shard {shard} does not take new settings")]
@@ -93,9 +114,10 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
     let edge = edge_settings(config, wanted, None)?;
     let mut engine = shards::Settings::new(placement);
     engine.listeners = config.listeners.iter().map(listeners::engine).collect();
+    // The engine's own limit has no words for those whom it closes, so it is a little higher than
+    // that of the edge; nor does it know how connections spread over its shards.
     if config.limits.connections_max > 0 {
-        let all = usize_of(config.limits.connections_max.into());
-        engine.connections_max = all.div_ceil(wanted);
+        engine.connections_max = usize_of(config.limits.connections_max.into()) + REFUSED_ROOM;
     }
     Ok(Bound { engine: shards::bind(engine)?, edge, login, config: config.clone() })
 }
@@ -110,6 +132,13 @@ fn edge_settings(
     Ok(edge::Settings {
         shard: shard_settings(config, shards),
         access: Arc::new(rules::access(config)?),
+        admission: Admission::new(admission_limits(config)),
+        accepts_per_s: config.limits.accepts_per_s_max.into(),
+        rates: Rates {
+            packets_per_s: config.limits.packets_per_s_max.into(),
+            bytes_per_s: config.limits.bytes_per_s_max,
+        },
+        memory_bytes_max: config.limits.memory_bytes_max,
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
         login: login::rules(config),
         gate: before.and_then(|before| before.gate.clone()),
@@ -133,18 +162,37 @@ fn login_settings(config: &Config) -> Result<Login, BrokerError> {
 
 impl Bound {
     /// Starts all shards, and the threads that check logins; the broker serves when this returns.
+    /// Without a data directory all is kept in memory.
     ///
     /// # Errors
     /// [`BrokerError`]; nothing keeps running then.
-    pub fn start(self) -> Result<(Running, Reloader), BrokerError> {
+    pub fn start(self, data_dir: Option<&Path>) -> Result<(Running, Reloader), BrokerError> {
         let Self { engine, mut edge, login, config } = self;
+        let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock().now().0) };
+        let (mut logs, mut durables) = (Vec::new(), Vec::new());
+        if let Some(path) = data_dir {
+            let shards = u16::try_from(engine.shards()).unwrap_or(u16::MAX);
+            let data = data::open(&config, path, shards, Mode::Strict, wall)?;
+            edge.shard.hash_key = data.hash_key;
+            edge.shard.recording = true;
+            edge.shard.wall_offset_ms = wall.start_ms;
+            logs = data.logs;
+            durables = data.images.into_iter().map(|image| Some(Durable { image, wall })).collect();
+        }
         let remote = Remote::new(engine.shards(), edge::LOGINS_MAX + ORDERS_MAX);
         if let Some((settings, backends)) = login {
             let gate = Gate::start(&settings, backends, &remote).map_err(BrokerError::Threads)?;
             edge.gate = Some(Arc::new(gate));
         }
+        // The factory runs once on each shard's thread; each takes its own state.
+        let durables = Mutex::new(durables);
         let told = edge.clone();
-        let running = engine.start(&remote, move |context| Driver::new(&told, context))?;
+        let factory = move |context: ShardContext| {
+            let mut durables = durables.lock().unwrap_or_else(PoisonError::into_inner);
+            let durable = durables.get_mut(context.shard).and_then(Option::take);
+            Driver::new(&told, durable, context)
+        };
+        let running = engine.start(&remote, logs, factory)?;
         Ok((running, Reloader::new(remote, edge, config)))
     }
 }
@@ -152,23 +200,22 @@ impl Bound {
 /// The first setting that asks for something this version does not have. Each line goes with what
 /// makes it untrue.
 fn not_supported(config: &Config) -> Option<&'static str> {
-    let limits = &config.limits;
-    let listeners =
-        |test: fn(&Listener) -> bool, key| config.listeners.iter().any(test).then_some(key);
     let asked = |asked: bool, key| asked.then_some(key);
-    [
-        listeners(|l| l.max_connections != 0, "listener.max_connections"),
-        asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\""),
-        asked(limits.connections_per_address_max != 0, "limits.connections_per_address_max"),
-        asked(limits.connecting_max != 0, "limits.connecting_max"),
-        asked(limits.accepts_per_s_max != 0, "limits.accepts_per_s_max"),
-        asked(limits.packets_per_s_max != 0, "limits.packets_per_s_max"),
-        asked(limits.bytes_per_s_max != 0, "limits.bytes_per_s_max"),
-        asked(limits.memory_bytes_max != 0, "limits.memory_bytes_max"),
-    ]
-    .into_iter()
-    .flatten()
-    .next()
+    [asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\"")]
+        .into_iter()
+        .flatten()
+        .next()
+}
+
+fn admission_limits(config: &Config) -> AdmissionLimits {
+    let limits = &config.limits;
+    let listeners = config.listeners.iter();
+    AdmissionLimits {
+        connections_max: usize_of(limits.connections_max.into()),
+        listeners_max: listeners.map(|l| usize_of(l.max_connections.into())).collect(),
+        per_address_max: usize_of(limits.connections_per_address_max.into()),
+        connecting_max: usize_of(limits.connecting_max.into()),
+    }
 }
 
 /// The settings of every shard: limits for the whole broker are shared out evenly.
