@@ -687,6 +687,9 @@ impl Handler for Driver {
     fn finish_turn(&mut self, io: &mut Wire) {
         self.shard.set_pressed(self.throttle.is_pressed());
         self.carry_out(io);
+        if self.answer_refused(io) {
+            self.carry_out(io);
+        }
         if !self.early.is_empty() && self.shard.is_ready() {
             for conn in std::mem::take(&mut self.early) {
                 self.resume(io, conn, PAUSED_BY_START);
@@ -699,9 +702,6 @@ impl Handler for Driver {
             for conn in std::mem::take(&mut self.waiting_for_log) {
                 self.resume(io, conn, PAUSED_BY_LOG);
             }
-        }
-        if self.answer_refused(io) {
-            self.carry_out(io);
         }
         if !self.waiting.is_empty() && io.outboxes_clear() {
             for conn in std::mem::take(&mut self.waiting) {
