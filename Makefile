@@ -10,7 +10,8 @@ TARGET ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help deps run test check conformance mutants perf differential sim fuzz loom asan abuse-soak clean
+.PHONY: help deps run test check conformance mutants perf differential sim crash crash-soak \
+	crash-control fuzz loom asan abuse-soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +67,19 @@ sim: ## simulate RUNS=10000 seeds from FROM=0 on, or one with its trace: SEED=17
 	SIM_SEED=$(SEED) SIM_RUNS=$(or $(RUNS),10000) SIM_FROM=$(FROM) RUST_BACKTRACE=0 \
 	$(CARGO) test --release --locked --test sim seeds_pass -- --nocapture
 
+# CRASH_SEED, CRASH_SHARDS, CRASH_DURABILITY, CRASH_CYCLES and CRASH_CUTS reach the tests as they are.
+crash: ## kill the broker, cut its power, fill its disk under load (as root: a loop device is mounted)
+	$(CARGO) test --locked --test crash -- --nocapture --test-threads 1
+
+crash-soak: ## the same with 1,000 kills and 200 power cuts
+	CRASH_CYCLES=$(or $(CRASH_CYCLES),1000) CRASH_CUTS=$(or $(CRASH_CUTS),200) \
+	  $(CARGO) test --release --locked --test crash -- --nocapture --test-threads 1
+
+# Needs the feature `failpoints` of the log, without which there is no such binary.
+crash-control:
+	$(CARGO) build --locked --features failpoints --target-dir target/failpoints --bin culex
+	CRASH_UNSYNCED_BINARY=$(CURDIR)/target/failpoints/debug/culex \
+	  $(CARGO) test --locked --test crash a_log_that_does_not_sync -- --nocapture
 
 clean: ## remove everything that was built or downloaded
 	$(CARGO) clean

@@ -17,6 +17,11 @@ impl Clock {
         Clock { origin: Instant::now() }
     }
 
+    /// Microseconds since the start, for durations.
+    pub fn micros(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Time since the start.
     pub fn now(&self) -> Millis {
         Millis(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))

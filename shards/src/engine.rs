@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
@@ -16,9 +16,11 @@ use glommio::{LocalExecutorBuilder, Placement as Pin};
 use socket2::Socket;
 
 use crate::clock::Clock;
+use crate::disk::{Opened, ShardLog};
 use crate::doorbell::Doorbell;
 use crate::handler::{Handler, ShardContext};
 use crate::io::Io;
+use crate::log::Failure;
 use crate::mesh::{self, Mesh};
 use crate::net::listener::{self, Listeners};
 use crate::net::unix::Leftover;
@@ -27,7 +29,7 @@ use crate::pulse::Pulse;
 use crate::remote::Remote;
 use crate::settings::{Address, Settings};
 use crate::sys::EventFd;
-use crate::turn::{AbortOnPanic, Driver};
+use crate::turn::{AbortOnPanic, Broken, Driver};
 use crate::watchdog::{self, Counts, Progress, WatchdogStats};
 
 /// Memory glommio registers for background file work; its default is 10 MiB.
@@ -80,6 +82,15 @@ pub enum EngineError {
         /// What the system said.
         source: io::Error,
     },
+    /// The log of a shard failed: what it had not reported durable may be lost, nothing else. All
+    /// shards ended at once. The process should end with status 74.
+    #[error("the log of shard {shard} failed: {failure}")]
+    Log {
+        /// Index of the shard.
+        shard: usize,
+        /// Where and why.
+        failure: Failure,
+    },
 }
 
 /// What the threads of one engine share.
@@ -87,7 +98,11 @@ pub enum EngineError {
 pub(crate) struct Shared {
     places: Vec<Place>,
     stopping: AtomicBool,
+    abandoned: AtomicBool,
     at_rest: AtomicUsize,
+    /// All shards were at rest and no mail was on its way: logs are closed.
+    closing: AtomicBool,
+    closed: AtomicUsize,
 }
 
 /// Where one shard can be woken and watched.
@@ -97,6 +112,9 @@ pub(crate) struct Place {
     pub(crate) event: EventFd,
     pub(crate) ring_fd: OnceLock<RawFd>,
     pub(crate) pulse: Pulse,
+    /// Batches of mail sent and taken, kept up to date while the engine stops.
+    pub(crate) sent: AtomicU64,
+    pub(crate) taken: AtomicU64,
 }
 
 impl Shared {
@@ -107,10 +125,19 @@ impl Shared {
                 event: EventFd::new()?,
                 ring_fd: OnceLock::new(),
                 pulse: Pulse::default(),
+                sent: AtomicU64::new(0),
+                taken: AtomicU64::new(0),
             })
         };
         let places = (0..shards).map(|_| place()).collect::<io::Result<_>>()?;
-        Ok(Shared { places, stopping: AtomicBool::new(false), at_rest: AtomicUsize::new(0) })
+        Ok(Shared {
+            places,
+            stopping: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            at_rest: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            closed: AtomicUsize::new(0),
+        })
     }
 
     pub(crate) fn place(&self, shard: usize) -> &Place {
@@ -125,7 +152,8 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// A stopping shard has no connection and no mail to send (any more, or again).
+    /// A stopping shard has no connection, no mail and nothing that waits for the disk (any more,
+    /// or again).
     pub(crate) fn set_at_rest(&self, at_rest: bool) {
         if at_rest {
             if self.at_rest.fetch_add(1, Ordering::AcqRel) + 1 == self.places.len() {
@@ -136,8 +164,46 @@ impl Shared {
         }
     }
 
-    pub(crate) fn all_at_rest(&self) -> bool {
-        self.at_rest.load(Ordering::Acquire) == self.places.len()
+    /// All shards are at rest and no mail is on its way between them. Stays so: only mail and
+    /// connections make work, and there are none.
+    pub(crate) fn is_closing(&self) -> bool {
+        if self.closing.load(Ordering::Acquire) {
+            return true;
+        }
+        // What was taken is read before what was sent: equal sums then mean that no mail was on
+        // its way in between.
+        let sum = |count: fn(&Place) -> &AtomicU64| -> u64 {
+            self.places.iter().map(|place| count(place).load(Ordering::SeqCst)).sum()
+        };
+        let taken = sum(|place| &place.taken);
+        let at_rest = self.at_rest.load(Ordering::SeqCst) == self.places.len();
+        let closing = at_rest && taken == sum(|place| &place.sent);
+        if closing && !self.closing.swap(true, Ordering::AcqRel) {
+            self.ring_all();
+        }
+        closing
+    }
+
+    /// This shard's log is closed, or it has none.
+    pub(crate) fn set_closed(&self) {
+        if self.closed.fetch_add(1, Ordering::AcqRel) + 1 == self.places.len() {
+            self.ring_all();
+        }
+    }
+
+    pub(crate) fn all_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire) == self.places.len()
+    }
+
+    /// Every shard ends at once, whatever it is doing.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.stop();
+        self.ring_all();
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     fn stop(&self) {
@@ -237,6 +303,27 @@ where
     start_with(settings, &remote, factory)
 }
 
+/// The same with a log for each shard, in the order of the shards.
+///
+/// # Errors
+/// [`StartError`]; everything already started has ended then.
+///
+/// # Panics
+/// If there are more or fewer logs than shards.
+pub fn start_with_logs<H, F>(
+    settings: Settings,
+    logs: Vec<Opened>,
+    factory: F,
+) -> Result<Running, StartError>
+where
+    H: Handler,
+    F: Fn(ShardContext) -> H + Send + Sync + 'static,
+{
+    let remote = Remote::new(settings.placement.cpus().len(), 1);
+    assert!(logs.len() == remote.shards(), "one log per shard");
+    bind(settings)?.start(&remote, logs, factory)
+}
+
 /// The same, with a [`Remote`] by which other threads reach the handlers.
 ///
 /// # Errors
@@ -253,7 +340,7 @@ where
     H: Handler,
     F: Fn(ShardContext) -> H + Send + Sync + 'static,
 {
-    bind(settings)?.start(remote, factory)
+    bind(settings)?.start(remote, Vec::new(), factory)
 }
 
 /// An engine whose listeners are bound, before it has any thread: the moment to give up rights.
@@ -282,25 +369,37 @@ impl Bound {
         self.settings.placement.cpus().len()
     }
 
-    /// Starts one pinned thread per shard.
+    /// What counts the time of the shards.
+    pub fn clock(&self) -> Clock {
+        self.settings.clock
+    }
+
+    /// Starts one pinned thread per shard, with a log for each or for none of them.
     ///
     /// # Errors
     /// [`StartError`]; everything already started has ended then.
     ///
     /// # Panics
-    /// If `remote` was not made for as many shards as there are CPUs.
-    pub fn start<H, F>(self, remote: &Remote<H::Control>, factory: F) -> Result<Running, StartError>
+    /// If `remote` was not made for as many shards as there are CPUs, or there are other than so
+    /// many logs or none.
+    pub fn start<H, F>(
+        self,
+        remote: &Remote<H::Control>,
+        logs: Vec<Opened>,
+        factory: F,
+    ) -> Result<Running, StartError>
     where
         H: Handler,
         F: Fn(ShardContext) -> H + Send + Sync + 'static,
     {
-        run_shards(self, remote, factory)
+        run_shards(self, remote, logs, factory)
     }
 }
 
 fn run_shards<H, F>(
     bound: Bound,
     remote: &Remote<H::Control>,
+    logs: Vec<Opened>,
     factory: F,
 ) -> Result<Running, StartError>
 where
@@ -314,14 +413,16 @@ where
     let shared = Shared::new(shards).map_err(|source| StartError::Shard { shard: 0, source })?;
     let shared = Arc::new(shared);
     assert!(remote.shards() == shards, "one line for each shard");
+    assert!(logs.is_empty() || logs.len() == shards, "one log for each shard");
     remote.connect(Arc::clone(&shared));
-    let clock = Clock::start();
+    let clock = settings.clock;
     let meshes = mesh::build::<H::Mail, H::Luggage>(shards, settings.mailbox_batches);
     let gauges: Vec<_> = meshes.iter().map(Mesh::gauge).collect();
     let (ready_tx, ready_rx) = bounded(shards);
     let (go_tx, go_rx) = bounded(shards);
     let factory = Arc::new(factory);
     let mut threads = Vec::with_capacity(shards);
+    let mut logs = logs.into_iter();
     for ((shard, &cpu), (mesh, sockets)) in
         settings.placement.cpus().iter().enumerate().zip(meshes.into_iter().zip(sockets))
     {
@@ -331,6 +432,7 @@ where
             mesh,
             controls: remote.line(shard),
             sockets,
+            log: logs.next(),
             settings: Arc::clone(&settings),
             shared: Arc::clone(&shared),
             clock,
@@ -394,6 +496,7 @@ struct Seed<M, L, C> {
     mesh: Mesh<M, L>,
     controls: Receiver<C>,
     sockets: Vec<Socket>,
+    log: Option<Opened>,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     clock: Clock,
@@ -430,8 +533,13 @@ impl<M: Send + 'static, L: Send + 'static, C: Send + 'static> Seed<M, L, C> {
         H: Handler<Mail = M, Luggage = L, Control = C>,
         F: Fn(ShardContext) -> H,
     {
-        let Seed { shard, mesh, controls, sockets, settings, shared, clock, ready, go, .. } = self;
-        let (ring, buffers) = match ring::create(settings.buffers, settings.buffer_bytes) {
+        let Seed {
+            shard, mesh, controls, sockets, log, settings, shared, clock, ready, go, ..
+        } = self;
+        let log = log.map(|opened| ShardLog::new(opened, clock)).transpose();
+        let made = ring::create(settings.buffers, settings.buffer_bytes)
+            .and_then(|made| Ok((made, log?.map(Box::new))));
+        let ((ring, buffers), log) = match made {
             Ok(made) => made,
             Err(source) => {
                 let _ = ready.send(Err(StartError::Shard { shard, source }));
@@ -451,6 +559,7 @@ impl<M: Send + 'static, L: Send + 'static, C: Send + 'static> Seed<M, L, C> {
             io: Io {
                 net: Net::new(ring, settings.connections_max, settings.linger_ms, now),
                 mesh,
+                log,
                 now,
                 shard,
             },
@@ -462,10 +571,17 @@ impl<M: Send + 'static, L: Send + 'static, C: Send + 'static> Seed<M, L, C> {
             arrivals: Vec::new(),
             controls,
         };
-        driver.run().map_err(|source| {
-            tracing::error!(shard, %source, "the ring failed, all shards stop");
-            shared.stop();
-            EngineError::Ring { shard, source }
+        driver.run().map_err(|broken| match broken {
+            Broken::Ring(source) => {
+                tracing::error!(shard, %source, "the ring failed, all shards stop");
+                shared.stop();
+                EngineError::Ring { shard, source }
+            }
+            Broken::Log(failure) => {
+                tracing::error!(shard, %failure, "the log failed, all shards end");
+                shared.abandon();
+                EngineError::Log { shard, failure }
+            }
         })
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::conn::ConnId;
 use crate::io::Io;
+use crate::log::{Chunk, Failure, Lsn, ReadFault, StoredRecord};
 use crate::outgoing::Outgoing;
 use crate::time::Millis;
 
@@ -98,6 +99,32 @@ pub trait Handler: Sized {
 
     /// `io.now()` has reached [`Self::next_deadline`].
     fn on_tick(&mut self, io: &mut Io<Self::Mail, Self::Luggage>);
+
+    /// Every record up to `lsn` is on stable storage (with an interval: written), and what waits
+    /// for that may leave. At most once per turn, before [`Self::finish_turn`] of the next one.
+    fn on_durable(&mut self, _io: &mut Io<Self::Mail, Self::Luggage>, _lsn: Lsn) {}
+
+    /// What [`crate::ShardLog::read`] has read.
+    fn on_record(
+        &mut self,
+        _io: &mut Io<Self::Mail, Self::Luggage>,
+        _token: u64,
+        _result: Result<StoredRecord, ReadFault>,
+    ) {
+    }
+
+    /// What [`crate::ShardLog::walk`] has read.
+    fn on_chunk(
+        &mut self,
+        _io: &mut Io<Self::Mail, Self::Luggage>,
+        _token: u64,
+        _result: Result<Chunk, ReadFault>,
+    ) {
+    }
+
+    /// The log of this shard has failed. This is the last call of the shard; nothing leaves any
+    /// more, and all other shards end too.
+    fn on_log_failed(&mut self, _io: &mut Io<Self::Mail, Self::Luggage>, _failure: Failure) {}
 
     /// The engine is asked to stop; nothing is accepted any more. It waits until all connections
     /// are closed, at most `stop_grace_ms`, then cuts the rest.

@@ -1,6 +1,7 @@
 //! What a handler can do.
 
 use crate::conn::ConnId;
+use crate::disk::ShardLog;
 use crate::handler::Cause;
 use crate::mesh::{Letter, Mesh};
 use crate::net::Net;
@@ -16,6 +17,7 @@ use crate::time::Millis;
 pub struct Io<M, L> {
     pub(crate) net: Net<L>,
     pub(crate) mesh: Mesh<M, L>,
+    pub(crate) log: Option<Box<ShardLog>>,
     pub(crate) now: Millis,
     pub(crate) shard: usize,
 }
@@ -112,9 +114,21 @@ impl<M, L> Io<M, L> {
         !self.mesh.is_blocked()
     }
 
+    /// The log of this shard; `None` if the engine was started without logs.
+    pub fn log(&mut self) -> Option<&mut ShardLog> {
+        self.log.as_deref_mut()
+    }
+
     /// Counters of this shard.
     pub fn stats(&self) -> &NetStats {
         &self.net.stats
+    }
+
+    /// Gives the disk what the turn has appended.
+    pub(crate) fn run_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.run(&mut self.net.ring, self.now);
+        }
     }
 
     /// Posts the parcel of a connection that leaves, if it is ready.

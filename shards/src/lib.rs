@@ -22,6 +22,8 @@ pub mod account;
 pub mod clock;
 #[cfg(not(loom))]
 pub mod conn;
+#[cfg(not(loom))]
+pub mod disk;
 mod doorbell;
 #[cfg(not(loom))]
 pub mod engine;
@@ -65,7 +67,11 @@ pub mod wheel;
 #[cfg(not(loom))]
 pub use conn::ConnId;
 #[cfg(not(loom))]
-pub use engine::{Bound, EngineError, Running, StartError, Stopper, bind, start, start_with};
+pub use disk::ShardLog;
+#[cfg(not(loom))]
+pub use engine::{
+    Bound, EngineError, Running, StartError, Stopper, bind, start, start_with, start_with_logs,
+};
 #[cfg(not(loom))]
 pub use handler::{Accepted, Cause, Handler, ShardContext};
 #[cfg(not(loom))]

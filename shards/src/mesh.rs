@@ -42,6 +42,9 @@ pub(crate) struct Mesh<M, L> {
     waiting: usize,
     /// Outboxes whose mailbox was full at the last flush.
     blocked: usize,
+    /// Batches sent and taken since the start.
+    sent: u64,
+    taken: u64,
 }
 
 #[derive(Debug)]
@@ -78,7 +81,14 @@ impl<M, L> Gauge<M, L> {
 /// The ends of all shards, in order. `batches_max` bounds each mailbox.
 pub(crate) fn build<M, L>(shards: usize, batches_max: usize) -> Vec<Mesh<M, L>> {
     let mut ends: Vec<Mesh<M, L>> = (0..shards)
-        .map(|_| Mesh { outboxes: Vec::new(), inboxes: Vec::new(), waiting: 0, blocked: 0 })
+        .map(|_| Mesh {
+            outboxes: Vec::new(),
+            inboxes: Vec::new(),
+            waiting: 0,
+            blocked: 0,
+            sent: 0,
+            taken: 0,
+        })
         .collect();
     for from in 0..shards {
         for to in 0..shards {
@@ -153,6 +163,7 @@ impl<M, L> Mesh<M, L> {
                 Ok(()) => {
                     outbox.letters -= letters;
                     self.waiting -= letters;
+                    self.sent += 1;
                     flushed.sent = true;
                 }
                 Err(TrySendError::Full(batch)) => {
@@ -173,7 +184,25 @@ impl<M, L> Mesh<M, L> {
 
     /// The next batch of one shard.
     pub(crate) fn take(&mut self, from: usize) -> Option<Batch<M, L>> {
-        self.inboxes.get(from)?.mailbox.try_recv().ok()
+        let batch = self.inboxes.get(from)?.mailbox.try_recv().ok()?;
+        self.taken += 1;
+        Some(batch)
+    }
+
+    /// Batches sent since the start.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Batches sent since the start, and those that the next flush may send.
+    pub(crate) fn sent_at_most(&self) -> u64 {
+        let waiting: usize = self.outboxes.iter().map(|outbox| outbox.batches.len()).sum();
+        self.sent + waiting as u64
+    }
+
+    /// Batches taken since the start.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Sends an emptied batch back to be filled again.

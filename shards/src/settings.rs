@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::clock::Clock;
 use crate::placement::Placement;
 
 /// Where to listen.
@@ -79,6 +80,8 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// Which CPUs; one shard each.
     pub placement: Placement,
+    /// Counts the time of all shards; made with the settings.
+    pub clock: Clock,
     /// Receive buffers of a shard, a power of two up to 32,768. Few are filled at first; the rest
     /// is added when they run out. If all are in use, receiving waits and is counted.
     pub buffers: u16,
@@ -110,10 +113,11 @@ impl Settings {
     pub const LINGER_MS: u64 = 2_000;
 
     /// Default limits, no listeners.
-    pub const fn new(placement: Placement) -> Settings {
+    pub fn new(placement: Placement) -> Settings {
         Settings {
             listeners: Vec::new(),
             placement,
+            clock: Clock::start(),
             buffers: Self::BUFFERS,
             buffer_bytes: Self::BUFFER_BYTES,
             connections_max: Self::CONNECTIONS_MAX,

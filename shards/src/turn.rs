@@ -1,30 +1,30 @@
 //! The loop of one shard.
 //!
 //! ```text
-//!   stop? ─▶ mail, controls ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, bells
+//!   stop? ─▶ mail, controls ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, bells, log
 //!                                                                        │
 //!     completions ◀── enter: submit; sleep if nothing is pending ◀───────┘
+//!      └─▶ what is durable, what was read back
 //! ```
 //!
 //! The loop is the only task of its glommio executor and never yields: glommio's reactor is not
-//! entered. Background work with glommio's files (snapshots, read-back) will change one place,
-//! [`Driver::rest`]: while such operations are outstanding a busy shard makes a forced reactor
-//! pass every 200 µs (await an always-readable `PollableFd`), and an idle one sleeps in glommio on
-//! an eventfd registered with the own ring, enabled only meanwhile, because polling the descriptor
-//! of a ring with deferred task work never wakes.
+//! entered. Files are on the same ring as the network: nothing else has to be waited for.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use socket2::SockRef;
 
 use crate::clock::Clock;
+use crate::disk::Answer;
 use crate::engine::Shared;
 use crate::handler::{Accepted, Handler};
 use crate::io::Io;
+use crate::log::Failure;
 use crate::mesh::{Letter, Parcel};
 use crate::net::Fate;
 use crate::net::listener::Listeners;
@@ -41,6 +41,8 @@ const CONTROLS_PER_TURN: usize = 64;
 const BLOCKED_RETRY_MS: u64 = 1;
 /// After the grace period: time for the kernel to give back what was cut.
 const CUT_MS: u64 = 1_000;
+/// The same for a shard with a log: time to write what waits, and to close it.
+const CLOSE_MS: u64 = 10_000;
 
 /// One shard.
 pub(crate) struct Driver<H: Handler> {
@@ -56,6 +58,27 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) arrivals: Vec<Parcel<H::Luggage>>,
     /// What other threads tell this shard.
     pub(crate) controls: Receiver<H::Control>,
+}
+
+/// Why a shard ended by itself.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    Ring(io::Error),
+    Log(Failure),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Broken {
+        Broken::Ring(error)
+    }
+}
+
+/// What the other shards know of this one while the engine stops.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    at_rest: bool,
+    closing: bool,
+    closed: bool,
 }
 
 /// How far a stop has come.
@@ -89,8 +112,8 @@ impl<H: Handler> Driver<H> {
     /// Runs until the engine stops.
     ///
     /// # Errors
-    /// If the ring cannot be entered, which no program can mend.
-    pub(crate) fn run(mut self) -> io::Result<()> {
+    /// If the ring cannot be entered, which no program can mend, or the log has failed.
+    pub(crate) fn run(mut self) -> Result<(), Broken> {
         let _abort = AbortOnPanic(self.io.shard);
         let shared = Arc::clone(&self.shared);
         let place = shared.place(self.io.shard);
@@ -98,7 +121,7 @@ impl<H: Handler> Driver<H> {
         self.handler.on_start(&mut self.io);
         let mut phase = Phase::Running;
         let mut turn = 0;
-        let mut at_rest = false;
+        let mut known = Known::default();
         loop {
             turn += 1;
             place.pulse.beat(turn);
@@ -116,13 +139,15 @@ impl<H: Handler> Driver<H> {
                 self.buffers.grow();
                 self.io.net.settle_hungry();
             }
-            self.flush_outboxes();
-            let done =
-                self.io.net.len() == 0 && self.io.mesh.waiting() == 0 && self.arrivals.is_empty();
-            if phase != Phase::Running && done != at_rest {
-                at_rest = done;
-                shared.set_at_rest(done);
+            if phase == Phase::Running {
+                self.flush_outboxes();
+            } else {
+                place.sent.store(self.io.mesh.sent_at_most(), Ordering::SeqCst);
+                self.flush_outboxes();
+                place.sent.store(self.io.mesh.sent(), Ordering::SeqCst);
+                self.tell_rest(&mut known);
             }
+            self.io.run_log();
             if self.is_over(phase) {
                 return Ok(());
             }
@@ -132,7 +157,61 @@ impl<H: Handler> Driver<H> {
             self.io.now = self.clock.now();
             self.handle_events();
             self.adopt_arrivals();
+            self.tell_log()?;
         }
+    }
+
+    /// Tells the other shards that there is nothing left to do here; when that is so everywhere,
+    /// closes the log.
+    fn tell_rest(&mut self, known: &mut Known) {
+        let shared = &self.shared;
+        let done = self.io.net.len() == 0
+            && self.io.mesh.waiting() == 0
+            && !self.io.mesh.has_mail()
+            && self.arrivals.is_empty()
+            && self.io.log.as_ref().is_none_or(|log| log.is_at_rest());
+        if done != known.at_rest {
+            known.at_rest = done;
+            shared.set_at_rest(done);
+        }
+        // Only now: who sees that mail was taken also sees what it led to.
+        let place = shared.place(self.io.shard);
+        place.taken.store(self.io.mesh.taken(), Ordering::SeqCst);
+        if !known.closing && shared.is_closing() {
+            known.closing = true;
+            if let Some(log) = &mut self.io.log {
+                log.close();
+            }
+        }
+        let log_closed = self.io.log.as_ref().is_none_or(|log| log.is_closed());
+        if known.closing && !known.closed && log_closed {
+            known.closed = true;
+            shared.set_closed();
+        }
+    }
+
+    /// Tells the handler what the log has reached.
+    ///
+    /// # Errors
+    /// If it has failed.
+    fn tell_log(&mut self) -> Result<(), Broken> {
+        let Some(log) = &mut self.io.log else { return Ok(()) };
+        if let Some(failure) = log.failed() {
+            self.handler.on_log_failed(&mut self.io, failure);
+            return Err(Broken::Log(failure));
+        }
+        if let Some(lsn) = log.risen() {
+            self.handler.on_durable(&mut self.io, lsn);
+        }
+        while let Some(answer) = self.io.log.as_mut().and_then(|log| log.answer()) {
+            match answer {
+                Answer::Record(token, result) => {
+                    self.handler.on_record(&mut self.io, token, result);
+                }
+                Answer::Chunk(token, result) => self.handler.on_chunk(&mut self.io, token, result),
+            }
+        }
+        Ok(())
     }
 
     fn advance(&mut self, phase: Phase) -> Phase {
@@ -145,7 +224,8 @@ impl<H: Handler> Driver<H> {
             }
             Phase::Stopping { cut_at } if now >= cut_at => {
                 self.io.net.close_all();
-                Phase::Cut { over_at: now.after(CUT_MS) }
+                let ms = if self.io.log.is_some() { CLOSE_MS } else { CUT_MS };
+                Phase::Cut { over_at: now.after(ms) }
             }
             Phase::Running | Phase::Stopping { .. } | Phase::Cut { .. } => phase,
         }
@@ -153,11 +233,12 @@ impl<H: Handler> Driver<H> {
 
     /// A shard that is done goes on moving mail until all are done.
     fn is_over(&self, phase: Phase) -> bool {
-        match phase {
+        let over = match phase {
             Phase::Running => false,
-            Phase::Stopping { .. } => self.shared.all_at_rest(),
-            Phase::Cut { over_at } => self.shared.all_at_rest() || self.io.now >= over_at,
-        }
+            Phase::Stopping { .. } => self.shared.all_closed(),
+            Phase::Cut { over_at } => self.shared.all_closed() || self.io.now >= over_at,
+        };
+        over || self.shared.is_abandoned()
     }
 
     fn drain_mail(&mut self) {
@@ -266,6 +347,7 @@ impl<H: Handler> Driver<H> {
             || !self.arrivals.is_empty()
             || net.ring.has_events()
             || deadline.is_some_and(|deadline| deadline <= self.io.now)
+            || self.io.log.as_ref().is_some_and(|log| log.has_news())
             || (phase == Phase::Running && self.shared.is_stopping());
         if pending || !place.doorbell.park(|| self.io.mesh.has_mail() || !self.controls.is_empty())
         {
@@ -292,7 +374,8 @@ impl<H: Handler> Driver<H> {
         };
         let lingering = self.io.net.next_deadline();
         let accept = self.listeners.next_deadline();
-        let all = [self.handler.next_deadline(), lingering, accept, blocked, stop];
+        let log = self.io.log.as_ref().and_then(|log| log.next_deadline());
+        let all = [self.handler.next_deadline(), lingering, accept, blocked, log, stop];
         all.into_iter().flatten().min()
     }
 
@@ -339,6 +422,11 @@ impl<H: Handler> Driver<H> {
                 };
                 if !more {
                     self.accept_ended(listener, error.as_ref());
+                }
+            }
+            Event::Ran { errand, result, opened } => {
+                if let Some(log) = &mut self.io.log {
+                    log.completed(&mut self.io.net.ring, errand, result, opened);
                 }
             }
             Event::Polled { more: false } => {

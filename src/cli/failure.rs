@@ -27,6 +27,10 @@ pub(super) mod status {
     pub(crate) const PACKET_TOO_LARGE: u8 = 25;
     /// The time given by `-W` is over, or the server does not answer.
     pub(crate) const TIMEOUT: u8 = 27;
+    /// The data directory is damaged (`EX_DATAERR`).
+    pub(crate) const DATA: u8 = 65;
+    /// The disk failed (`EX_IOERR`).
+    pub(crate) const IO: u8 = 74;
     /// The system failed while the broker ran.
     pub(crate) const SYSTEM: u8 = 71;
     /// The host lacks what the broker needs (`EX_CONFIG`).

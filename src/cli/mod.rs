@@ -1,4 +1,4 @@
-//! Command line: `culex serve`, `check`, `config`, `reload`, `passwd`, `pub`, `sub`.
+//! Command line: `culex serve`, `check`, `config`, `reload`, `passwd`, `pub`, `sub`, `log`.
 //!
 //! Promise: what went wrong is said in one line on stderr, and the exit status tells it to scripts
 //! (`failure::status`). `pub` and `sub` take the everyday options of `mosquitto_pub` and
@@ -16,10 +16,12 @@ mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod json;
+mod log;
 mod logging;
 mod passwd;
 mod property;
 mod publish;
+mod records;
 mod reload;
 mod serve;
 mod subscribe;
@@ -48,6 +50,7 @@ enum Command {
     Passwd(passwd::Args),
     Pub(Box<publish::Args>),
     Sub(Box<subscribe::Args>),
+    Log(log::Args),
 }
 
 /// Runs the command named by the arguments, the program's name first.
@@ -63,6 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reload(args) => ("reload", false, reload::run(&args)),
         Command::Passwd(args) => ("passwd", false, passwd::run(&args)),
         Command::Pub(args) => ("pub", args.is_quiet(), publish::run(&args)),
+        Command::Log(args) => ("log", false, log::run(&args)),
         Command::Sub(args) => ("sub", args.is_quiet(), subscribe::run(&args)),
     };
     match result {

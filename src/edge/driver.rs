@@ -1,5 +1,6 @@
 //! One shard's connections, as the engine's handler.
 
+use super::journal::Journal;
 use super::layers::Layers;
 use super::logins::Logins;
 use super::reassembly::Reassembly;
@@ -7,7 +8,9 @@ use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::gate::{Answer, Gate};
 use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, Shard};
+use crate::store::{Image, Wall};
 use crate::transport::{self, Last, Stack};
+use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -33,6 +36,15 @@ pub struct Settings {
     pub login: LoginRules,
     /// Who checks it; `None` if nobody has to show anything.
     pub gate: Option<Arc<Gate>>,
+}
+
+/// What a shard with a log starts with.
+#[derive(Debug)]
+pub struct Durable {
+    /// What its log held.
+    pub image: Image,
+    /// The time of day at the start of the engine's clock.
+    pub wall: Wall,
 }
 
 /// Packet type of CONNECT in the upper half of the first byte.
@@ -94,7 +106,9 @@ const PAUSED_BY_OUTPUT: u8 = 4;
 const PAUSED_WITHOUT_FAULT: u8 = PAUSED_BY_MESH;
 pub(super) const PAUSED_BY_HANDSHAKES: u8 = 8;
 const PAUSED_BY_MOVE: u8 = 16;
-pub(super) const PAUSED_BY_LOGIN: u8 = 32;
+const PAUSED_BY_LOG: u8 = 32;
+const PAUSED_BY_START: u8 = 64;
+pub(super) const PAUSED_BY_LOGIN: u8 = 128;
 
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -155,13 +169,21 @@ pub struct Driver {
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
+    /// Connections that came before all shards had come back.
+    early: Vec<ConnId>,
+    /// Connections that are not read because the disk does not keep up.
+    waiting_for_log: Vec<ConnId>,
     /// Connections whose end is decided, and when they are cut; times ascend.
     closing: VecDeque<(Millis, ConnId)>,
+    /// The log; none if all is in memory.
+    journal: Option<Journal>,
+    /// What the log held, until it was taken over.
+    durable: Option<Durable>,
 }
 
 impl Driver {
     /// The handler of one shard.
-    pub fn new(settings: &Settings, context: ShardContext) -> Self {
+    pub fn new(settings: &Settings, durable: Option<Durable>, context: ShardContext) -> Self {
         let place = Place { shard: context.shard, shards: context.shards };
         let mut shard = Shard::new(settings.shard.clone(), place, context.now);
         shard.set_login_rules(settings.login.clone());
@@ -180,7 +202,11 @@ impl Driver {
             effects: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
+            early: Vec::new(),
+            waiting_for_log: Vec::new(),
             closing: VecDeque::new(),
+            journal: durable.as_ref().map(|durable| Journal::new(durable.wall)),
+            durable,
         }
     }
 
@@ -380,6 +406,11 @@ impl Driver {
                     self.pause(io, conn, PAUSED_BY_MESH);
                     self.waiting.push(conn);
                 }
+                if self.is_log_behind(io) {
+                    // Who writes more than the disk takes is not read until it has caught up.
+                    self.pause(io, conn, PAUSED_BY_LOG);
+                    self.waiting_for_log.push(conn);
+                }
             }
             Stage::Closing | Stage::Vacant => {}
         }
@@ -399,8 +430,16 @@ impl Driver {
                 Effect::Close(conn) => closes.push(conn),
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
-                // Sessions live in memory: settings never ask for records.
-                Effect::Record(_) | Effect::Fetch { .. } => {}
+                Effect::Record(record) => {
+                    if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+                        journal.append(log, &mut self.shard, &record);
+                    }
+                }
+                Effect::Fetch { lsn, at, purpose } => {
+                    if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+                        journal.fetch(log, (lsn, at), purpose);
+                    }
+                }
             }
         }
         self.effects = effects;
@@ -408,6 +447,18 @@ impl Driver {
         for conn in closes {
             self.end(io, conn);
         }
+    }
+
+    /// Nobody is served before all shards have come back from their logs.
+    fn wait_for_start(&mut self, io: &mut Wire, conn: ConnId) {
+        self.pause(io, conn, PAUSED_BY_START);
+        self.early.push(conn);
+    }
+
+    /// The log has more to write than it should, or could not take something.
+    fn is_log_behind(&self, io: &mut Wire) -> bool {
+        let Some(journal) = &self.journal else { return false };
+        journal.is_behind() || io.log().is_some_and(|log| log.is_congested())
     }
 
     fn send_dirty(&mut self, io: &mut Wire) {
@@ -506,7 +557,11 @@ impl Handler for Driver {
     type Luggage = Luggage;
     type Control = Control;
 
-    fn on_start(&mut self, _io: &mut Wire) {}
+    fn on_start(&mut self, io: &mut Wire) {
+        if let (Some(durable), Some(log)) = (self.durable.take(), io.log()) {
+            self.shard.restore(durable.image, log.next_lsn().0 - 1, io.now());
+        }
+    }
 
     fn on_accept(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted) {
         let deadline = io.now().after(self.connect_timeout_ms);
@@ -517,6 +572,9 @@ impl Handler for Driver {
         self.enter(conn, Stage::Connecting, arrival);
         self.shard.handle(Input::Opened { conn, deadline }, io.now());
         self.lay(io, conn, listener, peer);
+        if !self.shard.is_ready() {
+            self.wait_for_start(io, conn);
+        }
     }
 
     fn on_adopt(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted, luggage: Luggage) {
@@ -528,7 +586,14 @@ impl Handler for Driver {
         if let Some(entry) = self.conn(conn) {
             entry.stack = stack;
         }
-        self.connecting(io, conn, &bytes);
+        if self.shard.is_ready() {
+            self.connecting(io, conn, &bytes);
+        } else {
+            if let Some(entry) = self.conn(conn) {
+                entry.reassembly.put_back(bytes);
+            }
+            self.wait_for_start(io, conn);
+        }
         if self.conn(conn).is_some_and(|entry| entry.stack.as_ref().is_some_and(|s| s.has_output()))
         {
             self.layers.answer(conn);
@@ -588,6 +653,19 @@ impl Handler for Driver {
         if self.answer_refused(io) {
             self.carry_out(io);
         }
+        if !self.early.is_empty() && self.shard.is_ready() {
+            for conn in std::mem::take(&mut self.early) {
+                self.resume(io, conn, PAUSED_BY_START);
+                // What came with a connection from another shard.
+                self.connecting(io, conn, &[]);
+            }
+            self.carry_out(io);
+        }
+        if !self.waiting_for_log.is_empty() && !self.is_log_behind(io) {
+            for conn in std::mem::take(&mut self.waiting_for_log) {
+                self.resume(io, conn, PAUSED_BY_LOG);
+            }
+        }
         if !self.waiting.is_empty() && io.outboxes_clear() {
             for conn in std::mem::take(&mut self.waiting) {
                 self.resume(io, conn, PAUSED_BY_MESH);
@@ -597,7 +675,8 @@ impl Handler for Driver {
 
     fn next_deadline(&self) -> Option<Millis> {
         let cut = self.closing.front().map(|(due, _)| *due);
-        self.shard.next_deadline().into_iter().chain(cut).min()
+        let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
+        self.shard.next_deadline().into_iter().chain(cut).chain(cleaning).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -610,6 +689,30 @@ impl Handler for Driver {
         self.shard.note_network(network);
         self.shard.tick(io.now());
         self.cut(io);
+        let now = io.now();
+        if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+            journal.cleaner.step(log, &mut self.shard, now);
+        }
+    }
+
+    fn on_durable(&mut self, io: &mut Wire, lsn: Lsn) {
+        self.shard.on_durable(lsn.0, io.now());
+        if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
+            journal.retry(log, &mut self.shard);
+        }
+    }
+
+    fn on_record(&mut self, io: &mut Wire, token: u64, read: Result<StoredRecord, ReadFault>) {
+        if let Some(journal) = &mut self.journal {
+            journal.on_record(&mut self.shard, token, read, io.now());
+        }
+    }
+
+    fn on_chunk(&mut self, io: &mut Wire, _token: u64, chunk: Result<Chunk, ReadFault>) {
+        if let Some(journal) = &mut self.journal {
+            let wall = journal.wall();
+            journal.cleaner.on_chunk(&mut self.shard, chunk, wall, io.now());
+        }
     }
 
     fn on_stop(&mut self, _io: &mut Wire) {

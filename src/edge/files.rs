@@ -7,11 +7,11 @@ use crate::transport::tls::{
     Acceptor, ClientAuth, KeyPair, Material, TlsError, UserName, Versions,
 };
 use rustix::process::geteuid;
+use shards::clock::unix_ms;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::warn;
 
 /// No certificate, chain or list of them is longer.
@@ -117,7 +117,9 @@ impl TlsFiles {
             versions: self.versions,
             alpn: self.alpn.iter().map(|name| name.clone().into_bytes()).collect(),
         };
-        Ok(Acceptor::new(&material, now_s(), before)?)
+        // Certificates know no other time.
+        let now_s = i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX);
+        Ok(Acceptor::new(&material, now_s, before)?)
     }
 
     fn pair(&self, certificate: &Path, key: &Path) -> Result<KeyPair, FileError> {
@@ -128,12 +130,6 @@ impl TlsFiles {
             key: read_key(key, self.open_keys)?,
         })
     }
-}
-
-/// Unix time: certificates have no other.
-fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {

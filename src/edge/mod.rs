@@ -10,13 +10,15 @@
 //!
 //! Only connections with TLS, WebSocket or a PROXY header have a `Stack`.
 
+mod cleaner;
 mod driver;
 mod files;
+mod journal;
 mod layers;
 mod logins;
 mod reassembly;
 
-pub use driver::{Control, Driver, Luggage, Settings};
+pub use driver::{Control, Driver, Durable, Luggage, Settings};
 pub use files::{FileError, OpenKeys, TlsFiles};
 pub use logins::LOGINS_MAX;
 

@@ -60,6 +60,12 @@ pub struct Inbound {
 }
 
 impl Inbound {
+    /// What a restart found: `QoS` 2 identifiers that are held. `None` if there are none.
+    pub fn restored(received: Vec<PacketId>) -> Option<Self> {
+        let earlier = received.len();
+        (earlier > 0).then(|| Inbound { received, earlier, ..Inbound::default() })
+    }
+
     /// Looks at a PUBLISH with `QoS` > 0. `maximum` is the Receive Maximum this client was told, if
     /// any.
     ///

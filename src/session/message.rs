@@ -71,10 +71,11 @@ impl Message {
         Message { topic, payload, forwarded, qos, retain, expires_at, publisher, author }
     }
 
-    /// The same, published with the rights of `author`.
+    /// The same message, with the one whose right to publish it was asked for.
     #[must_use]
-    pub fn with_author(self, author: Author) -> Message {
-        Message { author, ..self }
+    pub fn written_by(mut self, author: Author) -> Message {
+        self.author = author;
+        self
     }
 
     /// Topic name; it was valid when the message was made.

@@ -44,6 +44,7 @@ impl Shard {
             return self.refuse(conn, Reason::PacketTooLarge);
         }
         let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
+        let user = identity.user.clone();
         self.take_identity(key, identity);
         self.clients.counters.logins += 1;
         if let Some(session) = self.clients.sessions.get_mut(key) {
@@ -54,7 +55,6 @@ impl Shard {
         self.tune_link(conn, connect, &granted, now);
         self.clients.attach(key, conn);
         self.members_online(key, true);
-        let user = self.clients.connection(conn).and_then(|one| one.identity.user.clone());
         debug!(
             client = client_id.as_str(),
             conn = conn.index(),

@@ -93,7 +93,7 @@ impl Shard {
             // [MQTT-4.1.0-2] The session ends, and with it every delay of the will.
             return self.end_session(key, now);
         }
-        self.record_head(key, Some(now));
+        self.record_head(key, Some(self.wall_ms(now)));
         match delay_s {
             Some(0) => self.publish_will(key, now),
             Some(delay_s) => {

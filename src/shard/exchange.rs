@@ -73,6 +73,12 @@ impl Plan {
     }
 }
 
+impl Open {
+    pub(super) fn restored(message: Arc<Message>, parts: Vec<Part>) -> Self {
+        Open { message, parts, tried: 0, ticket: None, every_part: false }
+    }
+}
+
 impl Exchanges {
     pub(super) fn new(shards: usize) -> Self {
         Exchanges {
@@ -86,6 +92,12 @@ impl Exchanges {
     /// A retained message of an exchange is on its way to this owner and must not be overtaken.
     pub(super) fn has_unsent_retains(&self, owner: usize) -> bool {
         self.unsent_retains.get(owner).is_some_and(|count| *count > 0)
+    }
+
+    /// An exchange that a restart found; it has to be sent again.
+    pub(super) fn restore(&mut self, number: u64, open: Open) {
+        self.count_unsent(&open.parts, false);
+        self.open.insert(number, open);
     }
 
     fn count_unsent(&mut self, parts: &[Part], sent: bool) {

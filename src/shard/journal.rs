@@ -9,9 +9,9 @@
 //!                                                 on_durable(n) ─▶ acknowledgements, QoS 2, exchanges
 //! ```
 
-use super::Shard;
 use super::mail::{Mail, Ticket};
 use super::slots::Key;
+use super::{Shard, Timer};
 use crate::codec::{AckKind, PacketId, Qos, Reason};
 use crate::session::{Delivered, Grant, Publication};
 use crate::store::{Entry, Onward, Publish, Record, SessionHead, SessionNumber, Source};
@@ -56,6 +56,8 @@ pub(super) struct Journal {
     pub(super) sessions: AHashMap<SessionNumber, Logged>,
     /// Number of the next durable session.
     pub(super) next_session: u64,
+    /// Position of the last `Clock`.
+    clock_lsn: u64,
     /// Position of the last `SessionEnd`.
     pub(super) last_end: u64,
 }
@@ -68,8 +70,15 @@ pub(super) struct Logged {
     pub(super) head_lsn: u64,
     /// Position of its newest will, if it has one.
     pub(super) will_lsn: u64,
-    pub(super) offline_since: Option<Millis>,
+    /// When its client went, in milliseconds since 1970.
+    pub(super) offline_since_ms: Option<u64>,
 }
+
+/// Position of a head or will that a restart found: which of them is the newest is not known.
+pub(super) const UNKNOWN: u64 = u64::MAX;
+
+/// Time between two records of the time of day, if anything was recorded in between.
+const CLOCK_MS: u64 = 10_000;
 
 impl Journal {
     /// The number of a new durable session.
@@ -88,23 +97,41 @@ impl Shard {
     }
 
     /// Emits the head of a durable session.
-    pub(super) fn record_head(&mut self, key: Key, offline_since: Option<Millis>) {
+    pub(super) fn record_head(&mut self, key: Key, offline_since_ms: Option<u64>) {
         let Some(session) = self.clients.sessions.get(key) else { return };
         let Some(number) = session.log else { return };
-        let wall_offset_ms = self.settings.wall_offset_ms;
         let head = SessionHead {
             session: number,
             client: session.client_id.clone(),
             user: session.identity.user.clone(),
             expiry_s: session.expiry_s,
-            offline_since_ms: offline_since.map(|at| at.0.saturating_add(wall_offset_ms)),
+            offline_since_ms,
             next_sequence: session.outbound.next_sequence(),
         };
         let head_lsn = self.effects.record(Record::Session(head));
         let before = self.journal.sessions.get(&number);
         let will_lsn = before.map_or(0, |before| before.will_lsn);
-        let logged = Logged { key, head_lsn, will_lsn, offline_since };
+        let logged = Logged { key, head_lsn, will_lsn, offline_since_ms };
         self.journal.sessions.insert(number, logged);
+    }
+
+    /// Milliseconds since 1970.
+    pub(super) fn wall_ms(&self, now: Millis) -> u64 {
+        now.0.saturating_add(self.settings.wall_offset_ms)
+    }
+
+    pub(super) fn start_clock(&mut self, now: Millis) {
+        if self.settings.recording {
+            self.timers.insert(now.after(CLOCK_MS), Timer::Clock);
+        }
+    }
+
+    pub(super) fn clock_due(&mut self, now: Millis) {
+        self.timers.insert(now.after(CLOCK_MS), Timer::Clock);
+        if self.effects.lsn != self.journal.clock_lsn {
+            let wall_ms = self.wall_ms(now);
+            self.journal.clock_lsn = self.effects.record(Record::Clock { wall_ms });
+        }
     }
 
     /// The newest will of a durable session has this position.

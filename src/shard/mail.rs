@@ -101,6 +101,8 @@ pub enum Mail {
         /// Where to go on; `None` = that was all.
         next: Option<Box<str>>,
     },
+    /// The sender has come back after a restart; its interest came before.
+    Restored,
     /// Counts for the `$SYS` tree, sent to shard 0.
     Report(Box<Report>),
 }
@@ -109,7 +111,7 @@ pub enum Mail {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// Publishes must reach it from now on; the ticket is answered when that holds.
-    Added(Ticket),
+    Added(Option<Ticket>),
     /// Publishes need not reach it any more.
     Removed,
 }

@@ -25,6 +25,7 @@ mod login;
 mod mail;
 mod peer;
 mod publish;
+mod restore;
 mod retained;
 mod revive;
 mod rights;
@@ -133,6 +134,8 @@ enum Timer {
     /// Session, its epoch, and when it ends.
     SessionExpiry(Key, u32, Millis),
     Sys,
+    /// Time of day for the log.
+    Clock,
 }
 
 /// One core's share of the broker.
@@ -168,6 +171,7 @@ pub struct Shard {
     revived: revive::Revived,
     journal: Journal,
     exchanges: Exchanges,
+    start: restore::Start,
     sys: sys::Sys,
     stopping: bool,
     /// Buffer for property bytes that are passed on.
@@ -250,6 +254,7 @@ impl Shard {
             revived: revive::Revived::default(),
             journal: Journal::default(),
             exchanges: Exchanges::new(place.shards),
+            start: restore::Start::default(),
             sys: sys::Sys::new(now),
             stopping: false,
             scratch: Vec::new(),
@@ -258,6 +263,7 @@ impl Shard {
             place,
         };
         shard.start_sys(now);
+        shard.start_clock(now);
         shard
     }
 
@@ -387,6 +393,7 @@ impl Shard {
             Mail::RetainedBatch { query, messages, next } => {
                 self.on_batch(query, &messages, next, now);
             }
+            Mail::Restored => self.on_restored(from, now),
             Mail::Report(report) => self.on_report(from, *report),
         }
     }
@@ -425,6 +432,7 @@ impl Shard {
                 Timer::Will(key, epoch, due) => self.will_due(key, epoch, due, now),
                 Timer::SessionExpiry(key, epoch, due) => self.session_due(key, epoch, due, now),
                 Timer::Sys => self.sys_due(now),
+                Timer::Clock => self.clock_due(now),
             }
         }
         self.expired = due;

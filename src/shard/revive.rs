@@ -9,14 +9,22 @@
 //! for a segment, however often it was recorded there.
 
 use super::Shard;
-use super::journal::Logged;
+use super::journal::{Logged, UNKNOWN};
 use crate::codec::PacketId;
 use crate::session::{Message, State};
-use crate::store::{Entry, Publish, Record, SessionNumber, Source};
+use crate::store::{Entry, Onward, Publish, Record, SessionNumber, Source};
 use crate::topic::{Filter, TopicName};
 use ahash::AHashSet;
+use shards::Millis;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+
+/// About the bytes of the records of one session: head, will.
+const SESSION_BYTES: u64 = 128;
+/// About the bytes of the record of one subscription.
+const FILTER_BYTES: u64 = 64;
+/// About the bytes of the record of one delivery besides its message.
+const DELIVERY_BYTES: u64 = 32;
 
 /// What was emitted again for this segment.
 #[derive(Debug, Default)]
@@ -49,9 +57,29 @@ impl Shard {
     }
 
     /// The segment has no more records. Gives the position that has to be durable before it goes.
-    pub fn revive_rest(&mut self) -> u64 {
+    pub fn revive_rest(&mut self, now: Millis) -> u64 {
         self.revived = Revived::default();
+        for (origin, exchange) in (0u16..).zip(self.exchanges.applied.clone()) {
+            if exchange > 0 {
+                self.effects.record(Record::Applied { origin, exchange });
+            }
+        }
+        let wall_ms = now.0.saturating_add(self.settings.wall_offset_ms);
+        self.effects.record(Record::Clock { wall_ms })
+    }
+
+    /// Position of the last record that was emitted.
+    pub fn last_position(&self) -> u64 {
         self.effects.lsn
+    }
+
+    /// About the bytes that the log would have if it held nothing but what still holds.
+    /// O(sessions).
+    pub fn live_bytes(&self) -> u64 {
+        let report = self.report();
+        let heads = report.sessions * SESSION_BYTES + report.queued * DELIVERY_BYTES;
+        let filters = (report.subscriptions + report.shared_subscriptions) * FILTER_BYTES;
+        report.queued_bytes + report.retained_bytes + heads + filters
     }
 
     fn logged(&self, session: SessionNumber) -> Option<Logged> {
@@ -61,15 +89,15 @@ impl Shard {
     fn revive_head(&mut self, lsn: u64, session: SessionNumber) {
         // A newer head stands in a later segment, or was emitted for this one.
         if let Some(logged) = self.logged(session)
-            && logged.head_lsn == lsn
+            && (logged.head_lsn == lsn || logged.head_lsn == UNKNOWN)
         {
-            self.record_head(logged.key, logged.offline_since);
+            self.record_head(logged.key, logged.offline_since_ms);
         }
     }
 
     fn revive_will(&mut self, lsn: u64, session: SessionNumber) {
         if let Some(logged) = self.logged(session)
-            && logged.will_lsn == lsn
+            && (logged.will_lsn == lsn || logged.will_lsn == UNKNOWN)
         {
             self.record_will(logged.key);
         }
@@ -106,7 +134,7 @@ impl Shard {
     /// A message: what of its deliveries is not over, its place in the retained store, its exchange
     /// with other shards, the identifier of its publisher.
     fn revive_publish(&mut self, lsn: u64, publish: Publish) {
-        let Publish { message, from, retained, entries, onward: onward0 } = publish;
+        let Publish { message, from, retained, entries, onward } = publish;
         if let Source::Received(session, id) = from {
             self.revive_received(session, id);
         }
@@ -128,8 +156,7 @@ impl Shard {
             kept.push((logged.key, Entry { sent, ..entry }));
         }
         let retained = retained && self.is_retained(&message);
-        let onward = None;
-        drop(onward0);
+        let onward = onward.and_then(|onward| self.open_parts(onward.exchange));
         if kept.is_empty() && !retained && onward.is_none() {
             return;
         }
@@ -144,6 +171,12 @@ impl Shard {
         for (session, sequence) in owned {
             self.effects.record(Record::Owned { session, sequence });
         }
+    }
+
+    /// What other shards have not taken yet of an exchange.
+    fn open_parts(&self, exchange: u64) -> Option<Onward> {
+        let parts = self.exchanges.open.get(&exchange)?.parts.clone();
+        (!parts.is_empty()).then_some(Onward { exchange, parts })
     }
 
     /// The message is the retained one of its topic now, and was not emitted for this segment.

@@ -79,6 +79,12 @@ impl<T> Slots<T> {
         self.entries.len() - self.free.len()
     }
 
+    /// The keys of all live entries.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let indexes = 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        indexes.filter_map(|index| self.key_at(index)).collect()
+    }
+
     /// All live entries.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().filter_map(|(_, entry)| entry.as_ref())

@@ -201,7 +201,7 @@ impl Shard {
         }
         let mut letters = 0;
         for shard in self.place.others() {
-            let (filter, change) = (filter.clone(), Interest::Added(ticket));
+            let (filter, change) = (filter.clone(), Interest::Added(Some(ticket)));
             self.effects.mail(shard, Mail::Interest { filter, change });
             letters += 1;
         }
@@ -323,7 +323,9 @@ impl Shard {
                 self.routes.add(filter, from);
                 // Retained messages that were published here before the interest was known have
                 // to be in their store before the subscriber looks for them there.
-                if self.retained.fence(ticket) {
+                if let Some(ticket) = ticket
+                    && self.retained.fence(ticket)
+                {
                     self.settle(Some(ticket), true);
                 }
             }

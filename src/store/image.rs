@@ -20,7 +20,7 @@
 
 mod queue;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use queue::{Extra, Queue, Waiting};
 
@@ -59,6 +59,8 @@ pub struct SessionImage {
     pub received: BTreeSet<PacketId>,
     /// Deliveries that are not over.
     pub queue: Queue,
+    /// Deliveries from this sequence number on were not sent: they came while the client was away.
+    pub sent_before: u64,
     /// No delivery that was seen had this sequence number or a higher one.
     next_sequence: u64,
 }
@@ -295,6 +297,7 @@ pub fn fence(images: &mut [Image]) {
 impl SessionImage {
     fn set_head(&mut self, head: SessionHead) {
         self.next_sequence = self.next_sequence.max(head.next_sequence);
+        self.sent_before = head.offline_since_ms.map_or(u64::MAX, |_| head.next_sequence);
         self.head = Some(head);
     }
 

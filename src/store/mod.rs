@@ -14,6 +14,7 @@
 pub mod codec;
 pub mod image;
 pub mod record;
+pub mod rehome;
 mod wall;
 
 pub use codec::{DecodeFault, decode, decode_message, encode};

@@ -9,7 +9,7 @@
 //!      16..  addresses, then TLVs                                   at most 4096 bytes
 //! ```
 //!
-//! Source: The PROXY protocol, versions 1 & 2 (HAProxy), sections 2.1 and 2.2.
+//! Source: The PROXY protocol, versions 1 & 2 (of `HAProxy`), sections 2.1 and 2.2.
 
 use crate::access::Network;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

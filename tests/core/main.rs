@@ -15,6 +15,7 @@ mod cross_shard;
 mod delivery;
 mod durable;
 mod endings;
+mod exactly_once;
 mod expiry_in_flight;
 mod lifecycle;
 mod login;

@@ -7,7 +7,7 @@
 //! NAME publish TOPIC PAYLOAD [q1|q2] [id=N] [retain] [dup] [expiry=S]
 //! NAME subscribe FILTER [q1|q2] [nl] [rap] [rh=N] [sid=N]
 //! NAME unsubscribe FILTER | puback N | pubrec N | pubrel N | pubcomp N | ping | bye | drop
-//! wait MS
+//! wait MS | durable [SHARD] | crash
 //! NAME granted USER [ends=MS] | NAME denied CAUSE | NAME checked
 //! ```
 //!
@@ -23,7 +23,7 @@ use culex::codec::{
 };
 use culex::session::Counters;
 use culex::shard::{Certificate, Effect, Flow, Input, Mail, Peer, Place, Settings, Shard};
-use culex::store::Record;
+use culex::store::{Image, Record, image};
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -40,9 +40,9 @@ pub(crate) struct Rig {
     pub now: Millis,
     next_conn: u32,
     pub records: Vec<Record>,
-    pub positions: Vec<u64>,
-    /// Where the record of a shard's position stands in `records`.
-    record_at: BTreeMap<(usize, u64), usize>,
+    settings: Settings,
+    /// The log of each shard, and how far it is durable.
+    logs: Vec<Log>,
     pub flows: Vec<Flow>,
     /// Mail stays where it is until [`Rig::deliver_mail`].
     pub hold_mail: bool,
@@ -53,6 +53,13 @@ pub(crate) struct Rig {
     /// Logins to check: shard and what it asked.
     asked: Vec<(usize, ConnId, Box<Credentials>)>,
     lines: Vec<String>,
+}
+
+#[derive(Default)]
+struct Log {
+    records: BTreeMap<u64, Record>,
+    last: u64,
+    durable: u64,
 }
 
 struct Client {
@@ -69,23 +76,19 @@ impl Rig {
 
     pub(crate) fn with(count: usize, adjust: impl Fn(&mut Settings)) -> Rig {
         let now = Millis(1_000_000);
-        let shards = (0..count)
-            .map(|shard| {
-                let mut settings = Settings { sys_interval_s: 0, ..Settings::default() };
-                adjust(&mut settings);
-                Shard::new(settings, Place { shard, shards: count }, now)
-            })
-            .collect();
+        let mut settings = Settings { sys_interval_s: 0, ..Settings::default() };
+        adjust(&mut settings);
+        let place = |shard| Place { shard, shards: count };
         Rig {
-            shards,
+            shards: (0..count).map(|n| Shard::new(settings.clone(), place(n), now)).collect(),
             mail: VecDeque::new(),
             clients: BTreeMap::new(),
             by_conn: BTreeMap::new(),
             now,
             next_conn: 0,
             records: Vec::new(),
-            positions: vec![0; count],
-            record_at: BTreeMap::new(),
+            settings,
+            logs: (0..count).map(|_| Log::default()).collect(),
             flows: Vec::new(),
             hold_mail: false,
             unread: Vec::new(),
@@ -139,6 +142,9 @@ impl Rig {
         match words[..] {
             ["connect", name, ref options @ ..] => self.connect(name, options),
             ["wait", ms] => self.wait(ms.parse().unwrap()),
+            ["durable"] => (0..self.shards.len()).for_each(|shard| self.durable(shard)),
+            ["durable", shard] => self.durable(shard.parse().unwrap()),
+            ["crash"] => self.crash(),
             ["stop"] => self.shards.iter_mut().for_each(Shard::stop),
             [name, "drop"] => self.drop_connection(name),
             [name, "granted", ref rest @ ..] => self.granted(name, rest),
@@ -458,10 +464,39 @@ impl Rig {
         true
     }
 
+    /// Position of the last record of a shard.
+    pub(crate) fn last(&self, shard: usize) -> u64 {
+        self.logs[shard].last
+    }
+
     pub(crate) fn durable(&mut self, shard: usize) {
-        let position = self.positions[shard];
-        self.shards[shard].on_durable(position, self.now);
+        self.durable_to(shard, self.last(shard));
+    }
+
+    pub(crate) fn durable_to(&mut self, shard: usize, lsn: u64) {
+        self.logs[shard].durable = lsn;
+        self.shards[shard].on_durable(lsn, self.now);
         self.settle();
+    }
+
+    /// Power fails: what is durable is all that is left. Every shard starts again from it.
+    pub(crate) fn crash(&mut self) {
+        let mut images: Vec<Image> = self.logs.iter_mut().map(Log::recover).collect();
+        image::fence(&mut images);
+        self.mail.clear();
+        self.by_conn.clear();
+        self.clients.values_mut().for_each(|client| client.open = false);
+        let shards = self.logs.len();
+        for (shard, image) in images.into_iter().enumerate() {
+            let place = Place { shard, shards };
+            self.shards[shard] = Shard::new(self.settings.clone(), place, self.now);
+            let last = self.logs[shard].last;
+            self.shards[shard].restore(image, last, self.now);
+        }
+        let hold_mail = std::mem::replace(&mut self.hold_mail, false);
+        self.settle();
+        self.hold_mail = hold_mail;
+        assert!(self.shards.iter().all(Shard::is_ready));
     }
 
     fn take_effects(&mut self) {
@@ -483,9 +518,10 @@ impl Rig {
                         self.asked.push((index, conn, credentials));
                     }
                     Effect::Record(record) => {
-                        self.positions[index] += 1;
-                        self.shards[index].note_place(self.positions[index], 0);
-                        self.record_at.insert((index, self.positions[index]), self.records.len());
+                        let log = &mut self.logs[index];
+                        log.last += 1;
+                        log.records.insert(log.last, record.clone());
+                        self.shards[index].note_place(log.last, 0);
                         self.records.push(record);
                     }
                     Effect::Fetch { lsn, purpose, .. } => fetches.push((lsn, purpose)),
@@ -502,7 +538,7 @@ impl Rig {
                 self.shards[index].handle(Input::Closed { conn }, self.now);
             }
             for (lsn, purpose) in fetches {
-                let Record::Publish(publish) = &self.records[self.record_at[&(index, lsn)]] else {
+                let Record::Publish(publish) = &self.logs[index].records[&lsn] else {
                     panic!("what was fetched is no message");
                 };
                 let message = Arc::clone(&publish.message);
@@ -539,6 +575,22 @@ impl Rig {
                 self.shards[index].handle(Input::Drained { conn }, self.now);
             }
         }
+    }
+}
+
+impl Log {
+    /// What a start finds. Positions that were lost are not used again.
+    fn recover(&mut self) -> Image {
+        self.records.split_off(&(self.durable + 1));
+        let mut image = Image::default();
+        for (lsn, record) in &self.records {
+            let place = culex::store::Place { lsn: *lsn, offset: 0, bytes: 0 };
+            image.apply(place, record.clone());
+        }
+        image.finish();
+        self.last += 1000;
+        self.durable = self.last;
+        image
     }
 }
 

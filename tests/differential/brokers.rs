@@ -66,7 +66,9 @@ impl Broker {
         std::fs::write(&path, CULEX_CONFIG).unwrap();
         let shards = shards.to_string();
         let mut command = watched(env!("CARGO_BIN_EXE_culex"));
-        command.args(["serve", "-p", "0", "--shards", &shards, "-c"]).arg(&path);
+        command
+            .args(["serve", "-p", "0", "--shards", &shards, "--durability", "none", "-c"])
+            .arg(&path);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("sh starts");
         let errors = BufReader::new(child.stderr.take().unwrap());
         let (lines, log) = channel();

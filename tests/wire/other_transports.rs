@@ -58,6 +58,7 @@ fn tls_carries_everything() {
 #[test]
 fn websocket_carries_everything() {
     // [MQTT-6.0.0-1] [MQTT-6.0.0-2] [MQTT-6.0.0-4]: frames hold parts of packets, or many
+    // 3.1.1: [MQTT-6.0.0-1] [MQTT-6.0.0-2] [MQTT-6.0.0-4]
     let config = config("protocol = 'websocket'\n");
     for (frame_bytes_max, frames_max) in [(1, 1), (7, 3), (70_000, 1)] {
         let websocket = Some(WebsocketClient { frame_bytes_max, frames_max });

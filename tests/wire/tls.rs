@@ -124,7 +124,8 @@ fn only_good_certificates_come_in() {
 fn the_name_chooses_the_certificate() {
     let (own, other) = (Authority::new("own"), Authority::new("other"));
     let listener = format!(
-        "{}[[listener.tls.sni]]\nhost = 'b.example'\n{}[[listener.tls.sni]]\nhost = '*.c.example'\n{}",
+        "{}[[listener.tls.sni]]\nhost = 'b.example'\n{}\
+         [[listener.tls.sni]]\nhost = '*.c.example'\n{}",
         own.server("localhost").lines(),
         other.server("b.example").lines(),
         other.server("x.c.example").lines(),

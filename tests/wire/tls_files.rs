@@ -13,8 +13,7 @@ fn fails(tls: &str, expected: &str) {
     let mut text = "[[listener]]\naddress = '127.0.0.1:0'\n[listener.tls]\n".to_owned();
     text.push_str(tls);
     std::fs::write(&file, text).unwrap();
-    let data = directory.path().join("data");
-    let arguments = ["serve", "-c", file.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
+    let arguments = ["serve", "-c", file.to_str().unwrap(), "--durability", "none"];
     let output = culex(&arguments).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success(), "{text}");

@@ -60,8 +60,7 @@ fn nothing_else_is_replaced() {
         std::fs::write(&file, format!("[[listener]]\naddress = 'unix:{}'\n", path.display()))
             .unwrap();
         let file = file.to_str().unwrap();
-        let data = directory.path().join("data");
-        let arguments = ["serve", "-c", file, "--data-dir", data.to_str().unwrap()];
+        let arguments = ["serve", "-c", file, "--durability", "none"];
         let output = culex(&arguments).output().unwrap();
         assert!(!output.status.success());
         let text = String::from_utf8(output.stderr).unwrap();

@@ -169,6 +169,21 @@ pub fn peek(bytes: &[u8]) -> Option<(u64, u64)> {
     Some((fields.u64(), fields.u64()))
 }
 
+/// How many bytes at the start of the body of the batch that seems to begin here belong to record
+/// `lsn`, which began in an earlier batch; unchecked.
+pub(super) fn rest_bytes(bytes: &[u8], lsn: Lsn) -> Option<usize> {
+    let mut fields = Fields::new(bytes.get(..HEADER_BYTES)?);
+    if fields.take::<4>() != MAGIC {
+        return None;
+    }
+    fields.take::<{ 0x18 - 4 }>();
+    let first_lsn = Lsn(fields.u64());
+    fields.take::<{ 0x38 - 0x20 }>();
+    let rest_bytes = usize::try_from(fields.u32()).ok()?;
+    let known = first_lsn == lsn && rest_bytes <= BATCH_BYTES_MAX - HEADER_BYTES;
+    known.then_some(rest_bytes)
+}
+
 /// Reads the batch at the start of `bytes`, which reach to the end of the segment.
 ///
 /// # Errors

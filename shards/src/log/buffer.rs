@@ -49,7 +49,15 @@ impl AlignedBuffer {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 
-    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+    /// `bytes` zeros.
+    pub fn zeroed(bytes: usize) -> AlignedBuffer {
+        let mut buffer = AlignedBuffer::new(bytes);
+        buffer.pad(bytes);
+        buffer
+    }
+
+    /// Everything held, to be changed in place.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.start..).unwrap_or_default()
     }
 

@@ -17,12 +17,14 @@
 pub mod batch;
 mod block;
 mod buffer;
+pub mod fetch;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod golden;
 pub mod manifest;
 pub mod operation;
+pub mod place;
 mod prepare;
 pub mod record;
 pub mod ring;
@@ -36,12 +38,15 @@ pub mod writer;
 
 pub use block::BlockFault;
 pub use buffer::AlignedBuffer;
+pub use fetch::{Chunk, Cursor, Fetch, ReadFault, Step, StoredRecord, Walk};
 pub use manifest::Manifest;
 pub use operation::{Action, File, Lane, Operation, Outcome, Write};
+pub use place::{Extent, Index, Place, SegmentInfo};
+pub use record::Record;
 pub use ring::Mark;
 pub use scan::Scan;
 pub use segment::SegmentHeader;
-pub use settings::{Failure, Refused, Settings};
+pub use settings::{Commit, Failure, Refused, Settings, Urgency};
 pub use survey::{Cause, Corruption, Found, Survey, survey};
 pub use verdict::{Loss, Mode, Recovered, Resume, Verdict};
 pub use writer::Log;

@@ -38,6 +38,8 @@ pub enum Lane {
     Prepare,
     /// Commit ring, not waited for.
     Mark,
+    /// Segments that nobody needs any more.
+    Release,
 }
 
 /// One thing to do. It comes back through [`super::Log::complete`] with its [`Outcome`].

@@ -12,8 +12,9 @@
 use thiserror::Error;
 
 use super::batch::Batch;
+use super::batch::HEADER_BYTES;
 use super::block::Fields;
-use super::{Lsn, RECORD_BYTES_MAX};
+use super::{Lsn, Place, RECORD_BYTES_MAX};
 
 /// Most bytes before the body of a record.
 pub const HEAD_BYTES_MAX: usize = 4 + 5 + 1;
@@ -31,6 +32,15 @@ pub struct Record<'a> {
     pub segment: u64,
     /// Offset of that batch.
     pub offset: u64,
+    /// First byte of its frame in the batch in which it begins.
+    pub at: u32,
+}
+
+impl Record<'_> {
+    /// Where it can be read again.
+    pub fn place(&self) -> Place {
+        Place { lsn: self.lsn, at: self.at }
+    }
 }
 
 /// Why a body whose batch checksum holds is no sequence of frames. Only a faulty writer does this.
@@ -90,7 +100,7 @@ pub(super) fn head_bytes(body_bytes: usize) -> usize {
 }
 
 /// Length of the head and of the body of the frame at the start of `bytes`.
-fn lengths(bytes: &[u8]) -> Result<(usize, usize), FrameFault> {
+pub(super) fn lengths(bytes: &[u8]) -> Result<(usize, usize), FrameFault> {
     let mut body_bytes: usize = 0;
     let varint = bytes.get(4..).ok_or(FrameFault::Length)?;
     for (index, byte) in varint.iter().take(5).enumerate() {
@@ -105,7 +115,7 @@ fn lengths(bytes: &[u8]) -> Result<(usize, usize), FrameFault> {
 }
 
 /// Type and body of a whole frame.
-fn open(frame: &[u8]) -> Result<(u8, &[u8]), FrameFault> {
+pub(super) fn open(frame: &[u8]) -> Result<(u8, &[u8]), FrameFault> {
     let (head_bytes, body_bytes) = lengths(frame)?;
     if frame.len() != head_bytes + body_bytes {
         return Err(FrameFault::Length);
@@ -133,6 +143,8 @@ pub(super) struct Frames<'a> {
     finished: Option<Vec<u8>>,
     /// A record whose start was lost ends here.
     pub(super) headless: bool,
+    /// Bytes before `whole` in the body.
+    rest_bytes: usize,
     /// Whole frames, one after the other.
     whole: &'a [u8],
     /// Start or middle of a record that goes on in the next batch.
@@ -150,7 +162,8 @@ pub(super) fn split<'a>(
 ) -> Result<Frames<'a>, FrameFault> {
     let rest_bytes = usize::try_from(batch.header.rest_bytes).map_err(|_| FrameFault::Length)?;
     let (part, whole) = batch.body.split_at_checked(rest_bytes).ok_or(FrameFault::Length)?;
-    let mut frames = Frames { finished: None, headless: false, whole, unfinished: None };
+    let mut frames =
+        Frames { finished: None, headless: false, rest_bytes, whole, unfinished: None };
     let mut count: u32 = 0;
     let missing = begun.as_ref().map_or(0, |begun| begun.total_bytes - begun.frame.len());
     match begun {
@@ -211,19 +224,22 @@ impl Frames<'_> {
         sink: &mut impl FnMut(Record<'_>),
     ) {
         let mut lsn = if self.headless { first_lsn.next() } else { first_lsn };
-        let mut give = |frame: &[u8]| {
+        let mut give = |frame: &[u8], at: usize| {
             let (kind, body) = open(frame).expect("split() opened this frame");
-            sink(Record { lsn, kind, body, segment, offset });
+            let at = u32::try_from(at).expect("a batch has at most 1 MiB");
+            sink(Record { lsn, kind, body, segment, offset, at });
             lsn = lsn.next();
         };
         if let Some(frame) = &self.finished {
-            give(frame);
+            // What spans batches begins one.
+            give(frame, HEADER_BYTES);
         }
-        let mut rest = self.whole;
+        let (mut rest, mut at) = (self.whole, HEADER_BYTES + self.rest_bytes);
         while !rest.is_empty() {
             let (head_bytes, body_bytes) = lengths(rest).expect("split() measured this frame");
             let (frame, after) = rest.split_at(head_bytes + body_bytes);
-            give(frame);
+            give(frame, at);
+            at += frame.len();
             rest = after;
         }
     }

@@ -10,9 +10,10 @@
 //!                            └─no─▶ Searching all that follows for a proof ─none─▶ torn tail
 //! ```
 
-use super::batch::{self, Batch, BatchFault};
+use super::batch::{self, Batch, BatchFault, Kind};
 use super::block::{self, BlockFault};
 use super::operation::File;
+use super::place::{Extent, Index};
 use super::record::{self, Record, Unfinished};
 use super::survey::{Cause, Corruption, Proof, Survey};
 use super::verdict::{Loss, Mode, Recovered, Resume, Verdict};
@@ -59,7 +60,10 @@ pub struct Scan {
     phase: Phase,
     place: Place,
     first_segment: u64,
+    /// Reading began in the middle of a record: its start was released.
+    headless: bool,
     unfinished: Option<Unfinished>,
+    index: Index,
     stopped_by: Cause,
     verdict: Verdict,
     discarded_bytes: u64,
@@ -93,7 +97,9 @@ impl Scan {
             phase: Phase::Reading,
             place: Place { next_lsn: Lsn(1), next_batch_no: 1, chained: true, ..Place::default() },
             first_segment: survey.manifest.first_segment,
+            headless: true,
             unfinished: None,
+            index: Index::default(),
             stopped_by: Cause::Batch(BatchFault::Zero),
             verdict: Verdict::Clean,
             discarded_bytes: 0,
@@ -173,6 +179,8 @@ impl Scan {
             mark_sequence: mark.sequence,
             last_segment: (place.last_segment > 0).then_some(place.last_segment),
             next_segment: last.saturating_add(1).max(self.first_segment),
+            spares: Vec::new(),
+            index: self.index.clone(),
         }
     }
 
@@ -217,6 +225,7 @@ impl Scan {
         if place.last_segment == 0 && !begun {
             self.first_segment = header.segment;
         }
+        self.index.add_segment(header.segment, header.first_lsn);
         place.segment = header.segment;
         place.at = BLOCK_BYTES;
         place.epoch = header.epoch;
@@ -250,14 +259,22 @@ impl Scan {
 
     fn read(&mut self, bytes: &[u8], sink: &mut impl FnMut(Record<'_>)) {
         loop {
-            if let Some(header) = self.successor() {
+            // The manifest names the first segment. Others may say that they follow what it
+            // follows: those are later only if nothing can be read here.
+            let named = self.place.last_segment == 0
+                && self.place.segment == self.survey.manifest.first_segment
+                && self.place.at == BLOCK_BYTES;
+            if !named && let Some(header) = self.successor() {
                 self.jump(&header);
                 return;
             }
             let rest = bytes.get(self.place.at..).unwrap_or_default();
             let taken = self.next_batch(rest).and_then(|batch| self.take(&batch, sink));
             if let Err(cause) = taken {
-                self.stop(cause, Some(bytes));
+                match self.successor().filter(|_| named) {
+                    Some(header) => self.jump(&header),
+                    None => self.stop(cause, Some(bytes)),
+                }
                 return;
             }
         }
@@ -282,7 +299,8 @@ impl Scan {
     }
 
     fn take(&mut self, batch: &Batch<'_>, sink: &mut impl FnMut(Record<'_>)) -> Result<(), Cause> {
-        let headless_ok = !self.place.chained;
+        // A released segment may have held the start of a record that goes on here.
+        let headless_ok = !self.place.chained || self.headless;
         let begun = self.unfinished.take();
         let frames = record::split(batch, begun, headless_ok).map_err(Cause::Frames)?;
         let place = &mut self.place;
@@ -292,7 +310,14 @@ impl Scan {
         {
             loss.end_lsn = loss.end_lsn.max(batch.header.first_lsn.next());
         }
+        self.headless &= batch.header.record_count == 0;
         self.unfinished = frames.unfinished;
+        if batch.header.kind == Kind::Records {
+            let (segment, bytes) = (place.segment, batch.total_bytes);
+            let extent = Extent { segment, offset: offset(place.at), bytes };
+            let goes_on = batch.header.rest_bytes > 0;
+            self.index.add_batch(batch.header.first_lsn, &extent, goes_on);
+        }
         place.at += batch.total_bytes;
         place.next_lsn = batch.header.end_lsn();
         place.next_batch_no = batch.header.batch_no.saturating_add(1);

@@ -14,7 +14,7 @@
 //! 0x50 8  prev_epoch        of the opening before, 0 if none
 //! ```
 
-use super::block::{self, BlockFault, BlockWriter};
+use super::block::{self, BlockFault, BlockWriter, Fields};
 use super::{BLOCK_BYTES, Identity, Lsn};
 
 const MAGIC: [u8; 4] = *b"MQSG";
@@ -84,6 +84,16 @@ impl SegmentHeader {
         };
         let known = reserved == 0 && flags & !SALVAGED == 0;
         if known && header.is_possible() { Ok(header) } else { Err(BlockFault::Field) }
+    }
+
+    /// Whose segment it is, and its number, as a block says that nothing is known about. It is to
+    /// be decoded with that identity then.
+    pub fn peek(bytes: &[u8]) -> (Identity, u64) {
+        let broker = bytes.get(0x08..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+        let mut fields = Fields::new(bytes.get(0x18..).unwrap_or_default());
+        let shard = fields.u16();
+        let _zero_and_blocks = (fields.u16(), fields.u32());
+        (Identity { broker, shard }, fields.u64())
     }
 
     fn is_possible(&self) -> bool {

@@ -1,9 +1,30 @@
 //! Sizes of a log, and why it refuses.
 
+use std::{fmt, io};
+
 use thiserror::Error;
 
 use super::operation::File;
 use super::{BATCH_BYTES_MAX, BLOCK_BYTES, Identity, SEGMENT_BYTES, offset};
+
+/// When records may be acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// When a sync has covered them.
+    Sync,
+    /// When they are written; the driver asks for syncs. A crash of the system may lose what was
+    /// written since the last one.
+    Interval,
+}
+
+/// May this record use what is kept for a full disk?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// No.
+    Usual,
+    /// Yes: it frees space.
+    FreesSpace,
+}
 
 /// Sizes of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +37,11 @@ pub struct Settings {
     pub batch_bytes_max: usize,
     /// Bytes of records that may wait for the disk; beyond, [`Log::append`] refuses.
     pub pending_bytes_max: usize,
-    /// Segments kept ready.
+    /// Segments kept ready. With two or more, the last one is kept for
+    /// [`Urgency::FreesSpace`] while no further one can be made.
     pub spares: usize,
+    /// When records may be acknowledged.
+    pub commit: Commit,
 }
 
 impl Settings {
@@ -29,6 +53,7 @@ impl Settings {
             batch_bytes_max: BATCH_BYTES_MAX,
             pending_bytes_max: 16 * BATCH_BYTES_MAX,
             spares: 2,
+            commit: Commit::Sync,
         }
     }
 
@@ -46,7 +71,8 @@ impl Settings {
     }
 }
 
-/// Why a record was not taken; nothing has changed.
+/// Why something was not taken; nothing has changed. Who asked still has what was to be written
+/// and keeps it, or refuses it to where it came from: no refused record is ever lost here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
     /// The log failed before.
@@ -58,6 +84,9 @@ pub enum Refused {
     /// `pending_bytes_max` bytes wait for the disk. Ask again when [`Log::durable`] has risen.
     #[error("too many bytes wait for the disk")]
     Full,
+    /// No segment can be made; what room is left is kept for records that free space.
+    #[error("the disk is full")]
+    DiskFull,
     /// Longer than [`RECORD_BYTES_MAX`].
     #[error("the record is too long")]
     TooLong,
@@ -70,4 +99,17 @@ pub struct Failure {
     pub file: Option<File>,
     /// `errno`, or `None` if a write made no progress.
     pub errno: Option<i32>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.file {
+            Some(file) => write!(out, "{file}: ")?,
+            None => out.write_str("directory: ")?,
+        }
+        match self.errno {
+            Some(errno) => io::Error::from_raw_os_error(errno).fmt(out),
+            None => out.write_str("a write made no progress"),
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What the writer is in the middle of.
 
+use std::collections::VecDeque;
+
 use super::batch::Kind;
 use super::settings::Failure;
 use super::{AlignedBuffer, Lsn};
@@ -46,6 +48,22 @@ pub(super) enum Out {
 pub(super) struct Marks {
     pub(super) due: bool,
     pub(super) out: bool,
+    /// The mark in flight is to be synced.
+    pub(super) calm: bool,
+}
+
+/// Segments that nobody needs any more.
+#[derive(Debug, Default)]
+pub(super) struct Release {
+    /// Everything before this one.
+    pub(super) before: u64,
+    /// The manifest does not say so yet.
+    pub(super) wanted: bool,
+    /// The manifest that says so is on its way.
+    pub(super) manifest_out: bool,
+    /// To be removed.
+    pub(super) files: VecDeque<u64>,
+    pub(super) out: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! What a reading of the log can end with.
 
 use super::survey::Corruption;
-use super::{Lsn, Manifest};
+use super::{Index, Lsn, Manifest};
 
 /// What to do about damage to acknowledged data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,11 @@ pub struct Resume {
     pub last_segment: Option<u64>,
     /// Number for the next segment that is made.
     pub next_segment: u64,
+    /// Segments of zeros that are there already and have their names on stable storage, rising;
+    /// above `last_segment`, below `next_segment`.
+    pub spares: Vec<u64>,
+    /// Where the recovered records lie.
+    pub index: Index,
 }
 
 impl Resume {
@@ -81,6 +86,8 @@ impl Resume {
             mark_sequence: 0,
             last_segment: None,
             next_segment,
+            spares: Vec::new(),
+            index: Index::default(),
         }
     }
 }

@@ -9,18 +9,24 @@
 //! ```text
 //!   Idle ──▶ (segment full: header ─▶ sync) ──▶ writes of the window ──▶ sync ──▶ durable ─▶ Idle
 //! ```
+//!
+//! With [`Commit::Interval`] windows follow each other without a sync until [`Log::sync_now`], or
+//! until the segment is full; what [`Log::durable`] says stays true, [`Log::settled`] is ahead.
+
+mod complete;
+mod window;
 
 use std::collections::VecDeque;
 
-use super::batch::{self, BatchHeader, HEADER_BYTES, Kind};
+use super::batch::{self, HEADER_BYTES, Kind};
 use super::operation::{Action, File, Lane, Operation, Outcome, Write};
-use super::prepare::{Preparation, Progress};
+use super::prepare::Preparation;
 use super::record;
-use super::settings::{Failure, Refused, Settings};
-use super::state::{Draft, Marks, Out, Phase, Segment, Window};
+use super::settings::{Commit, Failure, Refused, Settings, Urgency};
+use super::state::{Draft, Marks, Out, Phase, Release, Segment, Window};
 use super::{
-    AlignedBuffer, BLOCK_BYTES, Lsn, Manifest, Mark, RECORD_BYTES_MAX, Resume, SegmentHeader,
-    offset, whole_blocks,
+    AlignedBuffer, BLOCK_BYTES, Extent, Index, Lsn, Manifest, Place, RECORD_BYTES_MAX, Resume,
+    SegmentInfo, offset, whole_blocks,
 };
 
 /// Attempts of one write that may end without a whole block more.
@@ -49,6 +55,7 @@ pub struct Log {
     prev_hash: u64,
     sequence: u64,
     // Records taken but not sealed.
+    first_lsn: Lsn,
     next_lsn: Lsn,
     open: Draft,
     full: VecDeque<Draft>,
@@ -59,6 +66,12 @@ pub struct Log {
     out: Out,
     outbox: VecDeque<Write>,
     window: Option<Window>,
+    /// Windows that were written in full and not synced, as one.
+    unsynced: Option<Window>,
+    sync_wanted: bool,
+    written: Lsn,
+    /// Segment, and the byte up to which it was written.
+    written_end: (u64, u64),
     durable: Lsn,
     durable_batch_no: u64,
     marks: Marks,
@@ -67,7 +80,10 @@ pub struct Log {
     spares: VecDeque<u64>,
     preparation: Option<Preparation>,
     prepare_error: Option<i32>,
+    retry: bool,
     next_segment: u64,
+    index: Index,
+    release: Release,
 }
 
 impl Log {
@@ -102,6 +118,7 @@ impl Log {
             prev_batch_no: resume.prev_batch_no,
             prev_hash: resume.prev_hash,
             sequence: resume.mark_sequence,
+            first_lsn,
             next_lsn: first_lsn,
             open,
             full: VecDeque::new(),
@@ -111,26 +128,33 @@ impl Log {
             out: Out::Nothing,
             outbox: VecDeque::new(),
             window: None,
+            unsynced: None,
+            sync_wanted: false,
+            written: resume.last_lsn,
+            written_end: (resume.last_segment.unwrap_or_default(), u64::MAX),
             durable: resume.last_lsn,
             durable_batch_no: resume.prev_batch_no,
             marks: Marks::default(),
             active: None,
-            spares: VecDeque::new(),
+            spares: resume.spares.iter().copied().collect(),
             preparation: None,
             prepare_error: None,
+            retry: false,
             next_segment: resume.next_segment,
+            index: resume.index.clone(),
+            release: Release::default(),
             settings,
         }
     }
 
-    /// Takes one record and gives its number. O(bytes); allocates a buffer per batch at most.
+    /// Takes one record and says where it will lie. O(bytes); allocates a buffer per batch at most.
     ///
     /// # Errors
     /// Why it was not taken; nothing has changed then.
     ///
     /// # Panics
     /// Never for any record: the asserts compare two counts of the same bytes.
-    pub fn append(&mut self, kind: u8, body: &[u8]) -> Result<Lsn, Refused> {
+    pub fn append(&mut self, kind: u8, body: &[u8], urgency: Urgency) -> Result<Place, Refused> {
         match self.phase {
             Phase::Opening | Phase::Open => {}
             Phase::Closing | Phase::Closed => return Err(Refused::Closing),
@@ -145,6 +169,9 @@ impl Log {
         if waiting > 0 && waiting + frame_bytes > self.settings.pending_bytes_max {
             return Err(Refused::Full);
         }
+        if urgency == Urgency::Usual && self.is_short_of_space(frame_bytes) {
+            return Err(Refused::DiskFull);
+        }
         let (head, head_bytes) = record::head(kind, body);
         assert!(head_bytes + body.len() == frame_bytes, "two counts of one frame");
         let room = self.settings.batch_bytes_max - self.open.buffer.len();
@@ -153,6 +180,7 @@ impl Log {
             self.finish_draft(Kind::Records);
         }
         self.pending_bytes += frame_bytes;
+        let at = u32::try_from(self.open.buffer.len()).expect("a batch has at most 1 MiB");
         self.open.buffer.extend(head.get(..head_bytes).unwrap_or_default());
         let mut rest = body;
         loop {
@@ -170,12 +198,95 @@ impl Log {
         let lsn = self.next_lsn;
         self.next_lsn = lsn.next();
         self.open.record_count += 1;
-        Ok(lsn)
+        Ok(Place { lsn, at })
+    }
+
+    /// No segment can be made, and this record would need the last one that is ready. It is kept
+    /// for records that free space.
+    fn is_short_of_space(&self, frame_bytes: usize) -> bool {
+        if self.prepare_error.is_none() || self.settings.spares < 2 {
+            return false;
+        }
+        let Settings { segment_bytes, batch_bytes_max, .. } = self.settings;
+        let drafts = self.full.iter().chain([&self.open]);
+        let drafts = drafts.map(|draft| offset(whole_blocks(draft.buffer.len()))).sum::<u64>();
+        let spares = offset(self.spares.len().saturating_sub(1));
+        let here = self.active.map_or(0, |segment| segment_bytes - segment.end);
+        let room = here + spares * (segment_bytes - offset(BLOCK_BYTES));
+        room < drafts + offset(frame_bytes) + offset(batch_bytes_max)
     }
 
     /// All records up to this one are on stable storage.
     pub fn durable(&self) -> Lsn {
         self.durable
+    }
+
+    /// All records up to this one may be acknowledged: they are durable or, with
+    /// [`Commit::Interval`], written.
+    pub fn settled(&self) -> Lsn {
+        match self.settings.commit {
+            Commit::Sync => self.durable,
+            Commit::Interval => self.written.max(self.durable),
+        }
+    }
+
+    /// Was something written that no sync covers yet? Only with [`Commit::Interval`] does that
+    /// last.
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced.is_some() || self.window.is_some()
+    }
+
+    /// Syncs what has been written, as soon as nothing else is in flight.
+    pub fn sync_now(&mut self) {
+        self.sync_wanted = self.is_unsynced();
+    }
+
+    /// What it was opened with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Was this record appended in this opening, and is it not settled yet?
+    pub(super) fn is_coming(&self, lsn: Lsn) -> bool {
+        (self.first_lsn.max(self.settled().next())..self.next_lsn).contains(&lsn)
+    }
+
+    /// Have these bytes been written, so that they can be read?
+    pub fn is_written(&self, extent: &Extent) -> bool {
+        (extent.segment, extent.end()) <= self.written_end
+    }
+
+    /// Where the batches lie.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The segment that is being written; `None` before the opening has begun one.
+    pub fn active_segment(&self) -> Option<u64> {
+        self.active.map(|segment| segment.number)
+    }
+
+    /// No record that begins in a segment before this one is needed any more: reading will begin
+    /// here at the next start. When the manifest says so on stable storage, the files are removed.
+    /// The segment that is being written stays, and one in which a record begins that is not
+    /// durable yet.
+    pub fn release_before(&mut self, segment: u64) {
+        let mut before = segment.min(self.active.map_or(0, |active| active.number));
+        let next = self.durable.next();
+        if next < self.next_lsn
+            && let Some(extent) = self.index.find(next)
+        {
+            // A long record may begin there.
+            before = before.min(extent.segment);
+        }
+        self.release.before = self.release.before.max(before);
+        self.release.wanted = true;
+    }
+
+    /// Segments that were not released, the oldest first; the last one is being written.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentInfo> + '_ {
+        let first = self.release.before;
+        self.index.segments().filter(move |segment| segment.number >= first)
     }
 
     /// Number the next record will have.
@@ -208,20 +319,31 @@ impl Log {
         self.spares.len()
     }
 
-    /// Why no segment could be made ready; none is tried until [`Log::retry_preparation`].
+    /// Why no segment could be made ready, until one is. None is tried before
+    /// [`Log::retry_preparation`].
     pub fn prepare_error(&self) -> Option<i32> {
         self.prepare_error
     }
 
     /// Tries again to make segments ready, after a while or when space was freed.
     pub fn retry_preparation(&mut self) {
-        self.prepare_error = None;
+        self.retry = true;
     }
 
-    /// Nothing was appended for a while (100 ms): lets the commit ring catch up.
+    /// Nothing was appended for a while (100 ms): lets the commit ring catch up, and syncs it.
     pub fn idle(&mut self) -> Option<Operation> {
-        let calm = self.phase == Phase::Open && self.marks.due && !self.marks.out;
-        calm.then(|| self.mark())
+        let mark = self.mark_if_due()?;
+        self.marks.calm = true;
+        Some(mark)
+    }
+
+    /// Has the commit ring something to catch up with, so that [`Log::idle`] is of use?
+    pub fn is_mark_due(&self) -> bool {
+        self.phase == Phase::Open && self.marks.due && !self.marks.out
+    }
+
+    fn mark_if_due(&mut self) -> Option<Operation> {
+        self.is_mark_due().then(|| self.mark())
     }
 
     /// Takes no more records; when all are durable says so in ring and manifest.
@@ -246,14 +368,26 @@ impl Log {
             return Some(Operation { lane: Lane::Commit, action });
         }
         if self.window.is_some()
-            && let Some(mark) = self.idle()
+            && let Some(mark) = self.mark_if_due()
         {
             return Some(mark);
         }
+        if self.marks.calm && !self.marks.out {
+            (self.marks.calm, self.marks.out) = (false, true);
+            return Some(Operation { lane: Lane::Mark, action: Action::Sync(File::Ring) });
+        }
+        if self.release.out.is_none()
+            && let Some(number) = self.release.files.pop_front()
+        {
+            self.release.out = Some(number);
+            let action = Action::Remove(File::Segment(number));
+            return Some(Operation { lane: Lane::Release, action });
+        }
         if self.preparation.is_none()
             && self.spares.len() < self.settings.spares.max(1)
-            && self.prepare_error.is_none()
+            && (self.prepare_error.is_none() || self.retry)
         {
+            self.retry = false;
             let bytes = self.settings.segment_bytes;
             self.preparation = Some(Preparation::new(self.next_segment, bytes));
             self.next_segment += 1;
@@ -280,277 +414,9 @@ impl Log {
         }
         match lane {
             Lane::Prepare => self.complete_preparation(outcome),
-            Lane::Commit | Lane::Mark => self.complete_commit(lane, action, outcome),
-        }
-    }
-
-    fn complete_preparation(&mut self, outcome: Outcome) {
-        let preparation = self.preparation.as_mut().expect("only one that runs has operations");
-        match preparation.complete(outcome) {
-            Progress::Going => return,
-            Progress::Ready => self.spares.push_back(preparation.segment()),
-            Progress::GivenUp(errno) => self.prepare_error = Some(errno),
-        }
-        self.preparation = None;
-    }
-
-    fn complete_commit(&mut self, lane: Lane, action: Action, outcome: Outcome) {
-        let file = match &action {
-            Action::Write(write) => Some(write.file),
-            Action::Sync(file) | Action::Create(file) | Action::Remove(file) => Some(*file),
-            Action::Rename(source, _) => Some(*source),
-            Action::SyncDirectory => None,
-        };
-        match (action, outcome) {
-            // A failed sync is never tried again: the kernel may have dropped the pages.
-            (_, Outcome::Failed(errno)) => self.fail(Failure { file, errno: Some(errno) }),
-            (Action::Write(write), Outcome::Wrote(bytes)) => self.wrote(lane, write, bytes),
-            (_, _) if self.out == Out::Sync => self.synced(),
-            (_, _) => {
-                assert!(self.out == Out::Step, "an outcome without an operation");
-                self.out = Out::Nothing;
-                self.finish_steps();
-            }
-        }
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        self.phase = Phase::Failed(failure);
-        self.steps.clear();
-        self.outbox.clear();
-    }
-
-    fn wrote(&mut self, lane: Lane, mut write: Write, bytes: usize) {
-        let rest = write.bytes().len() - bytes;
-        if rest > 0 {
-            // Direct I/O goes on at a whole block.
-            let blocks = bytes / BLOCK_BYTES * BLOCK_BYTES;
-            write.done_bytes += blocks;
-            write.stalls = if blocks > 0 { 0 } else { write.stalls + 1 };
-            if bytes == 0 || write.stalls >= STALLS_MAX {
-                self.fail(Failure { file: Some(write.file), errno: None });
-                return;
-            }
-        }
-        match lane {
-            Lane::Mark if rest > 0 => {
-                // A mark is not worth a second attempt: the next one says more.
-                self.marks.out = false;
-                self.marks.due = true;
-            }
-            Lane::Mark => self.marks.out = false,
-            Lane::Commit | Lane::Prepare => match &mut self.window {
-                Some(window) if rest == 0 => {
-                    window.writes_out -= 1;
-                    self.recycle(write.buffer);
-                }
-                Some(_) => self.outbox.push_back(write),
-                None if rest == 0 => {
-                    self.out = Out::Nothing;
-                    self.finish_steps();
-                }
-                None => {
-                    self.out = Out::Nothing;
-                    self.steps.push_front(Action::Write(write));
-                }
-            },
-        }
-    }
-
-    fn synced(&mut self) {
-        let window = self.window.take().expect("a sync of batches belongs to a window");
-        assert!(window.writes_out == 0, "synced before all was written");
-        assert!(window.end_lsn > self.durable, "durable never goes back");
-        self.out = Out::Nothing;
-        self.durable = Lsn(window.end_lsn.0 - 1);
-        self.durable_batch_no = window.batch_no;
-        self.pending_bytes -= window.pending_bytes;
-        self.marks.due = true;
-        match self.phase {
-            Phase::Opening => self.put_down(false),
-            Phase::Closing if self.full.is_empty() && self.open.kind == Kind::Records => {
-                self.put_down(true);
-            }
-            Phase::Open | Phase::Closing | Phase::Closed | Phase::Failed(_) => {}
-        }
-    }
-
-    /// Ring and manifest say what has been reached, and are synced.
-    fn put_down(&mut self, closed: bool) {
-        let mark = self.next_mark();
-        let block = mark.encode(&self.settings.identity);
-        self.steps.push_back(write_block(File::Ring, mark.offset(), &block));
-        self.steps.push_back(Action::Sync(File::Ring));
-        let active = self.active.expect("something was written").number;
-        let manifest = &mut self.manifest;
-        if self.first {
-            manifest.first_segment = active;
-            self.first = false;
-        }
-        manifest.version += 1;
-        manifest.closed = closed;
-        manifest.batch_no = self.durable_batch_no;
-        manifest.durable_lsn = self.durable;
-        if !closed {
-            manifest.epoch = self.epoch;
-            manifest.active_segment = active;
-        }
-        let block = manifest.encode(&self.settings.identity);
-        self.steps.push_back(write_block(File::Manifest, self.manifest.offset(), &block));
-        self.steps.push_back(Action::Sync(File::Manifest));
-    }
-
-    fn finish_steps(&mut self) {
-        if !self.steps.is_empty() || self.active.is_none() || self.window.is_some() {
-            return;
-        }
-        // The last step of an opening or closing is the manifest; a new segment's header is
-        // followed by its first window.
-        match self.phase {
-            Phase::Opening if self.manifest.epoch == self.epoch => self.phase = Phase::Open,
-            Phase::Closing if self.manifest.closed => self.phase = Phase::Closed,
-            Phase::Opening | Phase::Open | Phase::Closing | Phase::Closed | Phase::Failed(_) => {}
-        }
-    }
-
-    fn next_mark(&mut self) -> Mark {
-        self.sequence += 1;
-        self.marks.due = false;
-        Mark {
-            sequence: self.sequence,
-            epoch: self.epoch,
-            batch_no: self.durable_batch_no,
-            durable_lsn: self.durable,
-        }
-    }
-
-    fn mark(&mut self) -> Operation {
-        let mark = self.next_mark();
-        self.marks.out = true;
-        let block = mark.encode(&self.settings.identity);
-        let action = write_block(File::Ring, mark.offset(), &block);
-        Operation { lane: Lane::Mark, action }
-    }
-
-    fn next_commit(&mut self) -> Option<Action> {
-        if self.out != Out::Nothing {
-            return None;
-        }
-        if self.window.is_none() && self.steps.is_empty() {
-            self.begin_window();
-        }
-        if let Some(step) = self.steps.pop_front() {
-            self.out = Out::Step;
-            return Some(step);
-        }
-        if let Some(write) = self.outbox.pop_front() {
-            return Some(Action::Write(write));
-        }
-        let window = self.window.as_ref()?;
-        if window.writes_out > 0 {
-            return None;
-        }
-        self.out = Out::Sync;
-        let segment = self.active.expect("a window lies in a segment").number;
-        Some(Action::Sync(File::Segment(segment)))
-    }
-
-    /// Seals all that waits, as far as the segment has room; or begins the next segment.
-    fn begin_window(&mut self) {
-        // While opening only the marker is written, records wait for the manifest.
-        let opening = self.phase == Phase::Opening;
-        if opening && self.marker_sealed {
-            return;
-        }
-        let filled = self.open.buffer.len() > HEADER_BYTES || self.open.kind != Kind::Records;
-        if filled {
-            self.finish_draft(Kind::Records);
-        }
-        let Some(first) = self.full.front() else { return };
-        let first_bytes = offset(whole_blocks(first.buffer.len()));
-        let segment_bytes = self.settings.segment_bytes;
-        if self.active.is_none_or(|segment| segment_bytes - segment.end < first_bytes) {
-            self.begin_segment();
-            return;
-        }
-        let mut window = Window { writes_out: 0, pending_bytes: 0, end_lsn: Lsn(0), batch_no: 0 };
-        while let Some(draft) = self.full.pop_front() {
-            let Some(segment) = &mut self.active else { break };
-            let bytes = offset(whole_blocks(draft.buffer.len()));
-            let fits = segment_bytes - segment.end >= bytes;
-            if !fits || (opening && window.writes_out > 0) {
-                self.full.push_front(draft);
-                break;
-            }
-            let place = *segment;
-            segment.end += bytes;
-            self.seal(draft, place, &mut window);
-        }
-        self.window = Some(window);
-    }
-
-    fn seal(&mut self, mut draft: Draft, place: Segment, window: &mut Window) {
-        self.marker_sealed = true;
-        window.pending_bytes += draft.buffer.len() - HEADER_BYTES;
-        let header = BatchHeader {
-            kind: draft.kind,
-            rest_bytes: u32::try_from(draft.rest_bytes).expect("a batch has at most 1 MiB"),
-            epoch: self.epoch,
-            batch_no: self.next_batch_no,
-            first_lsn: draft.first_lsn,
-            durable_lsn: self.durable,
-            prev_hash: self.prev_hash,
-            record_count: draft.record_count,
-        };
-        self.prev_hash = batch::seal(&mut draft.buffer, &header);
-        self.prev_batch_no = header.batch_no;
-        self.next_batch_no += 1;
-        window.writes_out += 1;
-        window.end_lsn = header.end_lsn();
-        window.batch_no = header.batch_no;
-        self.outbox.push_back(Write::new(File::Segment(place.number), place.end, draft.buffer));
-    }
-
-    /// The header of the next segment, if one is ready: synced before any batch in it.
-    fn begin_segment(&mut self) {
-        let Some(number) = self.spares.pop_front() else { return };
-        let header = SegmentHeader {
-            salvaged: self.salvaged && self.active.is_none(),
-            segment_blocks: self.settings.segment_blocks(),
-            segment: number,
-            epoch: self.epoch,
-            first_lsn: self.full.front().map_or(self.next_lsn, |draft| draft.first_lsn),
-            first_batch_no: self.next_batch_no,
-            prev_batch_no: self.prev_batch_no,
-            prev_hash: self.prev_hash,
-            prev_epoch: self.prev_epoch,
-        };
-        let block = header.encode(&self.settings.identity);
-        self.active = Some(Segment { number, end: offset(BLOCK_BYTES) });
-        self.steps.push_back(write_block(File::Segment(number), 0, &block));
-        self.steps.push_back(Action::Sync(File::Segment(number)));
-    }
-
-    /// The open batch is full; the next one is of `kind`.
-    fn finish_draft(&mut self, kind: Kind) {
-        let mut buffer = match self.pool.pop() {
-            Some(buffer) => buffer,
-            None => batch::begin(self.settings.batch_bytes_max),
-        };
-        buffer.clear();
-        buffer.pad(HEADER_BYTES);
-        let next = Draft { buffer, kind, rest_bytes: 0, first_lsn: self.next_lsn, record_count: 0 };
-        let draft = std::mem::replace(&mut self.open, next);
-        if draft.buffer.len() > HEADER_BYTES || draft.kind != Kind::Records {
-            self.full.push_back(draft);
-        } else {
-            self.recycle(draft.buffer);
-        }
-    }
-
-    fn recycle(&mut self, buffer: AlignedBuffer) {
-        if self.pool.len() < POOL_MAX {
-            self.pool.push(buffer);
+            Lane::Release => self.complete_release(),
+            Lane::Commit => self.complete_commit(action, outcome),
+            Lane::Mark => self.complete_mark(action, outcome),
         }
     }
 }

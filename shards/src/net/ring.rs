@@ -2,7 +2,8 @@
 //!
 //! Promise: memory the kernel may touch stays where it is until the kernel has said it is done.
 //! Receive buffers live in a [`Region`] that outlives the ring; what a send points to lives in a
-//! [`Flight`] that the ring keeps until the completion.
+//! [`Flight`], and what a file operation points to in an [`Errand`], that the ring keeps until the
+//! completion.
 //! One of the two files with unsafe code; the other is `sys.rs`.
 //!
 //! ```text
@@ -21,6 +22,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use super::flight::Flight;
 use crate::conn::ConnId;
+use crate::disk::errand::Errand;
 use crate::sys::Region;
 
 const SUBMISSIONS: u32 = 1024;
@@ -46,6 +48,7 @@ enum Kind {
     Bell = 5,
     Knock = 6,
     Cancel = 7,
+    File = 8,
 }
 
 impl Kind {
@@ -58,6 +61,7 @@ impl Kind {
             5 => Kind::Bell,
             6 => Kind::Knock,
             7 => Kind::Cancel,
+            8 => Kind::File,
             _ => return None,
         })
     }
@@ -112,6 +116,12 @@ pub(crate) enum Event {
         flight: Flight,
         result: i32,
     },
+    /// A file operation ended: its result or negative error number, and what it opened.
+    Ran {
+        errand: Errand,
+        result: i32,
+        opened: Option<OwnedFd>,
+    },
     /// Another shard has mail.
     Bell,
     /// Somebody outside the shards wants attention.
@@ -141,6 +151,8 @@ pub(crate) struct Ring {
     region: std::mem::ManuallyDrop<Rc<Region>>,
     flights: Vec<Option<Flight>>,
     flights_free: Vec<u32>,
+    errands: Vec<Option<Errand>>,
+    errands_free: Vec<u32>,
     /// Operations that found the submission queue full even after a flush.
     backlog: VecDeque<squeue::Entry>,
     /// Operations whose last completion is still to come.
@@ -191,6 +203,8 @@ pub(crate) fn create(count: u16, buffer_bytes: u32) -> io::Result<(Ring, Buffers
         region: std::mem::ManuallyDrop::new(region),
         flights: Vec::new(),
         flights_free: Vec::new(),
+        errands: Vec::new(),
+        errands_free: Vec::new(),
         backlog: VecDeque::new(),
         armed: 0,
     };
@@ -254,6 +268,19 @@ impl Ring {
         self.arm(operation);
     }
 
+    /// Performs a file operation. It comes back with the completion.
+    pub(crate) fn run(&mut self, mut errand: Errand) {
+        let index = self.errands_free.pop().unwrap_or_else(|| {
+            self.errands.push(None);
+            u32::try_from(self.errands.len() - 1).expect("a log has few operations in flight")
+        });
+        let operation = errand.operation().user_data(Kind::File.word(0, index));
+        if let Some(place) = self.errands.get_mut(to_usize(index)) {
+            *place = Some(errand);
+        }
+        self.arm(operation);
+    }
+
     /// Tells when `fd` becomes readable, again and again.
     pub(crate) fn poll(&mut self, fd: RawFd) {
         let readable = u32::from(libc::POLLIN.unsigned_abs());
@@ -303,9 +330,9 @@ impl Ring {
 
     #[expect(unsafe_code, reason = "the operation may point to memory")]
     fn try_push(&mut self, operation: &squeue::Entry) -> bool {
-        // SAFETY: only sends point to memory: to a flight, which `send` has put (or, from the
-        // backlog, put before) into `flights` until the completion. A flight's heap memory does
-        // not move with it.
+        // SAFETY: only sends and file operations point to memory: to a flight or an errand, which
+        // `send` or `run` has put (or, from the backlog, put before) into `flights` or `errands`
+        // until the completion. The heap memory of either does not move with it.
         unsafe { self.uring.submission().push(operation).is_ok() }
     }
 
@@ -373,7 +400,7 @@ impl Ring {
         Some(self.decode(&completion))
     }
 
-    #[expect(unsafe_code, reason = "takes ownership of an accepted descriptor")]
+    #[expect(unsafe_code, reason = "takes ownership of an accepted or opened descriptor")]
     fn decode(&mut self, completion: &cqueue::Entry) -> Event {
         let (generation, index) = unpack(completion.user_data());
         let conn = ConnId::new(index, generation);
@@ -410,6 +437,16 @@ impl Ring {
             Kind::Poll => {
                 self.disarm(more);
                 Event::Polled { more }
+            }
+            Kind::File => {
+                self.disarm(false);
+                let errand = self.errands.get_mut(to_usize(index)).and_then(Option::take);
+                let errand = errand.expect("an errand completes once and was kept");
+                self.errands_free.push(index);
+                // SAFETY: an open without fixed files yields a new descriptor, told once.
+                let opened = (errand.opens() && result >= 0)
+                    .then(|| unsafe { OwnedFd::from_raw_fd(result) });
+                Event::Ran { errand, result, opened }
             }
             Kind::Bell => Event::Bell,
             Kind::Knock if result < 0 => Event::KnockFailed { shard: index },
@@ -451,6 +488,7 @@ impl Drop for Ring {
         } else {
             // The kernel may still read or write: better lose the memory than share it.
             std::mem::forget(std::mem::take(&mut self.flights));
+            std::mem::forget(std::mem::take(&mut self.errands));
         }
     }
 }

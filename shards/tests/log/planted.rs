@@ -29,7 +29,7 @@ fn log_of(fill: u8) -> World {
     world.settle(&mut log);
     for _ in 0..6 {
         let body = vec![fill; 100];
-        let lsn = log.append(1, &body).unwrap();
+        let lsn = log.append(1, &body, shards::log::Urgency::Usual).unwrap().lsn;
         world.known.push((lsn, 1, body));
         world.settle(&mut log);
     }

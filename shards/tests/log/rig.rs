@@ -1,9 +1,12 @@
 //! One log on one simulated disk, and what is known about it: the model.
 
+use std::collections::BTreeMap;
+
 use shards::log::scan::Checks;
 use shards::log::survey::Found;
 use shards::log::{
-    File, Lane, Log, Lsn, Manifest, Mode, Recovered, Resume, Scan, Settings, manifest, ring, survey,
+    Commit, Cursor, Extent, Fetch, File, Lane, Log, Lsn, Manifest, Mode, Place, ReadFault,
+    Recovered, Resume, Scan, Settings, Step, StoredRecord, Urgency, Walk, manifest, ring, survey,
 };
 use shards::log::{Identity, Operation};
 use shards::testing::{Disk, Faults, Prng};
@@ -29,10 +32,16 @@ pub(crate) struct World {
     pub(crate) plant: Plant,
     load: Prng,
     schedule: Prng,
+    /// What came later has a stream of its own: older seeds go on as they did.
+    later: Prng,
     /// All records that may be there, in order.
     pub(crate) known: Vec<Known>,
     /// So many of them must be there.
     pub(crate) floor: usize,
+    /// So many of the first may be gone, because their segments were released.
+    pub(crate) released: usize,
+    /// Where they lie.
+    places: BTreeMap<Lsn, Place>,
     /// All records ever taken: what was cut may come back when damage is left out.
     pub(crate) ever: Vec<Known>,
     pub(crate) totals: Totals,
@@ -59,6 +68,8 @@ pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
 impl World {
     pub(crate) fn new(seed: u64, plant: Plant) -> World {
         let mut shape = Prng::stream(seed, "shape");
+        let mut later = Prng::stream(seed, "later");
+        let commit = if later.chance(250) { Commit::Interval } else { Commit::Sync };
         let batch_bytes_max = 0x1000 * (1 + shape.index(4));
         let settings = Settings {
             identity: IDENTITY,
@@ -66,6 +77,7 @@ impl World {
             batch_bytes_max,
             pending_bytes_max: 0x4000 + shape.index(0x10000),
             spares: 1 + shape.index(2),
+            commit,
         };
         let mut disk = Disk::new(seed, Faults::default());
         let fresh = Manifest::fresh(2, settings.segment_blocks());
@@ -77,8 +89,11 @@ impl World {
             plant,
             load: Prng::stream(seed, "load"),
             schedule: Prng::stream(seed, "schedule"),
+            later,
             known: Vec::new(),
             floor: 0,
+            released: 0,
+            places: BTreeMap::new(),
             ever: Vec::new(),
             totals: Totals::default(),
         }
@@ -96,6 +111,8 @@ impl World {
         other.known.clone_from(&self.known);
         other.ever.clone_from(&self.ever);
         other.floor = self.floor;
+        other.released = self.released;
+        other.places.clone_from(&self.places);
         other
     }
 
@@ -115,33 +132,54 @@ impl World {
 
     /// Reads what is on the disk.
     pub(crate) fn scan(&self, mode: Mode, checks: Checks) -> (Recovered, Vec<Known>) {
-        scan(&self.disk, mode, checks, &IDENTITY)
+        let (recovered, records) = scan(&self.disk, mode, checks, &IDENTITY);
+        (recovered, records.into_iter().map(|(known, _)| known).collect())
     }
 
     /// Recovers, compares with the model, and opens the log again.
     pub(crate) fn recover(&mut self) -> Result<Log, String> {
-        let (recovered, records) = self.scan(Mode::Strict, Checks::All);
+        let (recovered, found) = scan(&self.disk, Mode::Strict, Checks::All, &IDENTITY);
+        let (records, places): (Vec<Known>, Vec<Place>) = found.into_iter().unzip();
         self.check(&records).map_err(|error| format!("{error}: {recovered:?}"))?;
         let resume = recovered.resume.ok_or(format!("refused: {:?}", recovered.verdict))?;
         if let shards::log::Verdict::TornTail { .. } = recovered.verdict {
             self.totals.torn += 1;
         }
+        self.floor -= self.gone(&records).min(self.floor);
+        self.released = 0;
         self.known = records;
+        self.places = places.into_iter().map(|place| (place.lsn, place)).collect();
         Ok(self.open(&resume))
     }
 
     pub(crate) fn open(&mut self, resume: &Resume) -> Log {
         self.totals.segments = resume.next_segment;
+        // What was released and is there again is removed at the next opening.
+        for file in self.disk.files() {
+            if matches!(file, File::Segment(number) if number < resume.manifest.first_segment) {
+                self.disk.uninstall(file);
+            }
+        }
         Log::open(self.settings.clone(), resume, self.schedule.bits() | 1)
     }
 
-    /// `records` are the first of the known ones, and at least those that must be there.
+    /// How many of the first known records are not there, because their segments were released.
+    pub(crate) fn gone(&self, records: &[Known]) -> usize {
+        let first = records.first().map(|(lsn, ..)| *lsn);
+        let before = |(lsn, ..): &Known| first.is_none_or(|first| *lsn < first);
+        self.known.iter().take(self.released).take_while(|known| before(known)).count()
+    }
+
+    /// `records` are the first of the known ones, but for those that were released, and at least
+    /// those that must be there.
     pub(crate) fn check(&self, records: &[Known]) -> Result<(), String> {
-        let same = self.known.iter().zip(records).take_while(|(a, b)| a == b).count();
+        let gone = self.gone(records);
+        let known = self.known.iter().skip(gone);
+        let same = known.zip(records).take_while(|(a, b)| a == b).count();
         if same < records.len() {
             return Err(format!("record {same} of {} is invented", records.len()));
         }
-        if records.len() < self.floor {
+        if gone + records.len() < self.floor {
             return Err(format!("{} of {} durable records are there", records.len(), self.floor));
         }
         Ok(())
@@ -155,7 +193,9 @@ impl World {
         };
         let kind = u8::try_from(self.load.below(256)).unwrap();
         let body = self.load.bytes(bytes);
-        if let Ok(lsn) = log.append(kind, &body) {
+        if let Ok(place) = log.append(kind, &body, Urgency::Usual) {
+            let lsn = place.lsn;
+            self.places.insert(lsn, place);
             self.ever.push((lsn, kind, body.clone()));
             self.known.push((lsn, kind, body));
             self.totals.records += 1;
@@ -194,10 +234,13 @@ impl World {
         while log.failure().is_none() {
             self.submit(log);
             if !self.step(log) {
-                if log.prepare_error().is_none() {
+                if log.is_unsynced() {
+                    log.sync_now();
+                } else if log.prepare_error().is_some() {
+                    log.retry_preparation();
+                } else {
                     break;
                 }
-                log.retry_preparation();
             }
         }
     }
@@ -231,6 +274,7 @@ impl World {
                     self.step(log);
                 }
             }
+            self.release(log);
             if log.prepare_error().is_some() && self.schedule.chance(100) {
                 self.disk.set_faults(Faults::default());
                 log.retry_preparation();
@@ -240,6 +284,93 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// Now and then some of the oldest segments are not needed any more.
+    fn release(&mut self, log: &mut Log) {
+        match self.later.below(100) {
+            0 if log.is_open() => {
+                let segments: Vec<u64> = log.segments().map(|segment| segment.number).collect();
+                let first = segments[self.later.index(segments.len())];
+                let index = log.index();
+                let begins_before = |(lsn, ..): &&Known| {
+                    index.find(*lsn).is_none_or(|extent| extent.segment < first)
+                };
+                let durable = self.known.iter().take(self.floor);
+                let released = durable.take_while(begins_before).count();
+                self.released = self.released.max(released);
+                log.release_before(first);
+            }
+            1..=4 => log.sync_now(),
+            _ => {}
+        }
+    }
+
+    /// What was written can be read back, one by one and segment by segment.
+    fn read_back(&mut self, log: &Log) -> Result<(), String> {
+        let first = log.segments().next().map_or(0, |segment| segment.number);
+        let settled = log.settled();
+        let written: Vec<Known> =
+            self.known.iter().filter(|(lsn, ..)| *lsn <= settled).cloned().collect();
+        for known in &written {
+            if !self.later.chance(100) {
+                continue;
+            }
+            match self.fetch(log, self.places[&known.0]) {
+                Ok(record) if (record.place.lsn, record.kind, record.body.clone()) == *known => {}
+                Err(ReadFault::Gone) if self.known[..self.released].contains(known) => {}
+                other => return Err(format!("record {:?} is read back as {other:?}", known.0)),
+            }
+        }
+        let mut walked = Vec::new();
+        for segment in log.segments().map(|segment| segment.number) {
+            let mut from = Some(Cursor::start(segment));
+            while let Some(cursor) = from {
+                let mut walk = Walk::begin(log, cursor, 0x1000 * self.later.index(5));
+                let end = loop {
+                    let Step::Read(extent) = walk.next(log) else { break walk.next(log) };
+                    let fed = walk.feed(&self.bytes(&extent));
+                    fed.map_err(|fault| format!("walk in {first}: {fault}"))?;
+                };
+                if end == Step::Wait {
+                    break;
+                }
+                let chunk = walk.finish(log);
+                let known = chunk.records.into_iter().map(|r| (r.place.lsn, r.kind, r.body));
+                walked.extend(known);
+                from = chunk.next;
+            }
+        }
+        let from = walked
+            .first()
+            .map_or(0, |(lsn, ..)| written.partition_point(|(known, ..)| known < lsn));
+        let same = written[from..].iter().zip(&walked).take_while(|(a, b)| a == b).count();
+        if from > self.released || same < walked.len().min(written.len() - from) {
+            return Err(format!(
+                "the walk gives {} records from {from} on, {same} as they were; {} were written, \
+                 {} released",
+                walked.len(),
+                written.len(),
+                self.released
+            ));
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, log: &Log, place: Place) -> Result<StoredRecord, ReadFault> {
+        let mut fetch = Fetch::begin(log, place)?;
+        loop {
+            let Step::Read(extent) = fetch.next(log) else { panic!("what is settled was written") };
+            if let Some(record) = fetch.feed(log, &self.bytes(&extent))? {
+                return Ok(record);
+            }
+        }
+    }
+
+    fn bytes(&self, extent: &Extent) -> Vec<u8> {
+        let start = usize::try_from(extent.offset).unwrap();
+        let file = self.disk.read(File::Segment(extent.segment));
+        file.get(start..start + extent.bytes).unwrap_or_default().to_vec()
     }
 
     pub(crate) fn crash(&mut self) {
@@ -262,6 +393,9 @@ impl World {
             let steps = 1 + self.schedule.below(400);
             self.work(&mut log, steps);
             self.disk.set_faults(Faults::default());
+            if log.failure().is_none() {
+                self.read_back(&log)?;
+            }
             if self.schedule.chance(200) && log.is_open() && log.failure().is_none() {
                 log.retry_preparation();
                 log.close();
@@ -304,7 +438,7 @@ pub(crate) fn scan(
     mode: Mode,
     checks: Checks,
     identity: &Identity,
-) -> (Recovered, Vec<Known>) {
+) -> (Recovered, Vec<(Known, Place)>) {
     let mut heads = Vec::new();
     for file in disk.files() {
         if let File::Segment(number) = file {
@@ -321,7 +455,8 @@ pub(crate) fn scan(
     let mut fed = 0;
     while let Some(number) = scan.wanted() {
         scan.feed(disk.read(File::Segment(number)), &mut |record| {
-            records.push((record.lsn, record.kind, record.body.to_vec()));
+            let known = (record.lsn, record.kind, record.body.to_vec());
+            records.push((known, record.place()));
         });
         fed += 1;
         assert!(fed < 100_000, "reading does not end");

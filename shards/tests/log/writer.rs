@@ -1,5 +1,6 @@
 //! Group commit, step by step: what is asked of the disk, and when.
 
+use shards::log::Urgency::Usual;
 use shards::log::{Action, File, Lane, Log, Lsn, Manifest, Operation, Outcome, Refused, Resume};
 use shards::log::{RECORD_BYTES_MAX, Settings};
 
@@ -57,14 +58,14 @@ fn commit(log: &mut Log) -> Operation {
 #[test]
 fn records_share_one_write_and_one_sync() {
     let mut log = opened();
-    log.append(1, b"first").unwrap();
+    log.append(1, b"first", Usual).unwrap();
     settle(&mut log);
-    let lsns: Vec<Lsn> = (0..3).map(|_| log.append(1, b"record").unwrap()).collect();
+    let lsns: Vec<Lsn> = (0..3).map(|_| log.append(1, b"record", Usual).unwrap().lsn).collect();
     assert_eq!(lsns, [Lsn(2), Lsn(3), Lsn(4)]);
     let write = commit(&mut log);
     assert!(matches!(&write.action, Action::Write(write) if write.file == File::Segment(1)));
     // While the window is in flight the next batch fills, and nothing of it is written.
-    log.append(1, b"later").unwrap();
+    log.append(1, b"later", Usual).unwrap();
     let mark = log.next().unwrap();
     assert_eq!(mark.lane, Lane::Mark, "the ring catches up beside the window");
     assert!(log.next().is_none());
@@ -82,7 +83,7 @@ fn records_share_one_write_and_one_sync() {
 #[test]
 fn short_write_goes_on_at_a_whole_block() {
     let mut log = opened();
-    log.append(1, &[1; 6000]).unwrap();
+    log.append(1, &[1; 6000], Usual).unwrap();
     let write = commit(&mut log);
     log.complete(write, Outcome::Wrote(0x1200));
     let rest = commit(&mut log);
@@ -97,7 +98,7 @@ fn short_write_goes_on_at_a_whole_block() {
 fn write_without_progress_ends_the_log() {
     for (bytes, attempts) in [(0, 1), (0x200, 3)] {
         let mut log = opened();
-        log.append(1, b"record").unwrap();
+        log.append(1, b"record", Usual).unwrap();
         for _ in 0..attempts {
             assert_eq!(log.failure(), None);
             let write = commit(&mut log);
@@ -111,16 +112,16 @@ fn write_without_progress_ends_the_log() {
 #[test]
 fn failed_sync_is_final() {
     let mut log = opened();
-    log.append(1, b"first").unwrap();
+    log.append(1, b"first", Usual).unwrap();
     settle(&mut log);
-    log.append(1, b"record").unwrap();
+    log.append(1, b"record", Usual).unwrap();
     let write = commit(&mut log);
     let mark = log.next().unwrap();
     log.complete(write, Outcome::Wrote(0x1000));
     let sync = commit(&mut log);
     log.complete(sync, Outcome::Failed(5));
     assert_eq!(log.failure().unwrap().errno, Some(5));
-    assert_eq!(log.append(1, b"more"), Err(Refused::Failed));
+    assert_eq!(log.append(1, b"more", Usual), Err(Refused::Failed));
     log.complete(mark, Outcome::Wrote(0x1000));
     assert!(log.next().is_none(), "never tried again");
     assert!(log.idle().is_none());
@@ -131,18 +132,18 @@ fn failed_sync_is_final() {
 fn waiting_bytes_are_limited() {
     let mut log = opened();
     let mut taken = 0;
-    while log.append(1, &[0; 1000]).is_ok() {
+    while log.append(1, &[0; 1000], Usual).is_ok() {
         taken += 1;
     }
     assert_eq!(taken, 0x6000 / 1007);
-    assert_eq!(log.append(1, &[0; 1000]), Err(Refused::Full));
+    assert_eq!(log.append(1, &[0; 1000], Usual), Err(Refused::Full));
     settle(&mut log);
     assert_eq!((log.durable(), log.pending_bytes()), (Lsn(taken), 0));
     // One record may be longer than all that may wait, and than a segment.
-    log.append(1, &vec![9; 0x10000]).unwrap();
+    log.append(1, &vec![9; 0x10000], Usual).unwrap();
     settle(&mut log);
     assert_eq!(log.durable(), Lsn(taken + 1));
-    assert_eq!(log.append(1, &vec![0; RECORD_BYTES_MAX + 1]), Err(Refused::TooLong));
+    assert_eq!(log.append(1, &vec![0; RECORD_BYTES_MAX + 1], Usual), Err(Refused::TooLong));
 }
 
 #[test]
@@ -150,7 +151,7 @@ fn full_disk_waits_for_space() {
     let mut log = opened();
     let mut full = true;
     for round in 0..40 {
-        let _ = log.append(1, &[0; 4000]);
+        let _ = log.append(1, &[0; 4000], Usual);
         while let Some(operation) = log.next() {
             let creates = matches!(operation.action, Action::Create(_));
             let outcome =
@@ -160,7 +161,7 @@ fn full_disk_waits_for_space() {
         assert_eq!(log.failure(), None);
         if round == 30 {
             assert_eq!(log.prepare_error(), Some(28));
-            assert_eq!(log.append(1, &[0; 8000]), Err(Refused::Full));
+            assert_eq!(log.append(1, &[0; 8000], Usual), Err(Refused::Full));
             full = false;
             log.retry_preparation();
         }
@@ -171,9 +172,9 @@ fn full_disk_waits_for_space() {
 #[test]
 fn closing_makes_all_durable() {
     let mut log = opened();
-    log.append(1, b"record").unwrap();
+    log.append(1, b"record", Usual).unwrap();
     log.close();
-    assert_eq!(log.append(1, b"more"), Err(Refused::Closing));
+    assert_eq!(log.append(1, b"more", Usual), Err(Refused::Closing));
     settle(&mut log);
     assert!(log.is_closed());
     assert_eq!(log.durable(), Lsn(1));

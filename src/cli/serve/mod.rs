@@ -14,7 +14,7 @@ use process::PidFile;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::account::Account;
 use shards::probe::{self, HostError};
-use shards::{Placement, StartError};
+use shards::{EngineError, Placement, StartError};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use tracing::{info, warn};
@@ -27,8 +27,9 @@ use tracing::{info, warn};
 ///
 /// SIGINT and SIGTERM stop it in order, SIGHUP reads the file again, SIGUSR1 opens log files anew.
 ///
-/// Exit status: 0 stopped, 1 wrong options or settings or an address that cannot be listened on, 78
-/// the host lacks something (io_uring, a core, memory, descriptors), 71 the system failed later.
+/// Exit status: 0 stopped, 1 wrong options or settings or an address that cannot be listened on, 65
+/// the data directory is damaged, 73 it cannot be used, 74 the disk failed, 78 the host lacks
+/// something (io_uring, a core, memory, descriptors), 71 the system failed later.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one switch of the command line")]
 pub(super) struct Args {
@@ -41,9 +42,13 @@ pub(super) struct Args {
     /// Number of shards, at most 128; 0 = one per core.
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
-    /// Directory for sessions and messages.
+    /// Directory for sessions and messages. Without it the system's: /var/lib/culex for root, else
+    /// ~/.local/state/culex.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// When acknowledgements leave: fsync = on stable storage, interval = written, none = in memory.
+    #[arg(long, value_name = "MODE", value_parser = durability)]
+    durability: Option<Durability>,
     /// Logs connections and refusals too (level debug).
     #[arg(short, long)]
     verbose: bool,
@@ -100,11 +105,17 @@ fn start(
     process::place_helpers(&config.helpers).map_err(host)?;
     let pid_file = PidFile::write(config.process.pid_file.as_deref())?;
     let bound = broker::bind(config, placement).map_err(|error| not_started(&error))?;
+    // Root's is another one, so it is chosen before the rights are given up.
+    let data_dir = super::check::data_directory(config)?;
+    if let Some(path) = &data_dir {
+        info!(path = %path.display(), "data directory");
+    }
     process::make_data_directory(config, account)?;
     process::give_up_rights(&config.process, account)?;
     // Taken before the first client can come, so that no early signal is lost.
     let signals = duty::signals()?;
-    let (running, reloader) = bound.start().map_err(|error| not_started(&error))?;
+    let (running, reloader) =
+        bound.start(data_dir.as_deref()).map_err(|error| not_started(&error))?;
     info!(version = env!("CARGO_PKG_VERSION"), shards, "culex starts");
     remark(loaded, &found, &cpus);
     for address in running.addresses() {
@@ -120,7 +131,10 @@ fn start(
     info!(target: AUDIT, event = "start", version = env!("CARGO_PKG_VERSION"));
     let duty = Duty { args: args.clone(), reloader, log, notify, stopper: running.stopper() };
     let waiter = duty.start(signals)?;
-    let ended = running.join().map_err(|error| Failure::new(status::SYSTEM, error.to_string()));
+    let ended = running.join().map_err(|error| match error {
+        EngineError::Log { .. } => Failure::new(status::IO, error.to_string()),
+        EngineError::Ring { .. } => Failure::new(status::SYSTEM, error.to_string()),
+    });
     let log = waiter.end();
     drop(watchdog);
     drop(pid_file);
@@ -155,8 +169,13 @@ fn remark(loaded: &Loaded, found: &probe::HostReport, placement: &Placement) {
     if rustix::process::geteuid().is_root() && config.process.user.is_none() {
         warn!("runs as root: name another user (process.user)");
     }
-    if config.durability != Durability::None {
-        warn!("sessions and messages are in memory alone: this version has no durability yet");
+    match config.durability {
+        Durability::Fsync => {}
+        Durability::Interval => {
+            let ms = config.fsync_interval_ms;
+            warn!(ms, "a power failure may lose what was acknowledged in this time");
+        }
+        Durability::None => warn!("sessions and messages are kept in memory alone"),
     }
     if let Some(limit) = found.descriptors_max.filter(|_| found.has_few_descriptors()) {
         warn!(limit, "few open files allowed, one connection needs one: raise `ulimit -n`");
@@ -185,6 +204,8 @@ fn not_started(error: &BrokerError) -> Failure {
             let hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE";
             Failure::usage(format!("{message}: {hint}"))
         }
+        BrokerError::Directory(error) => Failure::new(error.exit_status(), message),
+        BrokerError::Record { .. } => Failure::new(status::DATA, message),
         BrokerError::Busy { .. } => Failure::new(status::SYSTEM, message),
         BrokerError::Threads(_) => Failure::new(status::HOST, message),
         BrokerError::TooManyShards { .. }
@@ -195,6 +216,15 @@ fn not_started(error: &BrokerError) -> Failure {
         | BrokerError::Start(StartError::Listen { .. } | StartError::Settings(_)) => {
             Failure::usage(message)
         }
+    }
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    match text {
+        "fsync" => Ok(Durability::Fsync),
+        "interval" => Ok(Durability::Interval),
+        "none" => Ok(Durability::None),
+        _ => Err("fsync, interval or none".to_owned()),
     }
 }
 
@@ -218,6 +248,9 @@ impl Args {
         }
         if let Some(data_dir) = &self.data_dir {
             config.data_dir = Some(data_dir.clone());
+        }
+        if let Some(durability) = self.durability {
+            config.durability = durability;
         }
         if self.verbose && config.log.level < Level::Debug {
             config.log.level = Level::Debug;
@@ -248,6 +281,7 @@ mod tests {
             port: Some(7),
             shards: Some(2),
             data_dir: Some(PathBuf::from("d")),
+            durability: Some(Durability::None),
             verbose: true,
             ..Args::default()
         };

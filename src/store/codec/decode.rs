@@ -134,17 +134,17 @@ fn subscribe_options(input: &mut Input<'_>) -> Result<SubscribeOptions, DecodeFa
 
 fn message(input: &mut Input<'_>, wall: Wall) -> Result<Arc<Message>, DecodeFault> {
     let offset = input.offset();
-    let known = message::QOS | message::RETAIN | message::EXPIRES;
-    let bits = input.bits(known | message::ANONYMOUS | message::USER)?;
+    let author = message::BY_ANONYMOUS | message::BY_USER;
+    let bits = input.bits(message::QOS | message::RETAIN | message::EXPIRES | author)?;
     let Some(qos) = Qos::from_u8(bits & message::QOS) else {
         return Input::fault_at(offset, Fault::Qos);
     };
     let topic = input.topic()?;
     let publisher = ClientId::new(input.text()?);
-    let author = match bits & (message::ANONYMOUS | message::USER) {
+    let author = match bits & author {
         0 => Author::Vouched,
-        message::ANONYMOUS => Author::Anonymous,
-        message::USER => Author::User(Arc::from(input.text()?)),
+        message::BY_ANONYMOUS => Author::Anonymous,
+        message::BY_USER => Author::User(Arc::from(input.text()?)),
         _ => return Input::fault_at(offset, Fault::Bits),
     };
     let expires = bits & message::EXPIRES != 0;
@@ -152,9 +152,9 @@ fn message(input: &mut Input<'_>, wall: Wall) -> Result<Arc<Message>, DecodeFaul
     let forwarded = input.bytes()?;
     let payload = Bytes::copy_from_slice(input.bytes()?);
     let retain = bits & message::RETAIN != 0;
-    let terms = (qos, retain, expires_at);
-    let message = Message::from_parts((topic, payload, forwarded), terms, publisher);
-    Ok(Arc::new(message.with_author(author)))
+    let parts = (topic, payload, forwarded);
+    let message = Message::from_parts(parts, (qos, retain, expires_at), publisher);
+    Ok(Arc::new(message.written_by(author)))
 }
 
 fn publish(input: &mut Input<'_>, wall: Wall) -> Result<Publish, DecodeFault> {

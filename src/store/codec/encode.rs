@@ -118,8 +118,8 @@ fn put_message(message: &Message, wall: Wall, out: &mut Vec<u8>) {
     let expires = if message.expires_at().is_some() { message::EXPIRES } else { 0 };
     let author = match message.author() {
         Author::Vouched => 0,
-        Author::Anonymous => message::ANONYMOUS,
-        Author::User(_) => message::USER,
+        Author::Anonymous => message::BY_ANONYMOUS,
+        Author::User(_) => message::BY_USER,
     };
     out.push(message.qos() as u8 | retain | expires | author);
     put_bytes(message.topic().as_bytes(), out);

@@ -60,10 +60,8 @@ mod message {
     pub(super) const QOS: u8 = 0x03;
     pub(super) const RETAIN: u8 = 0x04;
     pub(super) const EXPIRES: u8 = 0x08;
-    /// The author is a client without user name.
-    pub(super) const ANONYMOUS: u8 = 0x10;
-    /// The author is a user; the name follows the publisher.
-    pub(super) const USER: u8 = 0x20;
+    pub(super) const BY_ANONYMOUS: u8 = 0x10;
+    pub(super) const BY_USER: u8 = 0x20;
 }
 
 /// Bits of the byte after the message of a PUBLISH; the lowest two are the source.

@@ -46,19 +46,17 @@ fn text() -> impl Strategy<Value = Arc<str>> {
 fn message() -> impl Strategy<Value = Arc<Message>> {
     let bytes = || vec(any::<u8>(), 0..300);
     let terms = (qos(), any::<bool>(), option::of(0..u64::from(u32::MAX)));
-    let author = prop_oneof![
-        Just(Author::Vouched),
-        Just(Author::Anonymous),
-        text().prop_map(|user| Author::User(Arc::from(user))),
-    ];
-    ("[a-z/é]{1,40}", text(), bytes(), bytes(), (terms, author)).prop_map(
-        |(topic, publisher, forwarded, payload, ((qos, retain, expires_at), author))| {
-            let message = Message::from_parts(
-                (&topic, Bytes::from(payload), &forwarded),
-                (qos, retain, expires_at.map(Millis)),
-                ClientId::new(&publisher),
-            );
-            Arc::new(message.with_author(author))
+    let author = option::of(option::of(text())).prop_map(|author| match author {
+        None => Author::Vouched,
+        Some(None) => Author::Anonymous,
+        Some(Some(user)) => Author::User(user),
+    });
+    ("[a-z/é]{1,40}", (text(), author), bytes(), bytes(), terms).prop_map(
+        |(topic, (publisher, author), forwarded, payload, (qos, retain, expires_at))| {
+            let parts = (&*topic, Bytes::from(payload), &*forwarded);
+            let terms = (qos, retain, expires_at.map(Millis));
+            let message = Message::from_parts(parts, terms, ClientId::new(&publisher));
+            Arc::new(message.written_by(author))
         },
     )
 }

@@ -6,7 +6,7 @@ use crate::session::State;
 use bytes::Bytes;
 use shards::testing::prng::Prng;
 
-mod model;
+pub(in crate::store) mod model;
 
 use model::{Model, message};
 

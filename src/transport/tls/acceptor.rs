@@ -291,11 +291,11 @@ fn certified_key(pair: &KeyPair, now_s: i64) -> Result<(CertifiedKey, i64), TlsE
     for der in &chain {
         not_after_s = not_after_s.min(valid_until(&pair.certificate_name, der, now_s)?);
     }
-    let key = PrivateKeyDer::from_pem_slice(&pair.key).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => {
-            TlsError::NoPem { name: pair.key_name.clone(), kind: "private key" }
+    let key = PrivateKeyDer::from_pem_slice(&pair.key).map_err(|error| {
+        if matches!(error, rustls::pki_types::pem::Error::NoItemsFound) {
+            return TlsError::NoPem { name: pair.key_name.clone(), kind: "private key" };
         }
-        other => malformed(&pair.key_name, &other),
+        malformed(&pair.key_name, &error)
     })?;
     let key = sign::any_supported_type(&key).map_err(|error| malformed(&pair.key_name, &error))?;
     let certified = CertifiedKey::new(chain, key);

@@ -65,11 +65,13 @@ fn escaped(value: &str) -> String {
 /// The first alternative name that can be a user name.
 fn alternative_name(certificate: &X509Certificate<'_>) -> Option<String> {
     let names = certificate.subject_alternative_name().ok()??;
-    let first = names.value.general_names.iter().find_map(|name| match name {
-        GeneralName::DNSName(text) | GeneralName::RFC822Name(text) | GeneralName::URI(text) => {
-            Some(*text)
+    let first = names.value.general_names.iter().find_map(|name| {
+        if let GeneralName::DNSName(text) | GeneralName::RFC822Name(text) | GeneralName::URI(text) =
+            name
+        {
+            return Some(*text);
         }
-        _ => None,
+        None
     })?;
     usable(first).then(|| first.to_owned())
 }

@@ -50,7 +50,7 @@ pub struct Tls {
     /// The beginning of what is not complete. Without memory while idle.
     held: Vec<u8>,
     ended: bool,
-    /// Nothing is sent after close_notify.
+    /// Nothing is sent any more.
     closed: bool,
 }
 

@@ -346,7 +346,7 @@ fn what_does_not_fit_is_told_in_one_line() {
     );
     refused(
         &with(&|m| {
-            m.pair.key = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----".to_vec()
+            m.pair.key = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----".to_vec();
         }),
         "server.key: ",
     );
@@ -421,8 +421,9 @@ proptest! {
                 for piece in wire.chunks(piece_bytes) {
                     failed |= pair.server.receive(piece, &mut pair.plain, &mut back).is_err();
                     let output = Outgoing { bytes: b"x".to_vec(), shared: Vec::new() };
-                    if failed || pair.server.seal(&output, &mut back).is_err() && !pair.server.is_handshaking() {
-                        failed = true;
+                    let sealed = pair.server.seal(&output, &mut back).is_ok();
+                    failed |= !sealed && !pair.server.is_handshaking();
+                    if failed {
                         break;
                     }
                 }

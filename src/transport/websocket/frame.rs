@@ -152,13 +152,13 @@ impl Reader {
             }
             short => (u64::from(short), rest),
         };
-        let least = match second & 0x7f {
+        let bytes_min = match second & 0x7f {
             126 => 126,
             127 => 1 << 16,
             _ => 0,
         };
         let too_long = kind != Kind::Data && payload_bytes > CONTROL_BYTES_MAX;
-        if payload_bytes < least || payload_bytes >> 63 != 0 || too_long {
+        if payload_bytes < bytes_min || payload_bytes >> 63 != 0 || too_long {
             // §5.2: the shortest form is the only one, and the first bit is 0.
             return Err(CloseCode::Protocol);
         }

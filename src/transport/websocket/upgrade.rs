@@ -167,7 +167,7 @@ impl<'a> Headers<'a> {
             "host" => self.hosts += 1,
             "upgrade" => self.upgrade |= list(value).any(|v| v.eq_ignore_ascii_case("websocket")),
             "connection" => {
-                self.connection |= list(value).any(|v| v.eq_ignore_ascii_case("upgrade"))
+                self.connection |= list(value).any(|v| v.eq_ignore_ascii_case("upgrade"));
             }
             "sec-websocket-key" => once(&mut self.key)?,
             "sec-websocket-version" => once(&mut self.version)?,

@@ -101,8 +101,7 @@ impl Broker {
         let mut child = Command::new("sh")
             .args(["-c", WATCH, "sh", env!("CARGO_BIN_EXE_culex"), "serve", "-c"])
             .arg(&path)
-            .args(["-p", "0", "--shards", &shards.to_string(), "--data-dir"])
-            .arg(directory.path().join("data"))
+            .args(["-p", "0", "--shards", &shards.to_string(), "--durability", "none"])
             .env("NO_COLOR", "1")
             // Tests count descriptors in /proc, also when they are not run by root.
             .env("CULEX_PROCESS__DUMPABLE", "true")

@@ -1,5 +1,5 @@
-//! Carries plain connections of tests to the broker inside other transports, so that any script runs
-//! over any transport.
+//! Carries plain connections of tests to the broker inside other transports, so that any script
+//! runs over any transport.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -24,9 +24,9 @@ struct Session {
 }
 
 /// See the module.
-pub(super) struct Model {
+pub(in crate::store) struct Model {
     /// LSN 1 is the first; those before `start` were dropped.
-    pub(super) log: Vec<Record>,
+    pub(in crate::store) log: Vec<Record>,
     start: u64,
     segment_records: usize,
     sessions: BTreeMap<SessionNumber, Session>,
@@ -38,7 +38,11 @@ pub(super) struct Model {
     clock: At<u64>,
 }
 
-pub(super) fn message(topic: &str, body: &str, expires_at: Option<Millis>) -> Arc<Message> {
+pub(in crate::store) fn message(
+    topic: &str,
+    body: &str,
+    expires_at: Option<Millis>,
+) -> Arc<Message> {
     Arc::new(Message::from_parts(
         (topic, Bytes::copy_from_slice(body.as_bytes()), &[]),
         (Qos::ExactlyOnce, false, expires_at),
@@ -51,7 +55,7 @@ fn pick<K: Copy, V>(map: &BTreeMap<K, V>, prng: &mut Prng) -> Option<K> {
 }
 
 impl Model {
-    pub(super) fn new(segment_records: usize) -> Self {
+    pub(in crate::store) fn new(segment_records: usize) -> Self {
         Model {
             log: Vec::new(),
             start: 1,
@@ -67,7 +71,7 @@ impl Model {
     }
 
     /// Segments were cleaned.
-    pub(super) fn has_dropped(&self) -> bool {
+    pub(in crate::store) fn has_dropped(&self) -> bool {
         self.start > 1
     }
 
@@ -80,7 +84,7 @@ impl Model {
     }
 
     /// One change, or one segment cleaned.
-    pub(super) fn step(&mut self, prng: &mut Prng) {
+    pub(in crate::store) fn step(&mut self, prng: &mut Prng) {
         let lsn = self.lsn();
         let Some(number) = pick(&self.sessions, prng).filter(|_| !prng.chance(60)) else {
             return self.begin_session(prng);
@@ -377,7 +381,7 @@ impl Model {
 
     /// The image of what the log holds now is this state.
     #[track_caller]
-    pub(super) fn check(&self, seed: u64) {
+    pub(in crate::store) fn check(&self, seed: u64) {
         let mut image = Image::default();
         for (lsn, record) in (1..).zip(&self.log).filter(|(lsn, _)| *lsn >= self.start) {
             image.apply(place(lsn), record.clone());

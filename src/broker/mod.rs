@@ -2,6 +2,7 @@
 //!
 //! The one place that knows all layers. `cli::serve` calls it; so can a test in the same process.
 
+mod data;
 mod listeners;
 mod login;
 mod reload;
@@ -12,14 +13,19 @@ pub use reload::Reloader;
 pub use rules::RulesError;
 
 use crate::config::{self, Config, Listener};
-use crate::edge::{self, Driver, FileError};
+use crate::edge::{self, Driver, Durable, FileError};
 use crate::gate::{self, Backends, Gate, LoadError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
-use shards::{Placement, Remote, Running, StartError};
+use crate::store::{DecodeFault, Wall};
+use shards::clock::unix_ms;
+use shards::disk::DirectoryError;
+use shards::log::Mode;
+use shards::{Placement, Remote, Running, ShardContext, StartError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 /// Settings and orders of administrators that may wait for one shard, besides answers to logins.
@@ -50,6 +56,19 @@ pub enum BrokerError {
         address: String,
         /// What is wrong with which file.
         source: FileError,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A record of a whole log has no meaning: a newer version, or a fault of this one.
+    #[error("shard {shard}: record {lsn} of the log is not understood: {why}")]
+    Record {
+        /// The shard.
+        shard: u16,
+        /// Log position of the record.
+        lsn: u64,
+        /// What is wrong with it.
+        why: DecodeFault,
     },
     /// A shard did not take its new settings.
     #[error("shard {shard} does not take new settings")]
@@ -133,18 +152,37 @@ fn login_settings(config: &Config) -> Result<Login, BrokerError> {
 
 impl Bound {
     /// Starts all shards, and the threads that check logins; the broker serves when this returns.
+    /// Without a data directory all is kept in memory.
     ///
     /// # Errors
     /// [`BrokerError`]; nothing keeps running then.
-    pub fn start(self) -> Result<(Running, Reloader), BrokerError> {
+    pub fn start(self, data_dir: Option<&Path>) -> Result<(Running, Reloader), BrokerError> {
         let Self { engine, mut edge, login, config } = self;
         let remote = Remote::new(engine.shards(), edge::LOGINS_MAX + ORDERS_MAX);
+        let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock().now().0) };
+        let (mut logs, mut durables) = (Vec::new(), Vec::new());
+        if let Some(path) = data_dir {
+            let shards = u16::try_from(engine.shards()).unwrap_or(u16::MAX);
+            let data = data::open(&config, path, shards, Mode::Strict, wall)?;
+            edge.shard.hash_key = data.hash_key;
+            edge.shard.recording = true;
+            edge.shard.wall_offset_ms = wall.start_ms;
+            logs = data.logs;
+            durables = data.images.into_iter().map(|image| Some(Durable { image, wall })).collect();
+        }
         if let Some((settings, backends)) = login {
             let gate = Gate::start(&settings, backends, &remote).map_err(BrokerError::Threads)?;
             edge.gate = Some(Arc::new(gate));
         }
+        // The factory runs once on each shard's thread; each takes its own state.
+        let durables = Mutex::new(durables);
         let told = edge.clone();
-        let running = engine.start(&remote, move |context| Driver::new(&told, context))?;
+        let factory = move |context: ShardContext| {
+            let mut durables = durables.lock().unwrap_or_else(PoisonError::into_inner);
+            let durable = durables.get_mut(context.shard).and_then(Option::take);
+            Driver::new(&told, durable, context)
+        };
+        let running = engine.start(&remote, logs, factory)?;
         Ok((running, Reloader::new(remote, edge, config)))
     }
 }

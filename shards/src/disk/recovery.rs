@@ -1,0 +1,321 @@
+//! What was found in one shard's directory, and the new opening of its log.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::directory::{Directory, QUARANTINE, random};
+use super::error::DirectoryError;
+use super::files::{Files, make_directory, read_or_empty, sync_directory};
+use super::{Durability, Settings};
+use crate::log::survey::Found;
+use crate::log::{
+    self, BLOCK_BYTES, BlockFault, Cause, Identity, Log, Loss, Lsn, Manifest, Mode, Record,
+    Recovered, Resume, Scan, Verdict,
+};
+
+/// A shard's log after it was read. Nothing in its directory was changed yet.
+#[derive(Debug)]
+pub struct Recovery {
+    data_path: PathBuf,
+    shard: u16,
+    identity: Identity,
+    lock: Arc<File>,
+    files: Files,
+    resume: Resume,
+    verdict: Verdict,
+    losses: Vec<Loss>,
+    loss_count: u64,
+    unused: Vec<u64>,
+    foreign: Vec<u64>,
+    segments: Vec<u64>,
+    drafts: Vec<PathBuf>,
+}
+
+impl Directory {
+    /// Reads the log of one shard; its records go to `sink` in their order. They count only if
+    /// this succeeds. Blocks; holds one segment in memory. Shards may be read at the same time.
+    ///
+    /// # Errors
+    /// Why it cannot be used, with `mode` [`Mode::Strict`] any damage to acknowledged data too.
+    pub fn recover(
+        &self,
+        shard: u16,
+        mode: Mode,
+        sink: &mut impl FnMut(Record<'_>),
+    ) -> Result<Recovery, DirectoryError> {
+        let path = self.shard_path(shard);
+        let identity = self.identity(shard);
+        let files = Files::new(path.clone(), self.direct);
+        let fail = |error| DirectoryError::io("read", &path, error);
+        let (segments, drafts) = list(&path).map_err(fail)?;
+        let recovered = scan(&files, &identity, self.shards, (mode, sink)).map_err(fail)?;
+        let Some(resume) = recovered.resume else {
+            return Err(refusal(path, &recovered.verdict));
+        };
+        Ok(Recovery {
+            data_path: self.path.clone(),
+            shard,
+            identity,
+            lock: Arc::clone(&self.lock),
+            files,
+            resume,
+            verdict: recovered.verdict,
+            losses: recovered.losses,
+            loss_count: recovered.loss_count,
+            unused: recovered.unused,
+            foreign: recovered.foreign,
+            segments,
+            drafts,
+        })
+    }
+}
+
+impl Recovery {
+    /// What was found.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// What was left out; only with [`Mode::Salvage`], at most 1024.
+    pub fn losses(&self) -> &[Loss] {
+        &self.losses
+    }
+
+    /// How many there are.
+    pub fn loss_count(&self) -> u64 {
+        self.loss_count
+    }
+
+    /// Last record that was recovered; 0 if none.
+    pub fn last_lsn(&self) -> Lsn {
+        self.resume.last_lsn
+    }
+
+    /// Number of the next record.
+    pub fn next_lsn(&self) -> Lsn {
+        self.resume.next_lsn
+    }
+
+    /// Leaves out all numbers up to this one.
+    pub fn raise_next_lsn(&mut self, lsn: Lsn) {
+        self.resume.next_lsn = self.resume.next_lsn.max(lsn);
+    }
+
+    /// Opens the log anew. When this returns, everything that was recovered is on stable storage,
+    /// what was cut off is in `quarantine/`, and records can be appended. Blocks.
+    ///
+    /// # Errors
+    /// Why that could not be done. The directory can be recovered again.
+    pub fn begin(mut self, settings: &Settings) -> Result<Opened, DirectoryError> {
+        let path = self.files.path.clone();
+        let fail = |action, error| DirectoryError::io(action, &path, error);
+        let tidied = self.tidy(settings).map_err(|error| fail("tidy up", error))?;
+        let epoch = self.draw_epoch().map_err(|error| fail("draw the epoch for", error))?;
+        self.open_files().map_err(|error| fail("open", error))?;
+        let of_log = settings.of_log(self.identity);
+        let mut log = Log::open(of_log, &self.resume, epoch);
+        while !log.is_open() {
+            let operation = log.next().expect("a log that is being opened has something to do");
+            let outcome = self.files.perform(&operation);
+            log.complete(operation, outcome);
+            let errno = log.failure().map(|failure| failure.errno.unwrap_or(libc::EIO));
+            if let Some(errno) = errno.or(log.prepare_error()) {
+                return Err(fail("open the log in", io::Error::from_raw_os_error(errno)));
+            }
+        }
+        self.clear_away(&tidied).map_err(|error| fail("move what is unused from", error))?;
+        let Recovery { shard, lock, files, .. } = self;
+        Ok(Opened { shard, lock, files, log, durability: settings.durability })
+    }
+
+    /// Moves foreign files away, whose names might be used again, and removes drafts. Gives the
+    /// unused segments that are not just zeros.
+    fn tidy(&mut self, settings: &Settings) -> io::Result<Vec<u64>> {
+        for draft in &self.drafts {
+            fs::remove_file(draft)?;
+        }
+        let foreign = std::mem::take(&mut self.foreign);
+        self.quarantine(&foreign)?;
+        let (mut cut, mut bytes) = (Vec::new(), Vec::new());
+        for number in std::mem::take(&mut self.unused) {
+            read_segment(&self.files.path_of(log::File::Segment(number)), &mut bytes)?;
+            let whole = log::offset(bytes.len()) == settings.segment_bytes;
+            let zero = bytes.iter().all(|byte| *byte == 0);
+            if whole && zero && number < self.resume.next_segment {
+                self.resume.spares.push(number);
+            } else {
+                cut.push(number);
+            }
+        }
+        sync_directory(&self.files.path)?;
+        Ok(cut)
+    }
+
+    fn draw_epoch(&self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        loop {
+            random(&mut bytes)?;
+            let epoch = u64::from_le_bytes(bytes);
+            if epoch != 0 && epoch != self.resume.manifest.epoch {
+                return Ok(epoch);
+            }
+        }
+    }
+
+    fn open_files(&mut self) -> io::Result<()> {
+        for (file, blocks) in [(log::File::Ring, 64), (log::File::Manifest, 2)] {
+            if !self.files.path_of(file).exists() {
+                // Only after the operator accepted the loss, or before anything was written.
+                let zeros = vec![0; blocks * BLOCK_BYTES];
+                super::files::put_file(&self.files.path, &file.to_string(), &zeros)?;
+            }
+            self.files.open(file)?;
+        }
+        let segments = self.resume.last_segment.iter().chain(&self.resume.spares);
+        for number in segments.copied().collect::<Vec<_>>() {
+            self.files.open(log::File::Segment(number))?;
+        }
+        Ok(())
+    }
+
+    /// The opening is durable: what it cut off is moved away, what was released before is removed.
+    fn clear_away(&mut self, cut: &[u64]) -> io::Result<()> {
+        self.quarantine(cut)?;
+        if matches!(self.verdict, Verdict::Corrupt(_)) {
+            return Ok(());
+        }
+        let first = self.resume.manifest.first_segment;
+        let known: BTreeSet<u64> =
+            self.resume.index.segments().map(|segment| segment.number).collect();
+        for number in self.segments.iter().filter(|number| **number < first) {
+            if !known.contains(number) {
+                fs::remove_file(self.files.path_of(log::File::Segment(*number)))?;
+            }
+        }
+        sync_directory(&self.files.path)
+    }
+
+    fn quarantine(&self, numbers: &[u64]) -> io::Result<()> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let quarantine = self.data_path.join(QUARANTINE);
+        make_directory(&quarantine, true)?;
+        for &number in numbers {
+            let file = log::File::Segment(number);
+            let name = format!("shard-{:04}-{file}", self.shard);
+            let target = (0..)
+                .map(|copy| match copy {
+                    0 => quarantine.join(&name),
+                    _ => quarantine.join(format!("{name}.{copy}")),
+                })
+                .find(|target| !target.exists());
+            let target = target.expect("numbers do not end");
+            tracing::warn!(file = %target.display(), "moved away what no log needs");
+            fs::rename(self.files.path_of(file), target)?;
+        }
+        sync_directory(&quarantine)?;
+        sync_directory(&self.files.path)?;
+        sync_directory(&self.data_path)
+    }
+}
+
+/// A log that may be given to a shard.
+#[derive(Debug)]
+pub struct Opened {
+    pub(super) shard: u16,
+    pub(super) lock: Arc<File>,
+    pub(super) files: Files,
+    pub(super) log: Log,
+    pub(super) durability: Durability,
+}
+
+pub(super) fn refusal(path: PathBuf, verdict: &Verdict) -> DirectoryError {
+    let Verdict::Corrupt(corruption) = verdict else {
+        return DirectoryError::Missing { path: path.join(log::File::Manifest.to_string()) };
+    };
+    match corruption.cause {
+        Cause::Block(BlockFault::Format(format))
+        | Cause::Batch(log::batch::BatchFault::Format(format)) => {
+            DirectoryError::Newer { path: path.join(corruption.file.to_string()), format }
+        }
+        _ => DirectoryError::Damaged { path, corruption: Box::new(*corruption) },
+    }
+}
+
+/// Reads the log of one shard; changes nothing.
+pub(super) fn scan(
+    files: &Files,
+    identity: &Identity,
+    shards: u16,
+    (mode, sink): (Mode, &mut impl FnMut(Record<'_>)),
+) -> io::Result<Recovered> {
+    let (segments, _) = list(&files.path)?;
+    let manifest = read_or_empty(&files.path_of(log::File::Manifest))?;
+    let ring = read_or_empty(&files.path_of(log::File::Ring))?;
+    let mut heads = Vec::with_capacity(segments.len());
+    for number in segments {
+        let mut head = Vec::with_capacity(BLOCK_BYTES);
+        let file = File::open(files.path_of(log::File::Segment(number)))?;
+        file.take(log::offset(BLOCK_BYTES)).read_to_end(&mut head)?;
+        heads.push((number, head));
+    }
+    let heads: Vec<_> = heads.iter().map(|(number, head)| (*number, head.as_slice())).collect();
+    let Found::Log(survey) = log::survey(identity, &manifest, &ring, &heads) else {
+        let manifest = Manifest::fresh(shards, 2);
+        return Ok(nothing_there(Resume::fresh(manifest)));
+    };
+    let mut scan = Scan::new(*survey, mode);
+    let (mut bytes, mut read) = (Vec::new(), None);
+    while let Some(number) = scan.wanted() {
+        if read != Some(number) {
+            read_segment(&files.path_of(log::File::Segment(number)), &mut bytes)?;
+            read = Some(number);
+        }
+        scan.feed(&bytes, sink);
+    }
+    Ok(scan.finish())
+}
+
+fn nothing_there(resume: Resume) -> Recovered {
+    Recovered {
+        verdict: Verdict::Clean,
+        resume: Some(resume),
+        losses: Vec::new(),
+        loss_count: 0,
+        unused: Vec::new(),
+        foreign: Vec::new(),
+    }
+}
+
+/// Numbers of the segments, rising, and drafts.
+pub(super) fn list(path: &Path) -> io::Result<(Vec<u64>, Vec<PathBuf>)> {
+    let (mut segments, mut drafts) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name.ends_with(".tmp") {
+            drafts.push(entry.path());
+            continue;
+        }
+        let number = name.strip_prefix("wal-").and_then(|name| name.strip_suffix(".seg"));
+        let number = number.and_then(|number| u64::from_str_radix(number, 16).ok());
+        // Only as it is written: no second name stands for the same number.
+        segments.extend(number.filter(|number| log::File::Segment(*number).to_string() == name));
+    }
+    segments.sort_unstable();
+    Ok((segments, drafts))
+}
+
+fn read_segment(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.clear();
+    match File::open(path) {
+        Ok(mut file) => file.read_to_end(bytes).map(drop),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}

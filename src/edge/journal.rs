@@ -1,0 +1,137 @@
+//! The log of one shard, between its records and the engine's log.
+//!
+//! Promise: records reach the log in the order the shard emitted them, so that its positions are
+//! the log's; one that the log cannot take yet stays here, first in line, and nobody is told that
+//! it is durable. Not here: what a record means (`shard`), when something is durable (engine).
+//!
+//! ```text
+//!   Effect::Record ─▶ encode ─▶ log.append ─▶ note_place
+//!   Effect::Fetch  ─▶ log.read ─▶ on_record ─▶ decode ─▶ on_fetched
+//! ```
+
+use super::cleaner::Cleaner;
+use crate::shard::{Purpose, Shard};
+use crate::store::{self, Record, Wall};
+use shards::log::{Lsn, Place, ReadFault, Refused, StoredRecord};
+use shards::{Millis, ShardLog};
+use std::collections::VecDeque;
+use tracing::{error, warn};
+
+/// What the edge knows of its shard's log.
+#[derive(Debug)]
+pub(super) struct Journal {
+    wall: Wall,
+    /// Buffer for one record.
+    body: Vec<u8>,
+    /// Records that the log did not take yet, oldest first. Their number is bounded by what the
+    /// clients do before they are paused: see `Driver::on_bytes`.
+    backlog: VecDeque<(u8, Box<[u8]>)>,
+    /// What is being read is for; the token is the place.
+    fetches: Vec<Option<Purpose>>,
+    free: Vec<usize>,
+    pub(super) cleaner: Cleaner,
+}
+
+impl Journal {
+    pub(super) fn new(wall: Wall) -> Self {
+        Journal {
+            wall,
+            body: Vec::new(),
+            backlog: VecDeque::new(),
+            fetches: Vec::new(),
+            free: Vec::new(),
+            cleaner: Cleaner::default(),
+        }
+    }
+
+    pub(super) fn wall(&self) -> Wall {
+        self.wall
+    }
+
+    /// Writes a record that the shard emitted at this position.
+    ///
+    /// # Panics
+    /// If the log counts otherwise than the shard: every acknowledgement would be a lie.
+    pub(super) fn append(&mut self, log: &mut ShardLog, shard: &mut Shard, record: &Record) {
+        self.body.clear();
+        let kind = store::encode(record, self.wall, &mut self.body);
+        if self.backlog.is_empty() {
+            match log.append_urgent(kind, &self.body) {
+                Ok(place) => return shard.note_place(place.lsn.0, place.at),
+                Err(Refused::Full | Refused::DiskFull) => {}
+                Err(refused) => return given_up(refused),
+            }
+        }
+        self.backlog.push_back((kind, Box::from(self.body.as_slice())));
+    }
+
+    /// Tries again what the log did not take.
+    pub(super) fn retry(&mut self, log: &mut ShardLog, shard: &mut Shard) {
+        while let Some((kind, body)) = self.backlog.front() {
+            match log.append_urgent(*kind, body) {
+                Ok(place) => shard.note_place(place.lsn.0, place.at),
+                Err(Refused::Full | Refused::DiskFull) => return,
+                Err(refused) => given_up(refused),
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Records wait here.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Begins to read the message of a record.
+    pub(super) fn fetch(&mut self, log: &mut ShardLog, place: (u64, u32), purpose: Purpose) {
+        let (lsn, at) = place;
+        let token = self.free.pop().unwrap_or_else(|| {
+            self.fetches.push(None);
+            self.fetches.len() - 1
+        });
+        if let Some(entry) = self.fetches.get_mut(token) {
+            *entry = Some(purpose);
+        }
+        let place = Place { lsn: Lsn(lsn), at };
+        if let Err(refused) = log.read(place, token as u64) {
+            // Only a log that failed or is being closed refuses; nothing is sent any more then.
+            given_up(refused);
+            self.take(token as u64);
+        }
+    }
+
+    fn take(&mut self, token: u64) -> Option<Purpose> {
+        let token = usize::try_from(token).ok()?;
+        let purpose = self.fetches.get_mut(token)?.take()?;
+        self.free.push(token);
+        Some(purpose)
+    }
+
+    /// A record was read.
+    pub(super) fn on_record(
+        &mut self,
+        shard: &mut Shard,
+        token: u64,
+        read: Result<StoredRecord, ReadFault>,
+        now: Millis,
+    ) {
+        let Some(purpose) = self.take(token) else { return };
+        let message = match read {
+            Ok(record) => store::decode_message(record.kind, &record.body, self.wall)
+                .map_err(|fault| fault.to_string()),
+            Err(fault) => Err(fault.to_string()),
+        };
+        match message {
+            Ok(message) => shard.on_fetched(purpose, message, now),
+            Err(why) => {
+                error!(%why, "a record cannot be read back");
+                shard.on_unreadable(&purpose, now);
+            }
+        }
+    }
+}
+
+/// The log has failed or is being closed: what is not durable now was never acknowledged.
+fn given_up(refused: Refused) {
+    warn!(%refused, "a record is not written");
+}

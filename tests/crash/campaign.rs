@@ -1,0 +1,172 @@
+//! Runs: one directory, some faults, one judgement; and several of them.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::broker::{Broker, Setup, pause};
+use crate::disk::Disk;
+use crate::judge::{Report, judge};
+use crate::load;
+use crate::rng::Rng;
+use crate::tamper::{Bug, Tamper};
+use crate::world::{Mood, World};
+
+/// Most faults between two judgements. More of them would only make a failure harder to read.
+const CYCLES_PER_RUN: usize = 15;
+
+/// A file system holds the segments of two shards, spare ones too, and what a run adds.
+const DISK_BYTES: u64 = 4 << 30;
+
+/// How the number of shards changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shards {
+    Always(usize),
+    /// Another number at each start: sessions move to other shards.
+    Changing,
+}
+
+/// What is done to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// SIGKILL, at times during recovery too, at times after SIGSTOP; at times an orderly stop.
+    Kill,
+    /// The disk loses its power, then the broker is killed.
+    PowerCut,
+}
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Campaign {
+    pub(crate) fault: Fault,
+    pub(crate) cycles: usize,
+    pub(crate) setup: Setup,
+}
+
+impl Campaign {
+    /// Runs until all cycles are done or something is found.
+    ///
+    /// # Errors
+    /// What this host lacks.
+    pub(crate) fn run(&self) -> Result<Report, String> {
+        let first: u64 = crate::setting("CRASH_SEED", 1);
+        let wanted: String = crate::setting("CRASH_SHARDS", String::new());
+        let durability = &self.setup.durability;
+        let mut total = Report::default();
+        let mut left = self.cycles;
+        let mut seed = first;
+        while left > 0 && total.is_clean() {
+            let shards = match wanted.as_str() {
+                "" => [Shards::Always(1), Shards::Changing, Shards::Always(2)][(seed % 3) as usize],
+                "changing" => Shards::Changing,
+                count => Shards::Always(count.parse().expect("CRASH_SHARDS=N or `changing`")),
+            };
+            let cycles = left.min(CYCLES_PER_RUN);
+            let report = self.one(shards, cycles, seed)?;
+            println!(
+                "CRASH_SEED={seed} {shards:?} {durability} {:?} {}",
+                self.fault,
+                report.line()
+            );
+            total.add(report);
+            left -= cycles;
+            seed += 1;
+        }
+        println!("{:?}, {durability}, in all: {}", self.fault, total.line());
+        Ok(total)
+    }
+
+    fn one(&self, shards: Shards, cycles: usize, seed: u64) -> Result<Report, String> {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let disk = match self.fault {
+            Fault::Kill => None,
+            Fault::PowerCut => Some(Disk::make(folder.path(), DISK_BYTES)?),
+        };
+        let data = disk.as_ref().map_or(folder.path(), |disk| &disk.path).join("data");
+        let mut rng = Rng::new(seed, "faults");
+        let mut world = self.world(folder.path(), &data, seed, &mut rng);
+        if let Shards::Always(count) = shards {
+            world.broker.setup.shards = count;
+        }
+        let ended = faults(&mut world, disk.as_ref(), (shards, cycles), &mut rng);
+        let retained = world.clients.last().unwrap().retained.clone();
+        let mut report = judge(&mut world.ledger, &retained);
+        report.restarts_ms = world.restarts_ms.split_off(1.min(world.restarts_ms.len()));
+        let panics = world.broker.panics();
+        let ended = ended.and(if panics.is_empty() { Ok(()) } else { Err(panics.join("\n")) });
+        if let Err(text) = ended {
+            panic!("CRASH_SEED={seed} {shards:?}: {text}\n{}\n{}", report.line(), report.story);
+        }
+        Ok(report)
+    }
+
+    fn world(&self, folder: &Path, data: &Path, seed: u64, rng: &mut Rng) -> World {
+        let broker = Broker::new(self.setup.clone(), folder, data, rng);
+        let mut world = World::new(broker, load::draw(seed), Tamper::new(Bug::None, 0), seed);
+        if self.setup.durability == "none" {
+            world.hasten();
+        }
+        world
+    }
+}
+
+fn faults(
+    world: &mut World,
+    disk: Option<&Disk>,
+    (shards, cycles): (Shards, usize),
+    rng: &mut Rng,
+) -> Result<(), String> {
+    world.start_broker();
+    for _ in 0..cycles {
+        world.run(rng.spread(50, 1500) as u64, Mood::Busy)?;
+        match disk {
+            None => strike(world, rng)?,
+            Some(disk) => cut(world, disk, rng)?,
+        }
+        if shards == Shards::Changing {
+            world.broker.setup.shards = rng.between(1, 2);
+        }
+        world.start_broker();
+    }
+    world.come_to_rest()
+}
+
+/// One fault; afterwards no process is left.
+fn strike(world: &mut World, rng: &mut Rng) -> Result<(), String> {
+    match rng.below(10) {
+        // It stands still for a second, and goes on for a while.
+        0 => {
+            world.broker.signal(Signal::STOP);
+            world.run(1000, Mood::Busy)?;
+            world.broker.signal(Signal::CONT);
+            world.run(rng.spread(1, 200) as u64, Mood::Busy)?;
+        }
+        // Again and again while it recovers from the first time.
+        1..4 => {
+            world.broker.kill();
+            world.fault();
+            for _ in 0..rng.between(1, 3) {
+                world.broker.start();
+                pause(rng.spread(5, 100) as u64);
+                world.broker.kill();
+            }
+        }
+        4 => world.broker.stop(),
+        _ => {}
+    }
+    world.broker.kill();
+    world.fault();
+    Ok(())
+}
+
+/// The disk goes first: what the broker says in the time it still has must hold all the same.
+fn cut(world: &mut World, disk: &Disk, rng: &mut Rng) -> Result<(), String> {
+    disk.cut();
+    world.may_end = true;
+    world.run(rng.spread(1, 100) as u64, Mood::Busy)?;
+    world.may_end = false;
+    world.broker.kill();
+    world.fault();
+    disk.power_on();
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! The outside judge: real broker, real sockets, correct clients that never crash, and faults.
+//!
+//! What an acknowledgement promises is known to the clients alone; nothing here looks into the
+//! broker or its files. How it works: docs/testing.md.
+
+#[cfg(test)]
+mod broker;
+#[cfg(test)]
+mod campaign;
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+#[path = "../wire/harness/compose.rs"]
+mod compose;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod full;
+#[cfg(test)]
+mod judge;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
+#[path = "../wire/harness/packet.rs"]
+mod packet;
+#[cfg(test)]
+mod planted;
+#[cfg(test)]
+mod power;
+#[cfg(test)]
+mod rng;
+#[cfg(test)]
+mod tamper;
+#[cfg(test)]
+mod world;
+
+/// Does the broker keep its promises over a crash? Until it does, the tests that need it do not
+/// run, and the negative control is the broker as it is.
+pub(crate) const DURABILITY_BUILT: bool = true;
+
+/// The value of an environment variable, or `usual`.
+pub(crate) fn setting<T: std::str::FromStr>(name: &str, usual: T) -> T {
+    let Ok(text) = std::env::var(name) else { return usual };
+    text.parse().unwrap_or_else(|_| panic!("{name}={text} is not understood"))
+}
+
+/// True if this cannot run yet; says so.
+pub(crate) fn needs_durability() -> bool {
+    if !DURABILITY_BUILT {
+        println!("not run: the broker keeps everything in memory");
+    }
+    !DURABILITY_BUILT
+}
