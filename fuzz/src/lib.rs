@@ -6,6 +6,7 @@
 pub mod cli_format;
 pub mod config_toml;
 pub mod decode;
+pub mod logins;
 pub mod properties;
 pub mod record_decode;
 pub mod seeds;

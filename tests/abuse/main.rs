@@ -21,6 +21,7 @@ mod client;
 #[path = "../wire/harness/compose.rs"]
 mod compose;
 mod connections;
+mod logins;
 #[expect(dead_code, reason = "shared with the wire tests")]
 #[path = "../wire/harness/packet.rs"]
 mod packet;
