@@ -22,10 +22,19 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts it and waits until it listens.
     pub(crate) fn start(shards: usize) -> Self {
+        Self::start_with(shards, "")
+    }
+
+    /// The same with these settings.
+    pub(crate) fn start_with(shards: usize, settings: &str) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory can be made");
+        let config = data.path().join("culex.toml");
+        std::fs::write(&config, settings).expect("the folder can be written");
         let mut child = Command::new(env!("CARGO_BIN_EXE_culex"))
             .args(["serve", "-p", "0", "--shards", &shards.to_string(), "--data-dir"])
-            .arg(data.path())
+            .arg(data.path().join("data"))
+            .arg("-c")
+            .arg(config)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -6,6 +6,7 @@
 
 mod broker;
 mod drivers;
+mod passwords;
 
 use broker::Broker;
 use drivers::Driver;
