@@ -353,7 +353,8 @@ const TOKENS: &[&str] = &[
 ];
 
 const SCRAM: &[&str] = &[
-    "n,,n=ada,r=abc\0c=biws,r=abcBwcHBwcHBwcHBwcHBwcHBwcH,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\
+    "n,,n=ada,r=abc\0c=biws,r=abcBwcHBwcHBwcHBwcHBwcHBwcH,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\
+        AAAAAAAA\
      AAA=",
     "y,,n=a=2Cb=3D,r=x,ext=1",
     "p=tls-unique,,n=ada,r=abc",
