@@ -1,8 +1,8 @@
 //! Culex, an MQTT broker for 3.1, 3.1.1 and 5.0: one executor per CPU core, nothing shared.
 //!
 //! The modules form a ladder; each may use those below it (see `docs/ARCHITECTURE.md`):
-//! `cli` › `broker` › `config` › `edge` › `transport` › `shard` › `store` › `access`, `session` ›
-//! `topic` › `codec`.
+//! `cli` › `broker` › `config` › `edge` › `gate`, `transport` › `shard` › `store`, `auth` ›
+//! `access`, `session` › `topic` › `codec`.
 #![forbid(unsafe_code)]
 
 pub mod access;

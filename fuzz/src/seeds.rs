@@ -32,6 +32,10 @@ pub fn write_all() {
     write("websocket", &[frames(0x80), frames(0x83), request()]);
     // Deliver all, answer, deliver all, talk both ways; with fragments and without.
     write("tls_records", &[TLS_STEPS.to_vec(), [&[64], &TLS_STEPS[1..]].concat()]);
+    write("login_password_file", &texts(PASSWORDS));
+    write("login_token", &texts(TOKENS));
+    write("login_scram", &texts(SCRAM));
+    write("login_answer", &texts(ANSWERS));
 }
 
 /// The life of a session, each record as `record_decode` reads it, and all of them in one.
@@ -385,3 +389,35 @@ fn request() -> Vec<u8> {
         Origin: https://a\r\nX-Forwarded-For: 192.0.2.1, 10.0.0.1\r\n\r\n\u{2}";
     text.as_bytes().to_vec()
 }
+
+const PASSWORDS: &[&str] = &[
+    "# users\nada:$6$hzEkgrHUDXh36EfB$9MnRaPl/0yO21juflUZ/W9IgNb2cFAYfz6INEO4Eir4VPOjK9AMmFszQIVD4x\
+     p5gI4r05kl1jZj8hwtT0Pw36Q==\n",
+    "$7$101$1kuNfGDo56u7+O/R$w1zIWsfWe4koxb4xXlDv/U2KEOEd9UqClfTttiZTIqJQDau+gFvnKcVRbA5JizVqRt2V6b\
+     ATZ6Kt9SpDpSmo7g==",
+    "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+    "SCRAM-SHA-256$4096:AQEBAQEBAQEBAQEBAQEBAQ==$D3pTn18vUstYHb5B4uAQCcSVhMfCDQR1yBbHBNpkIOs=:\
+     66wr80958xyj52kPrVghVUux7lrFm58fgCoT2B8InSs=",
+];
+
+const TOKENS: &[&str] = &[
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEiLCJleHAiOjQxMDI0NDQ4MDB9.AAAA",
+    "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEiLCJleHAiOjQxMDI0NDQ4MDB9.",
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","alg":"EdDSA","use":"sig","x":"AAAA"},
+       {"kty":"EC","crv":"P-256","x":"AA","y":"AA"},{"kty":"RSA","n":"AA","e":"AQAB"}]}"#,
+    "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+     -----END PUBLIC KEY-----\n",
+];
+
+const SCRAM: &[&str] = &[
+    "n,,n=ada,r=abc\0c=biws,r=abcBwcHBwcHBwcHBwcHBwcHBwcH,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\
+        AAAAAAAA\
+     AAA=",
+    "y,,n=a=2Cb=3D,r=x,ext=1",
+    "p=tls-unique,,n=ada,r=abc",
+];
+
+const ANSWERS: &[&str] = &[
+    r#"{"result":"allow","expires_s":60,"acl":{"publish":["a/#"],"subscribe":["+"],"deny":["b"]}}"#,
+    r#"{"result":"deny"}"#,
+];

@@ -181,7 +181,8 @@ mod tests {
     const NOW_S: u64 = 1_800_000_000;
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
     /// `{"sub":"ada","exp":4102444800}`, signed by OpenSSL.
-    const RSA_TOKEN: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhZGEiLCJleHAiOjQxMDI0NDQ4MDB9.ozBiokd\
+    const RSA_TOKEN: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhZGEiLCJleHAiOj\
+        QxMDI0NDQ4MDB9.ozBiokd\
         11PsE0xiccZTjK1aI7DWjdsmyoY0eOoU_Scr7bGShuHkfPzFy_ydh4uWhcRQyyHdrwNSV6M7w0Z5NJVLiJ9Qy\
         CwN-yFMLWRI5-WVJAHOdZmurgo6rMd2o-sjLTd8Pu3tttXm4LbRr3z-5kaV-\
         TamY0lvaMy9pX_uZMzpxWRjdXQRd0_rYZNLq2pxQDUs7y6r-ChuH9u98_sEsCuFGg73nJPryKlgng-\

@@ -26,7 +26,7 @@ use crate::codec::Reason;
 use serde::Deserialize;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use zeroize::Zeroizing;
 
 /// Bytes that must not be shown.
@@ -96,6 +96,15 @@ pub struct Credentials {
     pub proof: Proof,
     /// What a failure counts against.
     pub suspect: Suspect,
+    /// Lives as long as somebody waits for the answer.
+    pub wanted: Weak<()>,
+}
+
+impl Credentials {
+    /// Somebody waits for the answer. Of a client that has hung up nothing need be hashed.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.strong_count() > 0
+    }
 }
 
 /// What a login may do, as topic filters, if its token or the hook says so.

@@ -281,7 +281,8 @@ mod tests {
     use super::*;
 
     /// Written by `mosquitto_passwd` 2.0.11 for the password `secret`.
-    const PBKDF2: &str = "$7$101$1kuNfGDo56u7+O/R$w1zIWsfWe4koxb4xXlDv/U2KEOEd9UqClfTttiZTIqJQDau+gF\
+    const PBKDF2: &str = "$7$101$1kuNfGDo56u7+O/R$w1zIWsfWe4koxb4xXlDv/U2KEOEd9UqClfTttiZTIq\
+        JQDau+gF\
         vnKcVRbA5JizVqRt2V6bATZ6Kt9SpDpSmo7g==";
     /// The same with `-H sha512` for the password `oldpw`.
     const SHA512: &str = "$6$hzEkgrHUDXh36EfB$9MnRaPl/0yO21juflUZ/W9IgNb2cFAYfz6INEO4Eir4VPOjK9AMmF\

@@ -53,15 +53,24 @@ impl Lane {
 fn work<C: From<Answer>>(jobs: &Receiver<Job>, remote: &Remote<C>) {
     for Job { shard, conn, credentials, backends } in jobs {
         let suspect = credentials.suspect;
+        if !credentials.is_wanted() {
+            // Nobody is told, but the shard counts its answers.
+            let outcome = Outcome::Refused(Refusal::Busy);
+            post(remote, shard, Answer { conn, suspect, outcome });
+            continue;
+        }
         // A bug in one check must not take the thread from all later logins.
         let checked = catch_unwind(AssertUnwindSafe(|| backends.check(*credentials)));
         let outcome = checked.unwrap_or_else(|_| {
             error!("the check of a login panicked, the login is refused");
             Outcome::Refused(Refusal::Unavailable)
         });
-        let answer = Answer { conn, suspect, outcome };
-        if remote.post(shard, C::from(answer)).is_err() {
-            error!(shard, "the answer to a login is lost: the shard takes none");
-        }
+        post(remote, shard, Answer { conn, suspect, outcome });
+    }
+}
+
+fn post<C: From<Answer>>(remote: &Remote<C>, shard: usize, answer: Answer) {
+    if remote.post(shard, C::from(answer)).is_err() {
+        error!(shard, "the answer to a login is lost: the shard takes none");
     }
 }

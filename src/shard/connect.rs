@@ -54,7 +54,7 @@ impl Shard {
         self.tune_link(conn, connect, &granted, now);
         self.clients.attach(key, conn);
         self.members_online(key, true);
-        let user = self.clients.connection(conn).and_then(|one| one.identity.user.clone());
+        let user = self.clients.sessions.get(key).and_then(|session| session.identity.user.clone());
         debug!(
             client = client_id.as_str(),
             conn = conn.index(),

@@ -21,6 +21,7 @@ use crate::auth::{Credentials, Login, Outcome, Proof, Proven, Refusal, Secret, S
 use crate::codec::{self, Auth, Connect, Packet, Property, PropertyList, Reason};
 use shards::{ConnId, Millis};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tracing::{debug, info};
 
 /// Refused logins written to the log in one second; further ones are counted in `$SYS` alone.
@@ -60,6 +61,8 @@ pub(super) struct Pending {
     connect: Vec<u8>,
     /// Order of this CONNECT among all of the shard.
     serial: u64,
+    /// Who checks looks whether this is still there.
+    wanted: Arc<()>,
 }
 
 #[derive(Debug)]
@@ -203,7 +206,14 @@ impl Shard {
             connection.phase = Phase::Authenticating;
         }
         let (serial, connect) = (self.serial, bytes);
-        let pending = Pending { step: Step::Checked, login, suspect, connect, serial };
+        let pending = Pending {
+            step: Step::Checked,
+            login,
+            suspect,
+            connect,
+            serial,
+            wanted: Arc::default(),
+        };
         self.ask(conn, pending, proof, now);
     }
 
@@ -218,7 +228,8 @@ impl Shard {
     /// Lets somebody check, if the failures of the past allow it.
     fn ask(&mut self, conn: ConnId, mut pending: Pending, proof: Proof, now: Millis) {
         let (login, suspect) = (pending.login.clone(), pending.suspect);
-        let credentials = Box::new(Credentials { login, proof, suspect });
+        let wanted = Arc::downgrade(&pending.wanted);
+        let credentials = Box::new(Credentials { login, proof, suspect, wanted });
         match self.limiter.permit(suspect, now) {
             Permit::Never => return self.failed(conn, Refusal::TooManyFailures, &pending, now),
             Permit::Now => {
@@ -346,7 +357,10 @@ impl Shard {
                 let (login, suspect) = (method.login.clone(), method.suspect);
                 let proof = Proof::Begin { method: method.name.to_string(), data };
                 let (step, connect) = (Step::Checked, Vec::new());
-                (Pending { step, login, suspect, connect, serial: 0 }, proof)
+                (
+                    Pending { step, login, suspect, connect, serial: 0, wanted: Arc::default() },
+                    proof,
+                )
             }
             (Some(mut pending), Reason::ContinueAuthentication) => {
                 match std::mem::replace(&mut pending.step, Step::Checked) {

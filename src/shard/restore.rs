@@ -158,7 +158,6 @@ impl Shard {
             will: will.map(|will| Box::new(restored_will(will))),
             serial: 0,
             identity: Identity { user: head.user, claims: None },
-            serial: 0,
             access_epoch: self.access_epoch,
         };
         self.clients.count_user(session.identity.user.as_ref());

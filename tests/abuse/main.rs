@@ -22,6 +22,7 @@ mod compose;
 mod connections;
 mod limits;
 mod load;
+mod logins;
 #[path = "../wire/harness/packet.rs"]
 mod packet;
 mod parsing;

@@ -7,6 +7,7 @@
 mod broker;
 mod certificates;
 mod drivers;
+mod passwords;
 
 use broker::Broker;
 use certificates::{Certificates, MUTUAL_TLS, OTHER_PAGES, TLS, WEBSOCKET, WEBSOCKET_TLS};

@@ -1,4 +1,4 @@
-//! Enhanced authentication: Culex has no method yet.
+//! Enhanced authentication where no method is configured: everything about it is refused.
 
 use crate::harness::{V3, V5, check};
 

@@ -78,7 +78,7 @@ fn users_of_a_password_file_are_let_in_and_others_are_not() {
             a > subscribe 1 t q1
             a < suback 1 1
             b > publish t q1 id=1 p=x
-            a < publish t q1 id=* p=x
+            a < publish t q1 p=x
         "
         ));
     });
@@ -115,13 +115,12 @@ fn packets_behind_connect_wait_for_the_login() {
         }
         bytes.extend(compose("pingreq"));
         client.write(&bytes);
-        let mut names = Vec::new();
-        while names.last().is_none_or(|name| name != "pingresp") {
-            names.push(client.packet().name.to_owned());
-        }
-        assert_eq!(names[..2], ["connack", "suback"]);
-        let count = |wanted: &str| names.iter().filter(|name| *name == wanted).count();
-        assert_eq!((count("puback"), names.len() > 23), (20, true), "{names:?}");
+        // SUBACK waits for the other shard, if there is one, so its place is not known.
+        let names: Vec<&str> = (0..43).map(|_| client.packet().name).collect();
+        assert_eq!(names[0], "connack");
+        let count = |wanted: &str| names.iter().filter(|name| **name == wanted).count();
+        let counts = ["suback", "puback", "publish", "pingresp"].map(count);
+        assert_eq!(counts, [1, 20, 20, 1], "{names:?}");
     });
 }
 
@@ -272,9 +271,9 @@ fn tokens_bring_name_rights_and_end() {
             a > connect pass={good}
             a < connack 0
             a > subscribe 1 down/x up
-            a < suback 1 0,0x87
+            a < suback 1 0 0x87
             a > publish up q1 id=1 p=x
-            a < puback 1 *
+            a < puback 1 0x10
             a > publish down/x q1 id=2 p=x
             a < puback 2 0x87
             b > connect user=dev pass={good}
@@ -382,7 +381,7 @@ fn a_service_decides_and_brings_rights() {
             a > connect id=me user=dev pass=good
             a < connack 0
             a > subscribe 1 down up
-            a < suback 1 0,0x87
+            a < suback 1 0 0x87
             b > connect user=dev pass=bad
             b < connack 0x86
             b < closed
@@ -443,7 +442,7 @@ fn a_dead_service_lets_nobody_in() {
         client.write(&crate::harness::compose("connect user=dev pass=x", Version::V5, "c"));
         assert_eq!(client.packet().codes, [0x88]);
     }
-    assert_eq!(broker.log().matches("the login service fails, it rests").count(), 1);
+    broker.line("the login service fails, it rests");
 }
 
 /// The client's last message for `ada`/`pencil` and the nonce `abc`.
@@ -518,7 +517,8 @@ fn the_log_says_who_and_why_but_no_secret() {
     client.write(&crate::harness::compose(text, Version::V5, "who"));
     assert_eq!(client.packet().codes, [0x86]);
     client.lose();
+    let line = broker.line("login refused");
+    assert!(line.contains("bad_credentials") && line.contains("ada"), "{line}");
     let log = broker.log();
-    assert!(log.contains("login refused") && log.contains("bad_credentials"), "{log}");
-    assert!(log.contains("ada") && !log.contains("hunter-two"), "{log}");
+    assert!(!log.contains("hunter-two"), "{log}");
 }

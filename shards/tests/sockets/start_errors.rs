@@ -35,9 +35,8 @@ fn taken(address: std::net::SocketAddr) {
     let mut settings = settings(1);
     settings.listeners.push(ListenerSettings::new(Address::Tcp(address)));
     let error = shards::start(settings, |_| Idle).expect_err("the port is taken");
-    assert!(
-        matches!(&error, StartError::Listen { address: told, .. } if *told == Address::Tcp(address))
-    );
+    let StartError::Listen { address: told, .. } = &error else { panic!("{error}") };
+    assert_eq!(*told, Address::Tcp(address));
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
 
