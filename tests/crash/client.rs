@@ -237,6 +237,7 @@ impl Client {
             kind,
             padding: 0,
             repeated: false,
+            faults: ledger.faults,
             invoked: ledger.step(),
             acked: None,
             refused: false,

@@ -143,8 +143,8 @@ impl World {
         Ok(())
     }
 
-    /// Busy until no CONNECT is unanswered: of one whose connection was cut, nobody knows whether the
-    /// broker takes it before or after the next.
+    /// Busy until no CONNECT is unanswered: of one whose connection was cut, nobody knows whether
+    /// the broker takes it before or after the next.
     pub(crate) fn until_answered(&mut self) -> Result<(), String> {
         let waits = |client: &Client| client.link.as_ref().is_some_and(|link| !link.live);
         while self.clients.iter().any(waits) {
