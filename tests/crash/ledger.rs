@@ -128,8 +128,8 @@ pub(crate) struct Session {
     pub(crate) vanished: Option<Step>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) copies: HashMap<usize, Copies>,
-    /// Highest sequence number by publisher, topic, `QoS`, of first deliveries.
-    pub(crate) highest: BTreeMap<(usize, usize, u8), u32>,
+    /// Highest sequence number by publisher, topic, `QoS` sent and `QoS` given, of first deliveries.
+    pub(crate) highest: BTreeMap<(usize, usize, u8, u8), u32>,
 }
 
 /// What an event was.
@@ -356,7 +356,8 @@ impl Ledger {
             self.repeated_at_qos1 += 1;
             return Ok(());
         }
-        let (sequence, key) = (message.sequence, (message.publisher, message.topic, qos));
+        let (sequence, key) =
+            (message.sequence, (message.publisher, message.topic, message.qos, qos));
         let was_subscribed = fitting().any(|s| s.certain(message.invoked, message.invoked));
         let is_new_to_it = was_disturbed && (qos == 0 || !was_subscribed);
         if is_shared || message.kind == Kind::Will {

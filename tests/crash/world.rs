@@ -345,6 +345,10 @@ impl World {
 
     fn settle(&mut self) -> Result<(), String> {
         self.last_packet_ms = self.now();
+        while self.started_ms.is_some() {
+            self.tick(Mood::Calm)?;
+            self.last_packet_ms = self.now();
+        }
         let mut collected = false;
         loop {
             self.tick(Mood::Calm)?;
