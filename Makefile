@@ -75,8 +75,7 @@ crash-soak: ## the same with 1,000 kills and 200 power cuts
 	CRASH_CYCLES=$(or $(CRASH_CYCLES),1000) CRASH_CUTS=$(or $(CRASH_CUTS),200) \
 	  $(CARGO) test --release --locked --test crash -- --nocapture --test-threads 1
 
-# Needs the feature `failpoints`, without which there is no such binary.
-crash-points:
+crash-points: ## let the log end or fail at each of its named points, or skip its syncs
 	$(CARGO) build --locked --features failpoints --target-dir target/failpoints --bin culex
 	CRASH_POINTS_BINARY=$(CURDIR)/target/failpoints/debug/culex \
 	  $(CARGO) test --locked --test crash power:: -- --nocapture --test-threads 1

@@ -79,7 +79,8 @@ impl Campaign {
         let mut seed = first;
         while left > 0 && total.is_clean() {
             let shards = match wanted.as_str() {
-                "" => [Shards::Always(1), Shards::Changing, Shards::Always(2)][(seed % 3) as usize],
+                "" if seed % 3 == 2 && crate::REHOMING_BUILT => Shards::Changing,
+                "" => Shards::Always(if seed % 2 == 0 { 1 } else { 2 }),
                 "changing" => Shards::Changing,
                 count => Shards::Always(count.parse().expect("CRASH_SHARDS=N or `changing`")),
             };

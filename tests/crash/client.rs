@@ -237,6 +237,7 @@ impl Client {
             kind,
             padding: 0,
             repeated: false,
+            faults: ledger.faults,
             invoked: ledger.step(),
             acked: None,
             refused: false,
@@ -342,41 +343,49 @@ impl Client {
     pub(crate) fn disconnect(&mut self, ledger: &mut Ledger) {
         let Some(mut link) = self.link.take() else { return };
         ledger.note(Some(self.index), What::Disconnect, None, 0);
-        self.note_unanswered(&link);
+        self.note_unanswered(&link, ledger);
         self.outbox.clear();
         link.output.extend(compose("disconnect", self.plan.version, ""));
         let _ = link.stream.write_all(&link.output);
         self.left.push((link, ledger.ms));
-        self.forget_connection(ledger);
+        self.forget_connection();
     }
 
     /// Leaves the connection as it is; the next CONNECT takes the session over.
     pub(crate) fn abandon(&mut self, ledger: &mut Ledger) {
         let Some(mut link) = self.link.take() else { return };
         ledger.note(Some(self.index), What::Closed, None, 0);
-        self.note_unanswered(&link);
+        self.note_unanswered(&link, ledger);
         link.will = None;
         self.left.push((link, ledger.ms));
-        self.forget_connection(ledger);
+        self.forget_connection();
     }
 
     /// The connection is gone.
     pub(crate) fn closed(&mut self, ledger: &mut Ledger) {
         if let Some(link) = self.link.take() {
             ledger.note(Some(self.index), What::Closed, None, 0);
-            self.note_unanswered(&link);
-            self.forget_connection(ledger);
+            self.note_unanswered(&link, ledger);
+            self.forget_connection();
         }
     }
 
-    fn note_unanswered(&mut self, link: &Link) {
-        self.fresh |= !link.live && link.session_was != SessionWas::Alive;
+    /// Its sessions do not outlive a run.
+    fn is_short(&self) -> bool {
+        self.plan.version == Version::V5 && self.plan.expiry_s < crate::load::LONG_S
     }
 
-    fn forget_connection(&mut self, ledger: &Ledger) {
+    fn note_unanswered(&mut self, link: &Link, ledger: &Ledger) {
+        let may_be_over = link.session_was != SessionWas::Alive || self.is_short();
+        self.fresh |= !link.live && may_be_over;
+        if link.live {
+            self.gone = (ledger.ms, ledger.faults);
+        }
+    }
+
+    fn forget_connection(&mut self) {
         self.acks.clear();
         self.outbox.clear();
-        self.gone = (ledger.ms, ledger.faults);
     }
 
     /// Acknowledges what is due.
@@ -429,6 +438,10 @@ impl Client {
         self.window = self.plan.window.min(receive_maximum.unwrap_or(usize::MAX));
         let former = self.session.map(|at| &ledger.sessions[at]);
         let must = former.is_some_and(|session| session.stored && session.ended.is_none());
+        // The broker may have taken the CONNECT long after it was sent.
+        let alone_ms = ledger.ms.saturating_sub(self.gone.0);
+        let ran_out = self.is_short() && alone_ms + 1000 > u64::from(self.plan.expiry_s) * 1000;
+        let must = must && !ran_out;
         let may = former.is_some_and(|session| session.durable) && !clean;
         let may = may && session_was != SessionWas::Over;
         if (present && !may) || (!present && must) {

@@ -87,6 +87,7 @@ pub(crate) struct Report {
     pub(crate) acked: usize,
     pub(crate) delivered: u64,
     pub(crate) repeated_at_qos1: u64,
+    pub(crate) late: u64,
     pub(crate) found: BTreeMap<Wrong, usize>,
     pub(crate) restarts_ms: Vec<u64>,
     /// The first cases in full.
@@ -108,6 +109,7 @@ impl Report {
         self.acked += other.acked;
         self.delivered += other.delivered;
         self.repeated_at_qos1 += other.repeated_at_qos1;
+        self.late += other.late;
         for (wrong, count) in other.found {
             *self.found.entry(wrong).or_default() += count;
         }
@@ -125,7 +127,8 @@ impl Report {
         let longest = restarts.last().copied().unwrap_or_default();
         let mut line = format!(
             "faults={} acked={} delivered={} lost={} qos2_duplicates={} order_breaks={} \
-             phantoms={} qos1_duplicates={} restart_ms_p50={middle} restart_ms_max={longest}",
+             phantoms={} qos1_duplicates={} late={} \
+             restart_ms_p50={middle} restart_ms_max={longest}",
             self.faults,
             self.acked,
             self.delivered,
@@ -134,6 +137,7 @@ impl Report {
             self.count(Wrong::Order),
             self.count(Wrong::Phantom),
             self.repeated_at_qos1,
+            self.late,
         );
         let named = [Wrong::Lost, Wrong::Duplicate, Wrong::Order, Wrong::Phantom];
         for (wrong, count) in self.found.iter().filter(|(wrong, _)| !named.contains(wrong)) {
@@ -167,6 +171,7 @@ pub(crate) fn sum_up(ledger: &Ledger) -> Report {
         acked: ledger.messages.iter().filter(|message| message.acked.is_some()).count(),
         delivered: ledger.delivered,
         repeated_at_qos1: ledger.repeated_at_qos1,
+        late: ledger.late,
         ..Report::default()
     };
     for finding in &ledger.findings {

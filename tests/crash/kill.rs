@@ -10,7 +10,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
         return;
     }
     let durability: String = crate::setting("CRASH_DURABILITY", "fsync".into());
-    let cycles = crate::setting("CRASH_CYCLES", 30);
+    let cycles = crate::setting("CRASH_CYCLES", 15);
     let campaign = Campaign { fault: Fault::Kill, cycles, setup: Setup::new(&durability, 1) };
     let report = campaign.run().unwrap();
     assert!(report.is_clean(), "{}\n{}", report.line(), report.story);

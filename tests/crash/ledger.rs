@@ -29,6 +29,8 @@ pub(crate) struct Message {
     pub(crate) padding: usize,
     /// It was sent again: a QoS 1 message is then perhaps another one to the broker.
     pub(crate) repeated: bool,
+    /// Faults before it was sent.
+    pub(crate) faults: u32,
     /// First sent, or the CONNECT with this will sent.
     pub(crate) invoked: Step,
     /// PUBACK or PUBREC with success.
@@ -126,8 +128,8 @@ pub(crate) struct Session {
     pub(crate) vanished: Option<Step>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) copies: HashMap<usize, Copies>,
-    /// Highest sequence number by publisher, topic, `QoS`, of first deliveries.
-    pub(crate) highest: BTreeMap<(usize, usize, u8), u32>,
+    /// Highest sequence number by publisher, topic, `QoS` sent and `QoS` given, of first deliveries.
+    pub(crate) highest: BTreeMap<(usize, usize, u8, u8), u32>,
 }
 
 /// What an event was.
@@ -218,6 +220,8 @@ pub(crate) struct Ledger {
     pub(crate) faults: u32,
     pub(crate) delivered: u64,
     pub(crate) repeated_at_qos1: u64,
+    /// Out of order by a subscription that came after the message was sent, over a fault.
+    pub(crate) late: u64,
     /// Owed deliveries that the drain waits for: session or group, message.
     pub(crate) outstanding: std::collections::BTreeSet<(Recipient, usize)>,
 }
@@ -341,7 +345,10 @@ impl Ledger {
         if qos < least && !is_shared {
             return Err((Wrong::Subscription, format!("QoS {qos}, at least {least} was granted")));
         }
-        if copies.live > 1 && qos != 1 && message.qos != 1 {
+        let was_disturbed = message.repeated || self.faults > message.faults;
+        // QoS 0 leaves before the message is durable; after a crash it may leave again.
+        let is_once = qos == 2 || (qos == 0 && !was_disturbed);
+        if copies.live > 1 && is_once && message.qos != 1 {
             let wrong = if qos == 2 { Wrong::Duplicate } else { Wrong::DuplicateQos0 };
             return Err((wrong, format!("{} times", copies.live)));
         }
@@ -349,13 +356,18 @@ impl Ledger {
             self.repeated_at_qos1 += 1;
             return Ok(());
         }
-        let (sequence, key) = (message.sequence, (message.publisher, message.topic, qos));
+        let (sequence, key) =
+            (message.sequence, (message.publisher, message.topic, message.qos, qos));
         let was_subscribed = fitting().any(|s| s.certain(message.invoked, message.invoked));
-        let is_new_to_it = message.repeated && (qos == 0 || !was_subscribed);
-        if is_shared || message.kind == Kind::Will || is_new_to_it {
+        let is_new_to_it = was_disturbed && (qos == 0 || !was_subscribed);
+        if is_shared || message.kind == Kind::Will {
             return Ok(());
         }
         let highest = session.highest.entry(key).or_default();
+        if sequence < *highest && is_new_to_it {
+            self.late += 1;
+            return Ok(());
+        }
         if sequence < *highest {
             return Err((Wrong::Order, format!("number {sequence} after {highest} on {topic}")));
         }

@@ -158,8 +158,8 @@ fn leave(client: &mut Client, ledger: &mut Ledger, rng: &mut Rng) {
         0..4 => client.disconnect(ledger),
         4..7 => client.closed(ledger),
         7..9 => client.abandon(ledger),
-        // A session that its client wants no more must not come back. Of long absences nothing would
-        // be left to judge.
+        // A session that its client wants no more must not come back. Of long absences
+        // nothing would be left to judge.
         _ if client.plan.rest_ms <= 400 => {
             client.disconnect(ledger);
             client.fresh = true;

@@ -44,6 +44,13 @@ mod world;
 /// run, and the negative control is the broker as it is.
 pub(crate) const DURABILITY_BUILT: bool = true;
 
+/// Can a data directory be used with another number of shards?
+pub(crate) const REHOMING_BUILT: bool = false;
+
+/// Is MQTT 5.0 refused with 0x97 when the disk is full? Until then it may be left unanswered, as
+/// 3.1.1 is.
+pub(crate) const FULL_IS_REFUSED: bool = false;
+
 /// The value of an environment variable, or `usual`.
 pub(crate) fn setting<T: std::str::FromStr>(name: &str, usual: T) -> T {
     let Ok(text) = std::env::var(name) else { return usual };

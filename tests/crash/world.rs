@@ -143,8 +143,8 @@ impl World {
         Ok(())
     }
 
-    /// Busy until no CONNECT is unanswered: of one whose connection was cut, nobody knows whether the
-    /// broker takes it before or after the next.
+    /// Busy until no CONNECT is unanswered: of one whose connection was cut, nobody knows whether
+    /// the broker takes it before or after the next.
     pub(crate) fn until_answered(&mut self) -> Result<(), String> {
         let waits = |client: &Client| client.link.as_ref().is_some_and(|link| !link.live);
         while self.clients.iter().any(waits) {
@@ -345,6 +345,10 @@ impl World {
 
     fn settle(&mut self) -> Result<(), String> {
         self.last_packet_ms = self.now();
+        while self.started_ms.is_some() {
+            self.tick(Mood::Calm)?;
+            self.last_packet_ms = self.now();
+        }
         let mut collected = false;
         loop {
             self.tick(Mood::Calm)?;
