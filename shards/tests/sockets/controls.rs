@@ -38,10 +38,12 @@ fn controls_of_many_threads_keep_the_order_of_each() {
     });
     let mut next = [0; 4];
     for _ in 0..4 * EACH {
-        let control = rig.wait(|seen| match seen {
-            Seen::Control { control, .. } => Some(*control),
-            _ => None,
-        });
+        let control =
+            rig.wait(
+                |seen| {
+                    if let Seen::Control { control, .. } = seen { Some(*control) } else { None }
+                },
+            );
         let thread = usize::try_from(control >> 32).expect("small");
         assert_eq!(control & 0xffff_ffff, next[thread]);
         next[thread] += 1;
