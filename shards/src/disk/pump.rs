@@ -194,8 +194,8 @@ impl ShardLog {
         self.log.index()
     }
 
-    /// No record that begins before this segment is needed any more. When everything that was
-    /// appended before this call is on stable storage (synced, with an interval too), and then the
+    /// No record that begins before this segment is needed any more: what replaces them is durable
+    /// as far as [`Self::durable`] tells. When that is synced (with an interval too), and then the
     /// manifest, the files are removed. The segment that is being written stays, and one in
     /// which a record begins that is not durable yet.
     pub fn release_before(&mut self, segment: u64) {

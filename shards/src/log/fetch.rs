@@ -248,7 +248,11 @@ impl Walk {
             let fault = ReadFault::Batch(extent.segment, extent.offset + offset(at));
             let batch = batch::parse(bytes.get(at..).unwrap_or_default()).map_err(|_| fault)?;
             let going_on = self.begun.is_some();
-            let frames = record::split(&batch, self.begun.take(), true);
+            let mut frames = record::split(&batch, self.begun.take(), true);
+            if going_on && frames.is_err() {
+                // The batch is whole: what is missing between was left out by a salvage.
+                frames = record::split(&batch, None, true);
+            }
             let frames = frames.map_err(ReadFault::Damaged)?;
             let place = (extent.segment, extent.offset + offset(at));
             let mut first_only = going_on && extent.segment != self.segment;

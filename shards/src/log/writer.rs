@@ -262,8 +262,8 @@ impl Log {
     }
 
     /// No record that begins in a segment before this one is needed any more: reading will begin
-    /// here at the next start. When everything that was appended before this call is on stable
-    /// storage, and then the manifest that says so, the files are removed.
+    /// here at the next start. What replaces them has settled before this call. When that is on
+    /// stable storage, and then the manifest that says so, the files are removed.
     /// The segment that is being written stays, and one in which a record begins that is not
     /// durable yet.
     pub fn release_before(&mut self, segment: u64) {
@@ -280,7 +280,7 @@ impl Log {
             return;
         }
         self.release.before = before;
-        self.release.after = Lsn(self.next_lsn.0 - 1);
+        self.release.after = self.settled();
         self.release.wanted = true;
     }
 

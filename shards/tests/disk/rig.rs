@@ -23,6 +23,8 @@ pub(crate) enum Seen {
     Durable(Lsn),
     Record(u64, Result<StoredRecord, ReadFault>),
     Chunk(Result<Chunk, ReadFault>),
+    /// The act is over.
+    Over,
 }
 
 pub(crate) type TestIo = Io<(), ()>;

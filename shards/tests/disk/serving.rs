@@ -41,7 +41,7 @@ fn settle(rig: &Rig, count: u64) -> Vec<Place> {
         match seen {
             Seen::Appended(place) => places.push(place),
             Seen::Durable(lsn) => durable = lsn,
-            Seen::Record(..) | Seen::Chunk(_) => unreachable!("nothing is read"),
+            Seen::Record(..) | Seen::Chunk(_) | Seen::Over => unreachable!("nothing is read"),
         }
         let all = places.len() as u64 == count;
         (all && durable >= places.last().unwrap().lsn).then_some(())
