@@ -1,5 +1,6 @@
 //! The access rule file: it is read or refused in words, never otherwise; what it allows is what
-//! its lines say one by one; and no name of a client reaches a topic that its own place does not cover.
+//! its lines say one by one; and no name of a client reaches a topic that its own place does not
+//! cover.
 //!
 //! Input: user name, client identifier, some topics, an empty line, the file.
 
