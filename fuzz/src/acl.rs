@@ -1,5 +1,6 @@
-//! The access rule file: it is read or refused in words, never otherwise; what it allows is what its
-//! lines say one by one; and no name of a client reaches a topic that its own place does not cover.
+//! The access rule file: it is read or refused in words, never otherwise; what it allows is what
+//! its lines say one by one; and no name of a client reaches a topic that its own place does not
+//! cover.
 //!
 //! Input: user name, client identifier, some topics, an empty line, the file.
 
@@ -141,7 +142,8 @@ fn begins(head: &[&str], level: &str, topic: TopicName<'_>) -> bool {
         return false;
     }
     let mut found = topic.as_str().split('/');
-    let all = head.iter().all(|wanted| found.next().is_some_and(|l| *wanted == "+" || l == *wanted));
+    let mut same = |wanted: &&str| found.next().is_some_and(|l| *wanted == "+" || l == *wanted);
+    let all = head.iter().all(&mut same);
     all && found.next().is_some()
 }
 

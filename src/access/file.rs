@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Words are separated by spaces; spaces and line ends after the last are left out. Without a right
-//! it is readwrite. `read` is the right to subscribe and to receive, `write` to publish. A line that
-//! is anything else is an error, where Mosquitto before 2.1 skips it.
+//! it is readwrite. `read` is the right to subscribe and to receive, `write` to publish. A line
+//! that is anything else is an error, where Mosquitto before 2.1 skips it.
 
 use super::rules::Draft;
 use super::{AclError, AclFault, Rights};

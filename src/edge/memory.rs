@@ -37,8 +37,8 @@ impl Watch {
     }
 }
 
-/// Makes the allocator take back, on this thread, what other threads have freed of it. It does so by
-/// the way of allocations, of which there are few while nothing new is taken in; without this the
+/// Makes the allocator take back, on this thread, what other threads have freed of it. It does so
+/// by the way of allocations, and these are few while nothing new is taken in; without this the
 /// memory would stay above its limit though it is free. About 10 µs.
 pub(super) fn take_back_freed() {
     for shift in 10..20 {

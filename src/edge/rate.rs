@@ -1,7 +1,7 @@
 //! How fast one client is read: a bucket of packets and one of bytes, filled by time.
 //!
-//! Who is faster is not cut off: it is not read until what it has taken in advance is paid back, and
-//! TCP holds it up from there. A burst of one second's worth passes.
+//! Who is faster is not cut off: it is not read until what it has taken in advance is paid back,
+//! and TCP holds it up from there. A burst of one second's worth passes.
 
 use shards::Millis;
 

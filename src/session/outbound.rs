@@ -371,7 +371,7 @@ impl Outbound {
         taken
     }
 
-    /// Ends the deliveries that have not left on this connection, unless `may` allows their message;
+    /// Ends deliveries that have not left on this connection, unless `may` allows their message;
     /// those in the log alone are asked about when they come ([`Outbound::withdraw`]). Gives their
     /// number, and in `ended` those that were recorded. What was sent on an earlier connection is
     /// not repeated then.

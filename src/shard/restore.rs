@@ -195,7 +195,7 @@ impl Shard {
         let slot = |(index, one): (usize, Waiting)| {
             let state = match one.state {
                 State::Queued if index < sent => State::Sent,
-                other => other,
+                other @ (State::Queued | State::Sent | State::Released | State::Done) => other,
             };
             let place = (one.place.lsn, one.place.offset);
             let weight_bytes = u32::try_from(one.weight_bytes()).unwrap_or(u32::MAX);

@@ -1,8 +1,8 @@
 //! Rights of sessions: what changes them, and what a change does to what is under way.
 //!
-//! Promise: what is handed out now was allowed by the rules of now. Every change of rights raises an
+//! Promise: what is handed out now was allowed by the rules of now. Each change of rights raises an
 //! epoch. Live messages go by lists of receivers that were made under the present epoch
-//! ([`Subscriptions::matches_allowed`](crate::topic::Subscriptions::matches_allowed)); messages that
+//! ([`matches_allowed`](crate::topic::Subscriptions::matches_allowed)); messages that
 //! wait are looked through before the first of them leaves under a new epoch; retained messages are
 //! decided on one by one. So a message costs one comparison where there are no rules, and nothing
 //! more where there are, as long as its topic is in use.
@@ -72,8 +72,8 @@ impl Shard {
         self.clients.counters.drop_many(DropCause::Denied, revoked);
     }
 
-    /// A message that waited has come from the log, perhaps after a restart: drops it if the session
-    /// may not have it any more.
+    /// A message that waited has come from the log, perhaps after a restart: drops it if the
+    /// session may not have it any more.
     pub(super) fn revoke_fetched(&mut self, key: Key, sequence: u64, message: &Message) {
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
         let (who, topic) = (session.who(), message.topic());

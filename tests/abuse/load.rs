@@ -239,7 +239,7 @@ fn floods_do_not_starve_others() {
                 let version = VERSIONS[number % 3];
                 let mut client = siege.connected(version, &format!("id=r15-{number}"));
                 let chunk = compose(text, version, "").repeat(500);
-                let most = times(8, 2_000) << 20;
+                let most = times(2, 2_000) << 20;
                 pour(&mut client.stream, &chunk, Duration::from_millis(300), most);
             });
         }

@@ -328,7 +328,7 @@ fn claims_guard_a_broker_without_rules() {
 
 #[test]
 fn every_hand_over_asks() {
-    // Where a message changes hands, `authorise` is called; a place that is added or lost shows here.
+    // Where a message changes hands, `authorise` is called; a place that comes or goes shows here.
     let mut calls = Vec::new();
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![folder.clone()];
@@ -360,7 +360,7 @@ fn every_hand_over_asks() {
         "shard/publish.rs 1",
         // Retained messages, for their reader.
         "shard/retained.rs 1",
-        // Queued and repeated messages, in memory and from the log; retained ones, for their writer.
+        // Queued and repeated messages, in memory and from the log; retained ones, for the writer.
         "shard/rights.rs 3",
         // Members of a shared subscription.
         "shard/shares.rs 1",
