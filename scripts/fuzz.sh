@@ -10,7 +10,7 @@ shift
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
   targets=(decode_v31 decode_v311 decode_v5 properties topic_filter session_sequence config_toml
-    cli_format record_decode proxy_header websocket tls_records)
+  targets=(mosquitto_conf cli_format record_decode proxy_header websocket tls_records)
 fi
 
 cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz

@@ -6,6 +6,7 @@
 pub mod cli_format;
 pub mod config_toml;
 pub mod decode;
+pub mod mosquitto_conf;
 pub mod properties;
 pub mod record_decode;
 pub mod seeds;

@@ -24,6 +24,7 @@ pub fn write_all() {
     write("session_sequence", &sequences());
     let sample = include_str!("../../conf/culex.toml");
     write("config_toml", &texts(&[sample, CONFIG, "shards = 2\naffinity = [3, 1]\n"]));
+    write("mosquitto_conf", &texts(MOSQUITTO));
     write("cli_format", &texts(FORMATS));
     write("record_decode", &logs());
     write("proxy_header", &texts(PROXY_LINES));
@@ -81,6 +82,19 @@ fn write(target: &str, seeds: &[Vec<u8>]) {
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
+
+const MOSQUITTO: &[&str] = &[
+    "port 1883\nprotocol mqtt\npersistence true\npersistence_location /var/lib/mosquitto/\n\
+     persistence_file mosquitto.db\nlog_dest file /l\nlog_type all\nallow_anonymous true\n\
+     password_file /p\nacl_file /a\nmax_connections 1000\nmax_queued_messages 100\n",
+    "per_listener_settings true\nlistener 8883 0.0.0.0\nallow_anonymous true\ncertfile /c\n\
+     keyfile /k\ncafile /a\nrequire_certificate true\nuse_identity_as_username true\n\
+     tls_version tlsv1.3\nlistener 9001\nprotocol websockets\nallow_anonymous true\n\
+     websockets_origin https://a\nlistener 0 /run/x\nallow_anonymous true\n",
+    "allow_anonymous true\nmax_inflight_messages 0\nmax_packet_size 300\nmemory_limit 5\n\
+     persistent_client_expiration 2w\nlog_dest none\nlog_dest syslog\nlog_type debug\n\
+     plugin /x/mosquitto_acl_file.so\nplugin_opt_acl_file /a\nuser root\nsys_interval 3\n",
+];
 
 const TOPICS: &[&str] = &[
     "a/b\na/+\n+/b\n+/+\na/#\n#\na/b/#\na/b/c\n+\na/b/+",

@@ -1,9 +1,9 @@
 //! Who is it? Credentials and the ways to prove them, without threads, files, network or clock.
 //!
-//! Promise: pure, and closed by default: what is not proven is refused, and who asks learns only
-//! that. Secrets have no `Debug` and are wiped when they go.
-//! Not here: who may do what (`access`), when a login is asked for (`shard`), the threads that check
-//! it (`gate`).
+//! Promise: pure, and closed by default: what is not proven is refused, and who asks learns no
+//! more. Secrets have no `Debug` and are wiped when they go.
+//! Not here: who may do what (`access`), when a login is asked for (`shard`), the threads that
+//! check it (`gate`).
 //!
 //! ```text
 //!  shard ─ Credentials ─▶ gate ─▶ password │ jwt │ scram │ hook ─▶ Outcome ─▶ shard

@@ -89,7 +89,7 @@ impl Hook {
                         let rests = memory.breaker.failed(now);
                         drop(memory);
                         if rests {
-                            warn!(url = %self.uri, error, "the login service fails and gets a rest");
+                            warn!(url = %self.uri, error, "the login service fails, it rests");
                         } else {
                             debug!(url = %self.uri, error, "the login service failed");
                         }

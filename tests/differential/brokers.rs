@@ -141,7 +141,7 @@ impl Drop for Broker {
     }
 }
 
-fn watched(program: &str) -> Command {
+pub(crate) fn watched(program: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", WATCH, "sh", program]).env("NO_COLOR", "1").stdin(Stdio::piped());
     command

@@ -27,6 +27,7 @@ mod client;
 mod compare;
 #[path = "../wire/harness/compose.rs"]
 mod compose;
+mod conf;
 #[expect(dead_code, reason = "shared with the wire tests")]
 #[path = "../wire/harness/packet.rs"]
 mod packet;

@@ -283,8 +283,9 @@ impl World {
                     self.shards[shard].on_fetched(purpose, message, self.now);
                     self.collect(shard);
                 }
-                Effect::Mail(..) | Effect::Record(_) => unreachable!("taken at once"),
-                Effect::Authenticate(..) => unreachable!("nobody is asked who he is"),
+                Effect::Mail(..) | Effect::Record(_) | Effect::Authenticate(..) => {
+                    unreachable!("taken at once")
+                }
             }
         }
         let mut dirty = Vec::new();

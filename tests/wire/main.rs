@@ -26,6 +26,8 @@ mod first_packet;
 #[cfg(test)]
 mod keep_alive;
 #[cfg(test)]
+mod login;
+#[cfg(test)]
 mod malformed_packets;
 #[cfg(test)]
 mod maximum_packet_size;
@@ -41,6 +43,8 @@ mod overlapping_subscriptions;
 mod payload_format;
 #[cfg(test)]
 mod problem_information;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod properties_forwarded;
 #[cfg(test)]
@@ -59,6 +63,8 @@ mod retained;
 mod session_expiry;
 #[cfg(test)]
 mod session_resume;
+#[cfg(test)]
+mod settings;
 #[cfg(test)]
 mod shared_subscriptions;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -58,7 +59,7 @@ pub(crate) struct Broker {
     child: Option<Child>,
     life: Mutex<Option<Receiver<Life>>>,
     lines: Arc<Lines>,
-    _config: Option<tempfile::TempDir>,
+    directory: Option<tempfile::TempDir>,
 }
 
 /// Address of a foreign broker to test instead, from `CULEX_TEST_ADDRESS`.
@@ -83,8 +84,8 @@ pub(crate) fn culex(arguments: &[&str]) -> Command {
 impl Broker {
     /// Starts a broker of `shards` shards, or takes the foreign one.
     pub(crate) fn start(shards: usize, config: &str) -> Self {
-        let lines = Arc::new(Lines::default());
         if let Some(address) = foreign() {
+            let lines = Arc::default();
             return Self {
                 address,
                 addresses: vec![address.to_string()],
@@ -92,20 +93,35 @@ impl Broker {
                 child: None,
                 life: Mutex::new(None),
                 lines,
-                _config: None,
+                directory: None,
             };
         }
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("culex.toml");
+        let data = directory.path().join("data").to_str().unwrap().to_owned();
+        let shards = shards.to_string();
+        let arguments = ["-p", "0", "--shards", &shards, "--data-dir", &data];
+        Self::launch(directory, "culex.toml", config, &arguments, &[])
+    }
+
+    /// Starts a broker whose file of this name stands in `directory`.
+    pub(crate) fn launch(
+        directory: tempfile::TempDir,
+        name: &str,
+        config: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let lines = Arc::new(Lines::default());
+        let path = directory.path().join(name);
         std::fs::write(&path, config).unwrap();
         let mut child = Command::new("sh")
             .args(["-c", WATCH, "sh", env!("CARGO_BIN_EXE_culex"), "serve", "-c"])
             .arg(&path)
-            .args(["-p", "0", "--shards", &shards.to_string(), "--data-dir"])
-            .arg(directory.path().join("data"))
+            .args(arguments)
             .env("NO_COLOR", "1")
             // Tests count descriptors in /proc, also when they are not run by root.
             .env("CULEX_PROCESS__DUMPABLE", "true")
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -134,7 +150,7 @@ impl Broker {
             child: Some(child),
             life: Mutex::new(Some(told)),
             lines,
-            _config: Some(directory),
+            directory: Some(directory),
         }
     }
 
@@ -147,7 +163,7 @@ impl Broker {
             child: None,
             life: Mutex::new(None),
             lines: Arc::default(),
-            _config: None,
+            directory: None,
         }
     }
 
@@ -156,10 +172,20 @@ impl Broker {
         self.addresses[index].parse().expect("a listener of TCP")
     }
 
+    /// Where its configuration stands.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.as_ref().expect("an own broker").path()
+    }
+
     /// Sends SIGTERM and returns at once.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal and returns at once.
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.pid.expect("an own broker").to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Waits until the broker has ended by itself.
