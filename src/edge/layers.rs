@@ -19,8 +19,8 @@ pub(super) struct Layers {
     transports: Arc<[transport::Settings]>,
     handshakes_max: usize,
     handshakes: usize,
-    /// Connections that wait for a handshake to end before theirs begins. No more than there are
-    /// connections; the time to CONNECT bounds their stay.
+    /// Connections that wait for a handshake to end before theirs begins, in the order they came.
+    /// The time to CONNECT ends the wait of each; its name stays until its turn would come.
     waiting: VecDeque<ConnId>,
     /// Connections whose layers have something to say.
     answering: Vec<ConnId>,
