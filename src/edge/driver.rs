@@ -12,7 +12,7 @@ use crate::codec::{self, DecodeError, Packet, Version};
 use crate::gate::{Answer, Gate};
 use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, Shard};
 use crate::store::{Image, Wall};
-use crate::transport::{self, Last, Stack};
+use crate::transport::{self, Stack};
 use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
 use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
@@ -113,7 +113,7 @@ const CLOSE_PATIENCE_MS: u64 = 5_000;
 /// Why a connection is not read; bits.
 const PAUSED_BY_SHARD: u16 = 1;
 const PAUSED_BY_MESH: u16 = 2;
-const PAUSED_BY_OUTPUT: u16 = 4;
+pub(super) const PAUSED_BY_OUTPUT: u16 = 4;
 /// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
 /// when it asked for a pause; who does not read its answers is not forgiven.)
 const PAUSED_WITHOUT_FAULT: u16 = PAUSED_BY_MESH | PAUSED_BY_LOG | PAUSED_BY_RATE;
@@ -513,31 +513,6 @@ impl Driver {
         } else if let Some(outgoing) = output {
             io.send(conn, outgoing);
             self.resume(io, conn, PAUSED_BY_OUTPUT);
-        }
-    }
-
-    fn send_layered(&mut self, io: &mut Wire, conn: ConnId, output: Option<Outgoing>) {
-        let more = self.shard.has_output(conn);
-        let Some(entry) = self.conn(conn) else { return };
-        let Some(stack) = &mut entry.stack else { return };
-        let last = if entry.stage == Stage::Closing && !more { Last::Yes } else { Last::No };
-        let taken = output.is_some();
-        match stack.seal(output, last) {
-            Ok(sealed) => {
-                if let Some(spare) = sealed.spare {
-                    self.shard.recycle(spare);
-                }
-                if let Some(outgoing) = sealed.outgoing {
-                    io.send(conn, outgoing);
-                }
-                if taken {
-                    self.resume(io, conn, PAUSED_BY_OUTPUT);
-                }
-            }
-            Err(fault) => {
-                debug!(conn = conn.index(), %fault, "cannot send");
-                io.close(conn);
-            }
         }
     }
 

@@ -1,9 +1,11 @@
 //! Connections with layers below MQTT: how they begin, and what they bring.
 
-use super::driver::{Driver, Handshake, PAUSED_BY_HANDSHAKES, Settings, Stage, Wire};
+use super::driver::{
+    Driver, Handshake, PAUSED_BY_HANDSHAKES, PAUSED_BY_OUTPUT, Settings, Stage, Wire,
+};
 use crate::shard::Input;
-use crate::transport::{self, Arrival, Stack};
-use shards::ConnId;
+use crate::transport::{self, Arrival, Last, Stack};
+use shards::{ConnId, Outgoing};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,8 +21,8 @@ pub(super) struct Layers {
     transports: Arc<[transport::Settings]>,
     handshakes_max: usize,
     handshakes: usize,
-    /// Connections that wait for a handshake to end before theirs begins. No more than there are
-    /// connections; the time to CONNECT bounds their stay.
+    /// Connections that wait for a handshake to end before theirs begins, in the order they came.
+    /// The time to CONNECT ends the wait of each; its name stays until its turn would come.
     waiting: VecDeque<ConnId>,
     /// Connections whose layers have something to say.
     answering: Vec<ConnId>,
@@ -165,6 +167,32 @@ impl Driver {
             Err(fault) => {
                 debug!(conn = conn.index(), %fault, "connection refused");
                 self.end_below(io, conn);
+            }
+        }
+    }
+
+    /// Sends `output` inside the layers, behind what they have to say themselves.
+    pub(super) fn send_layered(&mut self, io: &mut Wire, conn: ConnId, output: Option<Outgoing>) {
+        let more = self.shard.has_output(conn);
+        let Some(entry) = self.conn(conn) else { return };
+        let Some(stack) = &mut entry.stack else { return };
+        let last = if entry.stage == Stage::Closing && !more { Last::Yes } else { Last::No };
+        let taken = output.is_some();
+        match stack.seal(output, last) {
+            Ok(sealed) => {
+                if let Some(spare) = sealed.spare {
+                    self.shard.recycle(spare);
+                }
+                if let Some(outgoing) = sealed.outgoing {
+                    io.send(conn, outgoing);
+                }
+                if taken {
+                    self.resume(io, conn, PAUSED_BY_OUTPUT);
+                }
+            }
+            Err(fault) => {
+                debug!(conn = conn.index(), %fault, "cannot send");
+                io.close(conn);
             }
         }
     }

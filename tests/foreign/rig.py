@@ -1,9 +1,10 @@
 """What the Python drivers share: cases, deadlines, and one line of output per case.
 
 A driver is called as `driver.py [SCHEME://]HOST:PORT [SKIPPED,...]`, where SCHEME is mqtt, mqtts,
-ws or wss. It prints `ok NAME` or `FAIL NAME: why` per case and exits with 1 if one failed, with 64 if
-it was called wrongly. For mqtts and wss the variable CULEX_TEST_CA names the file of the authority;
-CULEX_TEST_CERTIFICATE and CULEX_TEST_KEY are those of the client's own certificate, if it has one.
+ws or wss. It prints `ok NAME` or `FAIL NAME: why` per case and exits with 1 if one failed, with 64
+if it was called wrongly. For mqtts and wss the variable CULEX_TEST_CA names the file of the
+authority; CULEX_TEST_CERTIFICATE and CULEX_TEST_KEY are those of the client's own certificate, if
+it has one.
 """
 
 import os
