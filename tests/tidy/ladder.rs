@@ -37,7 +37,7 @@ const LADDER: &[Row] = &[
     row("gate", &["auth"], Engine::Whole, false),
     row(
         "edge",
-        &["codec", "topic", "access", "auth", "shard", "transport", "gate"],
+        &["codec", "topic", "access", "auth", "store", "shard", "transport", "gate"],
         Engine::Whole,
         false,
     ),
