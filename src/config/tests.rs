@@ -92,8 +92,9 @@ fn empty_file_is_the_default() {
 #[test]
 fn values_are_taken() {
     let config = parse(
-        "shards = 2\naffinity = [3, 1]\ndata_dir = 'd'\n[[listener]]\naddress = '[::]:0'\nallow_anonymous = true\n\
-         [[listener]]\nallow_anonymous = true\naddress = '0.0.0.0:1884'\nbacklog = 1\n[log]\nlevel = 'trace'\n\
+        "shards = 2\naffinity = [3, 1]\ndata_dir = 'd'\n[[listener]]\naddress = '[::]:0'\n\
+         allow_anonymous = true\n[[listener]]\nallow_anonymous = true\n\
+         address = '0.0.0.0:1884'\nbacklog = 1\n[log]\nlevel = 'trace'\n\
          [limits]\nqueue_bytes_max = 9223372036854775807\n[mqtt]\nqueue_qos0 = true\n",
     );
     assert_eq!(config.shards_wanted(), Some(2));

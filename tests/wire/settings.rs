@@ -1,4 +1,4 @@
-//! Settings: what a running broker takes over, what the commands say about files, files of Mosquitto.
+//! Settings: what a running broker takes over, and what the commands say about files.
 
 use std::process::Output;
 

@@ -46,7 +46,8 @@ pub(super) struct Args {
     /// ~/.local/state/culex.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// When acknowledgements leave: fsync = on stable storage, interval = written, none = in memory.
+    /// When acknowledgements leave: fsync = on stable storage, interval = written, none = in
+    /// memory.
     #[arg(long, value_name = "MODE", value_parser = durability)]
     durability: Option<Durability>,
     /// Logs connections and refusals too (level debug).
