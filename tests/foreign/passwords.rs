@@ -55,7 +55,7 @@ fn culex_reads_what_mosquitto_passwd_writes() {
              password_file = {file:?}\nfailures_max = 0\n"
         );
         let broker = Broker::start_with(shards, &settings);
-        check(broker.address());
+        check(broker.address(0));
         broker.stop();
     }
 }
