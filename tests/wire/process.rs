@@ -1,6 +1,7 @@
 //! The broker as a process: user, background, log files, systemd.
 
 use std::fs::{self, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -200,7 +201,12 @@ fn systemd_is_told() {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let next = || {
         let mut bytes = [0; 200];
-        let count = socket.recv(&mut bytes).expect("a message in time");
+        let count = loop {
+            match socket.recv(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received.expect("a message in time"),
+            }
+        };
         String::from_utf8(bytes[..count].to_vec()).unwrap()
     };
     let other = || loop {

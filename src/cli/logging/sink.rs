@@ -61,6 +61,25 @@ impl Sink {
 
     /// Takes one event; files get it with [`Self::flush`].
     pub(super) fn put(&mut self, entry: &Entry) {
+        let before = self.waiting_bytes();
+        self.append(entry);
+        let Self::File { file, waiting, .. } = self else { return };
+        // Lines that came together may belong to two files.
+        if before > 0 && file.is_passed_by(waiting.len()) {
+            let last = waiting.split_off(before);
+            file.write(waiting.as_bytes());
+            *waiting = last;
+        }
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        match self {
+            Self::Stderr { waiting, .. } | Self::File { waiting, .. } => waiting.len(),
+            Self::Syslog(_) | Self::Journal(_) => 0,
+        }
+    }
+
+    fn append(&mut self, entry: &Entry) {
         match self {
             Self::Stderr { format: Format::Json, waiting, .. }
             | Self::File { format: Format::Json, waiting, .. } => {
@@ -132,8 +151,7 @@ impl Rotating {
         if text.is_empty() {
             return;
         }
-        let is_full = self.bytes > 0 && self.bytes + text.len() as u64 > self.bytes_max;
-        if self.bytes_max > 0 && is_full {
+        if self.bytes > 0 && self.is_passed_by(text.len()) {
             self.rotate();
         }
         let result = match &mut self.file {
@@ -147,6 +165,11 @@ impl Rotating {
             }
             Err(error) => self.tell(&error),
         }
+    }
+
+    /// Would the file be larger than it may be with so many bytes more?
+    fn is_passed_by(&self, bytes: usize) -> bool {
+        self.bytes_max > 0 && self.bytes + bytes as u64 > self.bytes_max
     }
 
     /// The last way to say that the log cannot be written, once.
