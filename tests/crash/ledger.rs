@@ -128,7 +128,7 @@ pub(crate) struct Session {
     pub(crate) vanished: Option<Step>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) copies: HashMap<usize, Copies>,
-    /// Highest sequence number by publisher, topic, `QoS` sent and `QoS` given, of first deliveries.
+    /// Highest sequence number of first deliveries by publisher, topic, `QoS` sent and `QoS` given.
     pub(crate) highest: BTreeMap<(usize, usize, u8, u8), u32>,
 }
 
