@@ -19,6 +19,7 @@ pub(crate) enum Kind {
 
 /// One message that a client sent, or left as its will.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what befell it, in any combination")]
 pub(crate) struct Message {
     pub(crate) publisher: usize,
     pub(crate) sequence: u32,
