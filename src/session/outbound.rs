@@ -13,6 +13,8 @@
 //!  packet identifier = sequence mod 65535 + 1; sequences rise, some are missing
 //! ```
 
+mod shelf;
+
 use super::counters::{Counters, DropCause};
 use super::layouts::{Face, Layouts};
 use super::link::{Extra, Link};
@@ -27,10 +29,6 @@ use std::sync::Arc;
 
 /// Number of packet identifiers.
 const PACKET_IDS: u64 = 65_535;
-/// Messages that are fetched from the log ahead of the one that is sent next.
-const AHEAD_MESSAGES_MAX: usize = 64;
-/// Their bytes; the message that passes it is the last.
-const AHEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// What a session may keep waiting.
 #[derive(Clone, Copy, Debug)]
@@ -423,13 +421,6 @@ impl Outbound {
         true
     }
 
-    /// The record of a delivery has this log position; [`UNLOGGED`]: there is none after all.
-    pub fn note_position(&mut self, sequence: u64, lsn: u64) {
-        if let Some(slot) = self.slot_mut(sequence) {
-            slot.lsn = lsn;
-        }
-    }
-
     /// The delivery with this sequence number, if it is not over.
     pub fn slot(&self, sequence: u64) -> Option<&Slot> {
         let slot = self.slots.get(self.position(sequence)?)?;
@@ -439,30 +430,6 @@ impl Outbound {
     fn slot_mut(&mut self, sequence: u64) -> Option<&mut Slot> {
         let index = self.position(sequence)?;
         self.slots.get_mut(index)
-    }
-
-    /// The record of a delivery is durable, and lies at this place of its batch: leaves the message
-    /// to the log if it will not be sent soon, because it is further back than what is fetched
-    /// ahead, or the client is away.
-    pub fn settle(&mut self, sequence: u64, at: u32, away: bool) {
-        let Some(index) = self.position(sequence) else { return };
-        let near = index < self.cursor + AHEAD_MESSAGES_MAX;
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        slot.at = at;
-        slot.settled = true;
-        if away || !near {
-            slot.put_away();
-        }
-    }
-
-    /// The client is away: leaves to the log what it may. O(window + what is fetched ahead),
-    /// because what is further back has been left there.
-    pub fn put_away(&mut self) {
-        self.forget_unsure();
-        let near = self.slots.len().min(self.cursor + AHEAD_MESSAGES_MAX);
-        for slot in self.slots.iter_mut().take(near) {
-            slot.put_away();
-        }
     }
 
     /// `QoS` 0 is not kept for a client that is away, however long it was waited for.
@@ -481,63 +448,6 @@ impl Outbound {
             !gone
         });
         self.slots = slots;
-    }
-
-    /// Messages to be fetched from the log now: the next ones to be sent that are there and were
-    /// not asked for. Sequence number, log position and place in the batch.
-    pub fn wanted(&mut self, into: &mut Vec<(u64, u64, u32)>) {
-        let mut bytes = 0;
-        for slot in self.slots.range_mut(self.cursor..).take(AHEAD_MESSAGES_MAX) {
-            if bytes >= AHEAD_BYTES_MAX {
-                return;
-            }
-            bytes += slot.bytes();
-            if slot.is_away() && !slot.asked {
-                slot.asked = true;
-                into.push((slot.sequence, slot.lsn, slot.at));
-            }
-        }
-    }
-
-    /// A message has come from the log. Kept only if it was asked for and is still needed.
-    pub fn fetched(&mut self, sequence: u64, message: Arc<Message>) {
-        if let Some(slot) = self.slot_mut(sequence)
-            && slot.asked
-            && slot.is_away()
-        {
-            slot.message = Some(message);
-            slot.asked = false;
-        }
-    }
-
-    /// The record of a delivery is about to be written again: until that is durable its message is
-    /// in memory.
-    pub fn take_back(&mut self, sequence: u64, message: &Arc<Message>) {
-        if let Some(slot) = self.slot_mut(sequence) {
-            slot.settled = false;
-            slot.asked = false;
-            if matches!(slot.state, State::Queued | State::Sent) {
-                slot.message = Some(Arc::clone(message));
-            }
-        }
-    }
-
-    /// Takes the delivery at the cursor, whose message cannot be read, out of the way: the client
-    /// gets it no more. True if it was there.
-    pub fn give_up(&mut self, sequence: u64) -> bool {
-        let Some(index) = self.position(sequence) else { return false };
-        let Some(slot) = self.slots.get_mut(index) else { return false };
-        if !slot.is_away() {
-            return false;
-        }
-        if slot.state == State::Queued {
-            let Some(slot) = self.slots.remove(index) else { return false };
-            self.unqueue(&slot);
-        } else {
-            slot.finish();
-            self.pop_done();
-        }
-        true
     }
 
     /// All deliveries that are not over, in order.

@@ -1,0 +1,108 @@
+//! Messages of a queue that lie in the log alone.
+//!
+//! Promise: in memory are those that are sent next and those whose record is not durable; the others
+//! leave when their record is, and are back before their turn.
+//!
+//! ```text
+//!   note_position ─▶ settle, put_away ─▶ wanted ─▶ fetched, or give_up
+//! ```
+
+use super::Outbound;
+use crate::session::{Message, State};
+use std::sync::Arc;
+
+/// Messages that are fetched from the log ahead of the one that is sent next.
+const AHEAD_MESSAGES_MAX: usize = 64;
+/// Their bytes; the message that passes it is the last.
+const AHEAD_BYTES_MAX: usize = 256 * 1024;
+
+impl Outbound {
+    /// The record of a delivery has this log position; there is none after all if it is
+    /// [`UNLOGGED`](crate::session::UNLOGGED).
+    pub fn note_position(&mut self, sequence: u64, lsn: u64) {
+        if let Some(slot) = self.slot_mut(sequence) {
+            slot.lsn = lsn;
+        }
+    }
+
+    /// The record of a delivery is durable, and lies at this place of its batch: leaves the message
+    /// to the log if it will not be sent soon, because it is further back than what is fetched
+    /// ahead, or the client is away.
+    pub fn settle(&mut self, sequence: u64, at: u32, away: bool) {
+        let Some(index) = self.position(sequence) else { return };
+        let near = index < self.cursor + AHEAD_MESSAGES_MAX;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.at = at;
+        slot.settled = true;
+        if away || !near {
+            slot.put_away();
+        }
+    }
+
+    /// The client is away: leaves to the log what it may. O(window + what is fetched ahead),
+    /// because what is further back has been left there.
+    pub fn put_away(&mut self) {
+        self.forget_unsure();
+        let near = self.slots.len().min(self.cursor + AHEAD_MESSAGES_MAX);
+        for slot in self.slots.iter_mut().take(near) {
+            slot.put_away();
+        }
+    }
+
+    /// Messages to be fetched from the log now: the next ones to be sent that are there and were
+    /// not asked for. Sequence number, log position and place in the batch.
+    pub fn wanted(&mut self, into: &mut Vec<(u64, u64, u32)>) {
+        let mut bytes = 0;
+        for slot in self.slots.range_mut(self.cursor..).take(AHEAD_MESSAGES_MAX) {
+            if bytes >= AHEAD_BYTES_MAX {
+                return;
+            }
+            bytes += slot.bytes();
+            if slot.is_away() && !slot.asked {
+                slot.asked = true;
+                into.push((slot.sequence, slot.lsn, slot.at));
+            }
+        }
+    }
+
+    /// A message has come from the log. Kept only if it was asked for and is still needed.
+    pub fn fetched(&mut self, sequence: u64, message: Arc<Message>) {
+        if let Some(slot) = self.slot_mut(sequence)
+            && slot.asked
+            && slot.is_away()
+        {
+            slot.message = Some(message);
+            slot.asked = false;
+        }
+    }
+
+    /// The record of a delivery is about to be written again: until that is durable its message is
+    /// in memory.
+    pub fn take_back(&mut self, sequence: u64, message: &Arc<Message>) {
+        if let Some(slot) = self.slot_mut(sequence) {
+            slot.settled = false;
+            slot.asked = false;
+            if matches!(slot.state, State::Queued | State::Sent) {
+                slot.message = Some(Arc::clone(message));
+            }
+        }
+    }
+
+    /// Takes the delivery at the cursor, whose message cannot be read, out of the way: the client
+    /// gets it no more. True if it was there.
+    pub fn give_up(&mut self, sequence: u64) -> bool {
+        let Some(index) = self.position(sequence) else { return false };
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        if !slot.is_away() {
+            return false;
+        }
+        if slot.state == State::Queued {
+            let Some(slot) = self.slots.remove(index) else { return false };
+            self.unqueue(&slot);
+        } else {
+            slot.finish();
+            self.pop_done();
+        }
+        true
+    }
+}
