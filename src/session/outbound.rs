@@ -17,7 +17,7 @@ use super::counters::{Counters, DropCause};
 use super::layouts::{Face, Layouts};
 use super::link::{Extra, Link};
 use super::message::{Message, Publication};
-use super::slot::{Slot, State, UNLOGGED};
+use super::slot::{POSITION_PENDING, Slot, State, UNLOGGED};
 use crate::codec::{AckKind, PacketId, Qos, Reason};
 use crate::topic::Filter;
 use shards::Millis;
@@ -423,6 +423,11 @@ impl Outbound {
         true
     }
 
+    /// The delivery that was taken last is to be told the position of its record.
+    pub fn awaits_position(&self) -> bool {
+        self.slots.back().is_some_and(|slot| slot.lsn == POSITION_PENDING)
+    }
+
     /// The record of a delivery has this log position; [`UNLOGGED`]: there is none after all.
     pub fn note_position(&mut self, sequence: u64, lsn: u64) {
         if let Some(slot) = self.slot_mut(sequence) {
@@ -457,8 +462,10 @@ impl Outbound {
 
     /// The client is away: leaves to the log what it may. O(window + what is fetched ahead),
     /// because what is further back has been left there.
-    pub fn put_away(&mut self) {
-        self.forget_unsure();
+    pub fn put_away(&mut self, limits: Limits) {
+        if !limits.queue_qos0 {
+            self.forget_unsure();
+        }
         let near = self.slots.len().min(self.cursor + AHEAD_MESSAGES_MAX);
         for slot in self.slots.iter_mut().take(near) {
             slot.put_away();

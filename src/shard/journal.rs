@@ -171,9 +171,8 @@ impl Shard {
         let Some(key) = self.clients.sessions.key_at(client) else { return };
         let Some(session) = self.clients.sessions.get(key) else { return };
         if qos == Qos::AtMostOnce {
-            // Without connection it was not kept at all.
-            let kept = outcome == Delivered::Queued && session.connection.is_some();
-            if self.journal.once && kept {
+            // Without connection it may not have been kept at all.
+            if self.journal.once && session.outbound.awaits_position() {
                 self.journal.once_takers.push((key, session.outbound.last_sequence()));
             }
             return;
