@@ -96,7 +96,8 @@ pub struct Limits {
     /// Longest Will Delay Interval; 4294967295 = no cap.
     #[serde(deserialize_with = "within::<_, _, 0, U32>")]
     pub will_delay_s_max: u32,
-    /// Longest keep-alive; longer ones are answered with Server Keep Alive.
+    /// Longest keep-alive in seconds; a longer one or none is cut to this. 5.0 clients are told
+    /// with Server Keep Alive; older ones are held to it all the same.
     #[serde(deserialize_with = "within::<_, _, 1, U16>")]
     pub keep_alive_s_max: u16,
     /// Most retained messages of all shards together.

@@ -70,12 +70,11 @@ impl Cleaner {
             }
             State::Settling { segment, lsn, next } if lsn <= durable => {
                 self.due = now.after(STEP_MS);
-                match next {
-                    Some(cursor) => self.read(log, segment, cursor),
-                    None => {
-                        let lsn = shard.revive_rest(now);
-                        self.state = State::Ending { segment, lsn };
-                    }
+                if let Some(cursor) = next {
+                    self.read(log, segment, cursor);
+                } else {
+                    let lsn = shard.revive_rest(now);
+                    self.state = State::Ending { segment, lsn };
                 }
             }
             State::Ending { segment, lsn } if lsn <= durable => {

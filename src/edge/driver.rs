@@ -1,12 +1,15 @@
 //! One shard's connections, as the engine's handler.
 
 use super::admission::{Admission, Pass};
+use super::conns::{
+    Arrival, Conn, Handshake, PAUSED_BY_LOG, PAUSED_BY_MESH, PAUSED_BY_MOVE, PAUSED_BY_OUTPUT,
+    PAUSED_BY_SHARD, PAUSED_BY_START, Stage, VACANT,
+};
 use super::flow::Throttle;
 use super::journal::Journal;
 use super::layers::Layers;
 use super::logins::Logins;
-use super::rate::{Allowance, Rates};
-use super::reassembly::Reassembly;
+use super::rate::Rates;
 use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::gate::{Answer, Gate};
@@ -94,86 +97,6 @@ impl From<Answer> for Control {
 /// Letters of this broker.
 pub(super) type Wire = Io<Mail, Luggage>;
 
-/// Where a connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// No connection has this place.
-    Vacant,
-    /// CONNECT is not complete.
-    Connecting,
-    /// Packets go to the shard.
-    Live,
-    /// The end is decided.
-    Closing,
-}
-
-/// Time for the last output to leave once the end is decided; a peer that does not read it is cut.
-const CLOSE_PATIENCE_MS: u64 = 5_000;
-
-/// Why a connection is not read; bits.
-const PAUSED_BY_SHARD: u16 = 1;
-const PAUSED_BY_MESH: u16 = 2;
-pub(super) const PAUSED_BY_OUTPUT: u16 = 4;
-/// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
-/// when it asked for a pause; who does not read its answers is not forgiven.)
-const PAUSED_WITHOUT_FAULT: u16 = PAUSED_BY_MESH | PAUSED_BY_LOG | PAUSED_BY_RATE;
-pub(super) const PAUSED_BY_HANDSHAKES: u16 = 8;
-const PAUSED_BY_MOVE: u16 = 16;
-const PAUSED_BY_LOG: u16 = 32;
-const PAUSED_BY_START: u16 = 64;
-pub(super) const PAUSED_BY_RATE: u16 = 128;
-pub(super) const PAUSED_BY_LOGIN: u16 = 256;
-
-#[derive(Debug)]
-pub(super) struct Conn {
-    pub(super) id: ConnId,
-    pub(super) stage: Stage,
-    version: Version,
-    pub(super) paused: u16,
-    pub(super) reassembly: Reassembly,
-    /// Layers below MQTT; none for plain TCP.
-    pub(super) stack: Option<Box<Stack>>,
-    /// Until CONNECT is complete.
-    pub(super) arrival: Option<Box<Arrival>>,
-    /// Its place in the counts of connections.
-    pub(super) pass: Option<Box<Pass>>,
-    /// What it may still send at once, where rates are limited.
-    pub(super) allowance: Option<Box<Allowance>>,
-}
-
-/// What is known of a connection before its CONNECT.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
-    deadline: Millis,
-    listener: usize,
-    pub(super) address: Option<SocketAddr>,
-    adopted: bool,
-    pub(super) handshake: Handshake,
-}
-
-/// A connection's part in the limit of TLS handshakes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Handshake {
-    /// None, or it is over.
-    Over,
-    /// Not read until others are done.
-    Waiting,
-    /// Counted.
-    UnderWay,
-}
-
-const VACANT: Conn = Conn {
-    id: ConnId::new(u32::MAX, 0),
-    stage: Stage::Vacant,
-    version: Version::V311,
-    paused: 0,
-    reassembly: Reassembly::NEW,
-    stack: None,
-    arrival: None,
-    pass: None,
-    allowance: None,
-};
-
 /// See the module.
 #[derive(Debug)]
 pub struct Driver {
@@ -195,7 +118,7 @@ pub struct Driver {
     /// Connections that are not read because the disk does not keep up.
     waiting_for_log: Vec<ConnId>,
     /// Connections whose end is decided, and when they are cut; times ascend.
-    closing: VecDeque<(Millis, ConnId)>,
+    pub(super) closing: VecDeque<(Millis, ConnId)>,
     /// The log; none if all is in memory.
     journal: Option<Journal>,
     /// What the log held, until it was taken over.
@@ -243,19 +166,6 @@ impl Driver {
         self.shard.reconfigure(&settings.shard);
         self.shard.set_login_rules(settings.login.clone());
         self.shard.set_access(Arc::clone(&settings.access));
-    }
-
-    fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
-        if self.conns.len() <= conn.index() {
-            self.conns.resize_with(conn.index() + 1, || VACANT);
-        }
-        if let Some(entry) = self.conns.get_mut(conn.index()) {
-            *entry = Conn { id: conn, stage, arrival: Some(Box::new(arrival)), ..VACANT };
-        }
-    }
-
-    pub(super) fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
-        self.conns.get_mut(conn.index()).filter(|entry| entry.id == conn)
     }
 
     /// Bytes of a connection that has not sent a complete CONNECT yet.
@@ -393,34 +303,6 @@ impl Driver {
         }
     }
 
-    pub(super) fn pause(&mut self, io: &mut Wire, conn: ConnId, why: u16) {
-        if let Some(entry) = self.conn(conn) {
-            if entry.paused == 0 {
-                io.pause(conn);
-            }
-            entry.paused |= why;
-            if why & PAUSED_WITHOUT_FAULT != 0 {
-                self.shard.set_read(conn, false, io.now());
-            }
-        }
-    }
-
-    pub(super) fn resume(&mut self, io: &mut Wire, conn: ConnId, why: u16) {
-        if let Some(entry) = self.conn(conn) {
-            let before = entry.paused;
-            entry.paused &= !why;
-            let forgiven = before & PAUSED_WITHOUT_FAULT;
-            let forgives_still = entry.paused & PAUSED_WITHOUT_FAULT;
-            if forgiven != 0 && forgives_still == 0 {
-                self.shard.set_read(conn, true, io.now());
-            }
-            let Some(entry) = self.conn(conn) else { return };
-            if before != 0 && entry.paused == 0 {
-                io.resume(conn);
-            }
-        }
-    }
-
     /// Bytes of MQTT, whatever they came in.
     pub(super) fn mqtt(&mut self, io: &mut Wire, conn: ConnId, stage: Stage, bytes: &[u8]) {
         match stage {
@@ -506,55 +388,13 @@ impl Driver {
         self.dirty = dirty;
     }
 
-    fn send(&mut self, io: &mut Wire, conn: ConnId) {
+    pub(super) fn send(&mut self, io: &mut Wire, conn: ConnId) {
         let output = self.shard.take_output(conn);
         if self.conn(conn).is_some_and(|entry| entry.stack.is_some()) {
             self.send_layered(io, conn, output);
         } else if let Some(outgoing) = output {
             io.send(conn, outgoing);
             self.resume(io, conn, PAUSED_BY_OUTPUT);
-        }
-    }
-
-    /// Closes a connection whose end is decided, once all its output has been given to the engine,
-    /// which then sees to it that it ends. False if some is left.
-    fn close_when_sent(&mut self, io: &mut Wire, conn: ConnId) -> bool {
-        if !io.is_sending(conn) {
-            self.send(io, conn);
-        }
-        let given = !self.has_output(conn);
-        if given {
-            io.close_after_flush(conn);
-        }
-        given
-    }
-
-    /// Something is still to be given to the engine before the end.
-    fn has_output(&mut self, conn: ConnId) -> bool {
-        let unfinished = |entry: &mut Conn| entry.stack.as_ref().is_some_and(|s| !s.is_finished());
-        self.shard.has_output(conn) || self.conn(conn).is_some_and(unfinished)
-    }
-
-    /// The end is decided: what is left leaves, within [`CLOSE_PATIENCE_MS`].
-    pub(super) fn end(&mut self, io: &mut Wire, conn: ConnId) {
-        if let Some(entry) = self.conn(conn) {
-            entry.stage = Stage::Closing;
-            if !self.close_when_sent(io, conn) {
-                self.closing.push_back((io.now().after(CLOSE_PATIENCE_MS), conn));
-            }
-        }
-    }
-
-    /// Cuts those that had time enough to take what was left for them.
-    fn cut(&mut self, io: &mut Wire) {
-        while let Some((due, conn)) = self.closing.front().copied()
-            && due <= io.now()
-        {
-            self.closing.pop_front();
-            if self.has_output(conn) {
-                debug!(conn = conn.index(), "does not take its last output");
-                io.close(conn);
-            }
         }
     }
 }

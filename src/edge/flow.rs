@@ -1,7 +1,8 @@
 //! Who is let in, how fast it is read, and when nothing new is taken in.
 
 use super::admission::Admission;
-use super::driver::{Conn, Driver, PAUSED_BY_RATE, Settings, Stage, Wire};
+use super::conns::{Conn, PAUSED_BY_RATE, Stage};
+use super::driver::{Driver, Settings, Wire};
 use super::memory::{LOOK_MS, Watch, take_back_freed};
 use super::rate::{Bucket, Rates};
 use crate::codec::Reason;

@@ -1,8 +1,7 @@
 //! Connections with layers below MQTT: how they begin, and what they bring.
 
-use super::driver::{
-    Driver, Handshake, PAUSED_BY_HANDSHAKES, PAUSED_BY_OUTPUT, Settings, Stage, Wire,
-};
+use super::conns::{Handshake, PAUSED_BY_HANDSHAKES, PAUSED_BY_OUTPUT, Stage};
+use super::driver::{Driver, Settings, Wire};
 use crate::shard::Input;
 use crate::transport::{self, Arrival, Last, Stack};
 use shards::{ConnId, Outgoing};

@@ -1,6 +1,7 @@
 //! Logins on their way between the shard and the gate.
 
-use super::driver::{Driver, PAUSED_BY_LOGIN, Wire};
+use super::conns::PAUSED_BY_LOGIN;
+use super::driver::{Driver, Wire};
 use crate::auth::{Credentials, Outcome, Refusal};
 use crate::gate::{Answer, Gate};
 use crate::shard::Input;

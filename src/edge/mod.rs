@@ -12,6 +12,8 @@
 
 mod admission;
 mod cleaner;
+mod closing;
+mod conns;
 mod driver;
 mod files;
 mod flow;

@@ -82,8 +82,7 @@ impl Bucket {
         self.at = now;
         self.level = self.level.saturating_add(income).min(full);
         self.level = self.level.saturating_sub(thousandths(count));
-        let debt = u64::try_from(self.level.checked_neg()?).ok().filter(|debt| *debt > 0)?;
-        Some(debt.div_ceil(per_s))
+        (self.level < 0).then(|| self.level.unsigned_abs().div_ceil(per_s))
     }
 }
 

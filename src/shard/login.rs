@@ -175,8 +175,7 @@ impl Shard {
             },
             // Its key has proven who it is already.
             None if certified.is_some() => {
-                let identity = Identity { user: certified, claims: None };
-                self.identify(conn, identity);
+                self.identify(conn, Identity { user: certified, claims: None });
                 return self.accept_now(conn, connect, &login, now);
             }
             None if !self.login_rules.asked => {

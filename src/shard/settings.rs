@@ -68,7 +68,8 @@ pub struct Settings {
     pub topic_alias_out_maximum: u16,
     /// Longest session expiry interval granted.
     pub session_expiry_s_max: u32,
-    /// Longest keep-alive granted; 0 asks for none and is raised to this if it is not 65,535.
+    /// Longest keep-alive granted, in seconds; holds for 3.x too, which cannot be told. 0 asks for
+    /// none and gets this unless it is 65,535, which is no limit.
     pub keep_alive_s_max: u16,
     /// Retained messages per shard.
     pub retained_messages_max: usize,

@@ -2,8 +2,9 @@
 //!
 //! The publishing shard picks a shard, in turn by the members that have a connection there; that
 //! shard picks a member, in turn among those with an open window. Without one the message goes on
-//! once to another shard, then to any member that can queue it, on one shard after the other. A lost
-//! member's messages that were not acknowledged go to others, except `QoS` 2 deliveries that began.
+//! once to another shard, then to any member that can queue it, on one shard after the other.
+//! Messages that a lost member did not acknowledge go to others, except `QoS` 2 deliveries that
+//! began.
 //! [MQTT-4.8.2-4] [MQTT-4.8.2-5]
 
 use super::Shard;

@@ -240,10 +240,11 @@ impl Shard {
             debug!(conn = conn.index(), ?reason, "subscription refused");
         }
         let properties = Properties::default();
-        let answer = match ends {
-            false => Packet::Suback(Suback { packet_id: id, properties, reasons }),
+        let answer = if ends {
             // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
-            true => Packet::Unsuback(Unsuback { packet_id: id, properties, reasons }),
+            Packet::Unsuback(Unsuback { packet_id: id, properties, reasons })
+        } else {
+            Packet::Suback(Suback { packet_id: id, properties, reasons })
         };
         if !self.clients.packet(conn, &answer) {
             self.drop_queries(key, &queries, now);

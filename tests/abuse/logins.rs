@@ -35,8 +35,10 @@ fn siege(name: &'static str, more: &str) -> (Siege, tempfile::TempDir) {
     let scram = folder.path().join("scram");
     passwd(&scram, &["--scram"], "ada", "pencil");
     let config = format!(
-        "acl = 'allow-all'\n[auth]\npassword_file = {file:?}\nscram_file = {scram:?}\n\
-         hashing_threads = 1\n{more}"
+        "acl = 'allow-all'\n[auth]\npassword_file = '{}'\nscram_file = '{}'\n\
+         hashing_threads = 1\n{more}",
+        file.display(),
+        scram.display()
     );
     (Siege::lay_with(name, &config, CANARY), folder)
 }
@@ -93,7 +95,7 @@ fn a_storm_of_logins_does_not_reach_the_shards() {
         clients.push(client);
     }
     let codes: Vec<u8> = clients.iter_mut().map(|client| client.packet().codes[0]).collect();
-    let busy = codes.iter().filter(|code| **code == 0x89).count();
+    let busy = codes.iter().filter(|code| matches!(code, 0x89)).count();
     assert!(codes.iter().all(|code| [0x86, 0x89].contains(code)), "{codes:?}");
     assert!(busy > 0, "none was refused as busy");
     println!("{} of {} refused as busy", busy, codes.len());

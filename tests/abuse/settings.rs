@@ -1,5 +1,6 @@
 //! Rows C01 and C02: settings at their ends, and a host that does not give what is asked for.
 
+use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::process::Stdio;
 
@@ -28,12 +29,12 @@ fn is_valid(key: &str, value: i128) -> bool {
 fn ends(key: &str, default: u64) -> (i128, i128) {
     let (mut low, mut bad) = (i128::from(default), -1);
     while low - bad > 1 {
-        let middle = (low + bad) / 2;
+        let middle = i128::midpoint(low, bad);
         if is_valid(key, middle) { low = middle } else { bad = middle }
     }
     let (mut high, mut bad) = (i128::from(default), i128::from(u64::MAX));
     while bad - high > 1 {
-        let middle = (high + bad) / 2;
+        let middle = i128::midpoint(high, bad);
         if is_valid(key, middle) { high = middle } else { bad = middle }
     }
     (low, high)
@@ -54,7 +55,7 @@ fn every_number_at_its_ends() {
             continue;
         }
         for (text, value) in all.iter_mut().zip([low, high]) {
-            *text += &format!("{key} = {value}\n");
+            writeln!(text, "{key} = {value}").unwrap();
         }
     }
     for (name, text) in ["C01 low", "C01 high"].into_iter().zip(&all) {

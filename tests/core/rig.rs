@@ -163,6 +163,7 @@ impl Rig {
         self.settle();
     }
 
+    #[expect(clippy::too_many_lines, reason = "one field for each option of the script")]
     fn connect(&mut self, name: &str, options: &[&str]) {
         let version = match options.first() {
             Some(&"v31") => Version::V31,

@@ -350,6 +350,8 @@ fn every_hand_over_asks() {
     }
     calls.sort();
     let expected = [
+        // Messages on their way between shards, when the number of shards changes.
+        "broker/rehoming.rs 1",
         // The will of a CONNECT.
         "shard/connect.rs 1",
         // The will when it is published.

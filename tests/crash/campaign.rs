@@ -80,7 +80,7 @@ impl Campaign {
         while left > 0 && total.is_clean() {
             let shards = match wanted.as_str() {
                 "" if seed % 3 == 2 && crate::REHOMING_BUILT => Shards::Changing,
-                "" => Shards::Always(if seed % 2 == 0 { 1 } else { 2 }),
+                "" => Shards::Always(if seed.is_multiple_of(2) { 1 } else { 2 }),
                 "changing" => Shards::Changing,
                 count => Shards::Always(count.parse().expect("CRASH_SHARDS=N or `changing`")),
             };

@@ -19,6 +19,7 @@ pub(crate) enum Kind {
 
 /// One message that a client sent, or left as its will.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what befell it, in any combination")]
 pub(crate) struct Message {
     pub(crate) publisher: usize,
     pub(crate) sequence: u32,
@@ -128,7 +129,7 @@ pub(crate) struct Session {
     pub(crate) vanished: Option<Step>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) copies: HashMap<usize, Copies>,
-    /// Highest sequence number by publisher, topic, `QoS` sent and `QoS` given, of first deliveries.
+    /// Highest sequence number of first deliveries by publisher, topic, `QoS` sent and `QoS` given.
     pub(crate) highest: BTreeMap<(usize, usize, u8, u8), u32>,
 }
 

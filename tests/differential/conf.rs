@@ -174,7 +174,7 @@ fn collect(client: &mut Client, until: &str, seen: &mut Vec<String>) -> bool {
         match client.next() {
             Event::Packet(packet) => {
                 let refused = packet.name == "connack" && packet.codes != [0];
-                // 4 = bad user name or password, 5 = not authorised: the brokers choose differently.
+                // 4 = bad user name or password, 5 = not authorised: brokers choose differently.
                 let codes = if refused { vec![5] } else { packet.codes.clone() };
                 let payload = String::from_utf8_lossy(&packet.payload).into_owned();
                 if packet.name != "pingresp" {

@@ -56,7 +56,7 @@ impl Broker {
 
     /// `HOST:PORT` of a listener, by its place in the configuration.
     pub(crate) fn address(&self, listener: usize) -> &str {
-        &self.addresses[listener]
+        self.addresses.get(listener).expect("a listener of the configuration")
     }
 
     /// Asks it to stop and checks that it does so cleanly.

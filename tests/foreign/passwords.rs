@@ -13,8 +13,9 @@ const USERS: [(&str, &str, &str); 2] =
 /// Makes a file of [`USERS`] with one of the two programs.
 fn make(program: &[&str], file: &Path) {
     for (index, (hash, user, password)) in USERS.iter().enumerate() {
-        let mut command = Command::new(program[0]);
-        command.args(&program[1..]);
+        let (name, args) = program.split_first().expect("a program");
+        let mut command = Command::new(name);
+        command.args(args);
         if index == 0 {
             command.arg("-c");
         }

@@ -422,7 +422,8 @@ proptest! {
         near_the_last_id in prop::bool::weighted(0.05),
         steps in vec(step(), 1..200),
     ) {
-        let mut rig = rig(Limits { queue_messages_max, queue_bytes_max, queue_qos0, overflow: Overflow::DropNewest });
+        let overflow = Overflow::DropNewest;
+        let mut rig = rig(Limits { queue_messages_max, queue_bytes_max, queue_qos0, overflow });
         if near_the_last_id {
             rig.run(&CONNECT);
             for _ in 0..65_530 {

@@ -263,7 +263,7 @@ impl Shadow {
             return false;
         }
         if let Some(known) = known {
-            let wrong = if !publish.dup && !(same && known.crashed) {
+            let wrong = if !(publish.dup || same && known.crashed) {
                 "[MQTT-2.2.1-4] packet identifier in use"
             } else if !same {
                 "[MQTT-4.4.0-1] repeated with another message"

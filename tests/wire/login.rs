@@ -219,7 +219,7 @@ fn passwd_has_the_options_of_mosquitto() {
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(run(&["-D", path, "ada"], "").0, 0);
     assert_eq!(run(&["-D", path, "ada"], "").0, 1);
-    std::fs::write(&file, format!("{}plain:text\n", text)).unwrap();
+    std::fs::write(&file, format!("{text}plain:text\n")).unwrap();
     assert_eq!(run(&["-U", path], "").0, 0);
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains("\nplain:$argon2id$") && text.contains("\nbob:$7$5$"), "{text}");

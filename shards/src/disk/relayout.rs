@@ -197,7 +197,7 @@ mod tests {
     fn copy(relayout: &mut Relayout, shards: u16) {
         let mut places = Vec::new();
         let mut sink = |shard, record: Record<'_>| {
-            if record.kind % 2 == 0 {
+            if record.kind.is_multiple_of(2) {
                 places.push((shard, record.place(), record.body.to_vec()));
             }
         };
