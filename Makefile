@@ -80,41 +80,5 @@ crash-points: ## let the log end or fail at each of its named points, or skip it
 	CRASH_POINTS_BINARY=$(CURDIR)/target/failpoints/debug/culex \
 	  $(CARGO) test --locked --test crash power:: -- --nocapture --test-threads 1
 
-fuzz: ## run every fuzz target, or TARGET, FOR=60 seconds each
-	@scripts/deps.sh fuzz
-	scripts/fuzz.sh $(FOR) $(TARGET)
-
-loom: ## check the doorbell between shards in all orders of its steps
-	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test -p shards --lib --locked
-
-# The sanitizer needs an unstable flag; nothing else may use it, so it has a target folder of its
-# own. Its libraries ask for the target to be named. It keeps freed memory, so the tests that measure
-# memory are left out.
-asan: ## run the tests on real sockets with AddressSanitizer
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg asan" CARGO_TARGET_DIR=target/asan \
-		$(CARGO) test --locked --target x86_64-unknown-linux-gnu --test wire -- \
-		--skip connection_cycles --skip who_never_reads_slows_nobody
-
-abuse-soak: ## the abuse tests at full length and with strict times; nothing else should run
-	CULEX_ABUSE=soak $(CARGO) test --release --locked --test abuse -- --test-threads 1 --nocapture
-
-sim: ## simulate RUNS=10000 seeds from FROM=0 on, or one with its trace: SEED=17
-	SIM_SEED=$(SEED) SIM_RUNS=$(or $(RUNS),10000) SIM_FROM=$(FROM) RUST_BACKTRACE=0 \
-	$(CARGO) test --release --locked --test sim seeds_pass -- --nocapture
-
-# CRASH_SEED, CRASH_SHARDS, CRASH_DURABILITY, CRASH_CYCLES and CRASH_CUTS reach the tests as they are.
-crash: ## kill the broker, cut its power, fill its disk under load (as root: a loop device is mounted)
-	$(CARGO) test --locked --test crash -- --nocapture --test-threads 1
-
-crash-soak: ## the same with 1,000 kills and 200 power cuts
-	CRASH_CYCLES=$(or $(CRASH_CYCLES),1000) CRASH_CUTS=$(or $(CRASH_CUTS),200) \
-	  $(CARGO) test --release --locked --test crash -- --nocapture --test-threads 1
-
-# Needs the feature `failpoints` of the log, without which there is no such binary.
-crash-control:
-	$(CARGO) build --locked --features failpoints --target-dir target/failpoints --bin culex
-	CRASH_UNSYNCED_BINARY=$(CURDIR)/target/failpoints/debug/culex \
-	  $(CARGO) test --locked --test crash a_log_that_does_not_sync -- --nocapture
-
 clean: ## remove everything that was built or downloaded
 	$(CARGO) clean

@@ -28,6 +28,9 @@ if [ "$purpose" = test ]; then
   need npm npm --version
   need mosquitto-clients command -v mosquitto_rr
   need chromium command -v chromium
+  # The shell's own `kill` is no program that a test could start.
+  need procps test -x /usr/bin/kill -o -x /bin/kill
+  need e2fsprogs test -x /usr/sbin/mkfs.ext4 -o -x /sbin/mkfs.ext4
   # Debian keeps the broker in /usr/sbin, which is not on every PATH.
   need mosquitto test -x /usr/sbin/mosquitto -o -x /usr/local/sbin/mosquitto
 fi

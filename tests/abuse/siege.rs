@@ -16,11 +16,11 @@ pub(crate) const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version:
 /// Shards of the attacked broker: with two, mail between them is attacked too.
 const SHARDS: usize = 2;
 
-/// Longest answer to a new client, and longest round trip of the canary for 99 of 100 messages.
-/// In the test command other tests take the cores, so only a hang is found there.
-const ANSWER_MAX: Duration = Duration::from_secs(8);
-const ANSWER_MAX_SOAK: Duration = Duration::from_secs(1);
-const TRIP_MAX_SOAK: Duration = Duration::from_millis(100);
+/// Longest answer to a new client, and longest round trip of the canary for 99 of 100 messages, in
+/// a soak. In the test command other tests take the cores, so only the deadlines of the clients'
+/// sockets hold, which find a hang.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+const TRIP_MAX: Duration = Duration::from_millis(100);
 
 /// Runs at full length and with strict times.
 pub(crate) fn soak() -> bool {
@@ -149,11 +149,12 @@ impl Siege {
     }
 
     fn check_times(&self, latency: &Latency, answer: Duration) {
-        let (answer_max, trip_max) =
-            if soak() { (ANSWER_MAX_SOAK, TRIP_MAX_SOAK) } else { (ANSWER_MAX, ANSWER_MAX) };
-        assert!(answer <= answer_max, "{}: CONNECT took {answer:?}", self.name);
+        if !soak() {
+            return;
+        }
+        assert!(answer <= ANSWER_MAX, "{}: CONNECT took {answer:?}", self.name);
         let p99 = latency.percentile(99);
-        assert!(p99 <= trip_max, "{}: the canary waited {p99:?}", self.name);
+        assert!(p99 <= TRIP_MAX, "{}: the canary waited {p99:?}", self.name);
     }
 }
 

@@ -183,7 +183,7 @@ fn broken_files_stop_the_start() {
         (format!("a\0a:{good}"), "passwd:1: the line holds U+0000"),
     ] {
         std::fs::write(&file, content).unwrap();
-        let mut command = culex(&["serve", "--shards", "1", "-c"]);
+        let mut command = culex(&["serve", "--shards", "1", "--durability", "none", "-c"]);
         let output = command.arg(&config).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{errors}");

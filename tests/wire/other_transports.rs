@@ -16,7 +16,7 @@ const SCRIPT: &str = "
     sub gets ~/t q1 p=*300
     pub publishes ~/t q2 p=*100000
     sub gets ~/t q2 p=*100000
-    pub publishes ~/r retain p=kept
+    pub publishes ~/r q1 retain p=kept
     late connects
     late subscribes ~/r
     late gets ~/r retain p=kept
