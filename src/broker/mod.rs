@@ -177,7 +177,9 @@ impl Bound {
             let data = data::open(&config, path, shards, Mode::Strict, wall)?;
             edge.shard.hash_key = data.hash_key;
             edge.shard.recording = true;
-            edge.shard.wall_offset_ms = wall.start_ms;
+            // The time of day may have been set back, but not for sessions.
+            let clock_ms = data.images.iter().map(|image| image.clock_ms).max().unwrap_or(0);
+            edge.shard.wall_offset_ms = wall.start_ms.max(clock_ms);
             logs = data.logs;
             durables = data.images.into_iter().map(|image| Some(Durable { image, wall })).collect();
         }

@@ -19,7 +19,7 @@ use super::counters::{Counters, DropCause};
 use super::layouts::{Face, Layouts};
 use super::link::{Extra, Link};
 use super::message::{Message, Publication};
-use super::slot::{Slot, State, UNLOGGED};
+use super::slot::{POSITION_PENDING, Slot, State, UNLOGGED};
 use crate::codec::{AckKind, PacketId, Qos, Reason};
 use crate::topic::Filter;
 use shards::Millis;
@@ -419,6 +419,11 @@ impl Outbound {
             State::Released | State::Done => return false,
         }
         true
+    }
+
+    /// The delivery that was taken last is to be told the position of its record.
+    pub fn awaits_position(&self) -> bool {
+        self.slots.back().is_some_and(|slot| slot.lsn == POSITION_PENDING)
     }
 
     /// The delivery with this sequence number, if it is not over.

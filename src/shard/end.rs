@@ -85,8 +85,9 @@ impl Shard {
     pub(super) fn lost(&mut self, conn: ConnId, now: Millis) {
         let Some(key) = self.clients.detach(conn) else { return };
         self.members_online(key, false);
+        let queue = self.settings.queue;
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
-        session.outbound.put_away();
+        session.outbound.put_away(queue);
         let (expiry_s, epoch) = (session.expiry_s, session.epoch);
         let delay_s = session.will.as_ref().map(|will| will.delay_s.min(expiry_s));
         if expiry_s == 0 {

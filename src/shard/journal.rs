@@ -171,9 +171,8 @@ impl Shard {
         let Some(key) = self.clients.sessions.key_at(client) else { return };
         let Some(session) = self.clients.sessions.get(key) else { return };
         if qos == Qos::AtMostOnce {
-            // Without connection it was not kept at all.
-            let kept = outcome == Delivered::Queued && session.connection.is_some();
-            if self.journal.once && kept {
+            // Without connection it may not have been kept at all.
+            if self.journal.once && session.outbound.awaits_position() {
                 self.journal.once_takers.push((key, session.outbound.last_sequence()));
             }
             return;
@@ -239,6 +238,10 @@ impl Shard {
     /// its publisher that still wait for the log. [MQTT-4.6.0-5]
     pub(super) fn mail_in_order(&mut self, to: usize, mail: Mail) {
         if self.journal.after > self.clients.durable {
+            // What is held leaves in its order, so the position is that of the last one; later
+            // messages of the publisher wait for it too.
+            let last = self.held.back().map_or(0, |(lsn, _)| *lsn);
+            self.journal.after = self.journal.after.max(last);
             self.hold(self.journal.after, Held::Mail(to, Box::new(mail)));
         } else {
             self.effects.mail(to, mail);

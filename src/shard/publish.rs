@@ -220,9 +220,11 @@ impl Shard {
         };
         self.journal.after = self.exchange_position(log);
         let fanned = self.fan_out(&publication, from, ticket, now);
-        self.journal.after = 0;
+        let after = std::mem::take(&mut self.journal.after);
         if from != Source::Plain {
             self.note_exchange(log, fanned.lsn);
+        } else if after > self.clients.durable {
+            self.note_exchange(log, after);
         }
         scratch.clear();
         self.scratch = scratch;

@@ -61,8 +61,9 @@ impl Shard {
         for (number, exchange) in image.exchanges {
             self.restore_exchange(number, exchange);
         }
-        // Whom the end of the broker cut off was there until the last time that the log knows.
-        let cut_ms = if image.clock_ms > 0 { image.clock_ms } else { self.wall_ms(now) };
+        // Nobody knows when those whom the end of the broker cut off would have left. Their time
+        // begins now: a session may live longer than it asked, but never ends too early.
+        let cut_ms = self.wall_ms(now);
         for (number, session) in image.sessions {
             self.restore_session(number, session, cut_ms);
         }

@@ -45,7 +45,7 @@ mod world;
 pub(crate) const DURABILITY_BUILT: bool = true;
 
 /// Can a data directory be used with another number of shards?
-pub(crate) const REHOMING_BUILT: bool = false;
+pub(crate) const REHOMING_BUILT: bool = true;
 
 /// Is MQTT 5.0 refused with 0x97 when the disk is full? Until then it may be left unanswered, as
 /// 3.1.1 is.

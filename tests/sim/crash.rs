@@ -104,7 +104,7 @@ impl Shadow {
         let mut found = BTreeMap::new();
         for (shard, image) in images.iter().enumerate() {
             for (number, session) in &image.sessions {
-                found.insert(numbers[&(shard, *number)], (session, image.clock_ms));
+                found.insert(numbers[&(shard, *number)], session);
             }
         }
         for index in self.current.values().copied().collect::<Vec<_>>() {
@@ -118,19 +118,19 @@ impl Shadow {
                 self.end(index);
             }
         }
-        for (index, (image, clock_ms)) in found {
+        for (index, image) in found {
             let session = &mut self.sessions[index];
             if session.ended.take().is_some() && session.replaced {
                 let text = format!("[I8] a session of {} that was reset is back", session.client);
                 self.fail(text);
             }
             self.current.insert(self.sessions[index].client.clone(), index);
-            self.recovered(index, image, clock_ms, &logs[self.sessions[index].home]);
+            self.recovered(index, image, &logs[self.sessions[index].home]);
         }
     }
 
     /// A session is back: what was promised is there, the rest is as the log has it.
-    fn recovered(&mut self, index: usize, image: &SessionImage, clock_ms: u64, log: &Log) {
+    fn recovered(&mut self, index: usize, image: &SessionImage, log: &Log) {
         let (step, now) = (self.step, self.now);
         let session = &mut self.sessions[index];
         let mut wrong = recover_filters(session, image, step);
@@ -147,8 +147,7 @@ impl Shadow {
         session.expires_at = None;
         let head = image.head.as_ref().expect("the image is finished");
         session.expiry_s = head.expiry_s;
-        let cut_ms = if clock_ms > 0 { clock_ms } else { now.0 };
-        session.away_since = Some(Millis(head.offline_since_ms.unwrap_or(cut_ms)));
+        session.away_since = Some(Millis(head.offline_since_ms.unwrap_or(now.0)));
         for id in again {
             *session.repeats.entry(id).or_default() += 1;
         }

@@ -160,6 +160,12 @@ impl Index {
         self.segments.get(at).map(|segment| segment.number)
     }
 
+    /// Forgets the segments after `number`: they were begun and hold nothing.
+    pub(super) fn forget_after(&mut self, number: u64) {
+        let at = self.segments.partition_point(|segment| segment.number <= number);
+        self.segments.truncate(at);
+    }
+
     /// Forgets the segments before `number` and gives theirs.
     pub(super) fn forget_before(&mut self, number: u64) -> Vec<u64> {
         let at = self.segments.partition_point(|segment| segment.number < number);

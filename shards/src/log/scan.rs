@@ -166,6 +166,9 @@ impl Scan {
         let last = heads.last().map_or(0, |head| head.segment);
         // Nothing was ever written: no number can have been seen anywhere.
         let fence = if batch_no == 0 { 1 } else { LSN_FENCE };
+        // A segment in which nothing could be read is not part of the log, and is moved away.
+        let mut index = self.index.clone();
+        index.forget_after(place.last_segment);
         let mut manifest = manifest.clone();
         manifest.first_segment = self.first_segment;
         Resume {
@@ -180,7 +183,7 @@ impl Scan {
             last_segment: (place.last_segment > 0).then_some(place.last_segment),
             next_segment: last.saturating_add(1).max(self.first_segment),
             spares: Vec::new(),
-            index: self.index.clone(),
+            index,
         }
     }
 

@@ -147,6 +147,9 @@ impl World {
         }
         self.floor -= self.gone(&records).min(self.floor);
         self.released = 0;
+        for number in &recovered.unused {
+            self.disk.uninstall(File::Segment(*number));
+        }
         self.known = records;
         self.places = places.into_iter().map(|place| (place.lsn, place)).collect();
         Ok(self.open(&resume))
@@ -340,6 +343,14 @@ impl World {
                 walked.extend(known);
                 from = chunk.next;
             }
+        }
+        // After a salvage a walk may find a record whole that the reading left out with its
+        // neighbours; what is found is what was appended.
+        let is_written =
+            |(lsn, ..): &Known| written.binary_search_by_key(lsn, |(lsn, ..)| *lsn).is_ok();
+        let (walked, more): (Vec<Known>, Vec<Known>) = walked.into_iter().partition(is_written);
+        if !more.iter().all(|record| self.ever.contains(record)) {
+            return Err("the walk gives records that nobody appended".to_owned());
         }
         let from = walked
             .first()

@@ -7,7 +7,7 @@
 //!   note_position ─▶ settle, put_away ─▶ wanted ─▶ fetched, or give_up
 //! ```
 
-use super::Outbound;
+use super::{Limits, Outbound};
 use crate::session::{Message, State};
 use std::sync::Arc;
 
@@ -41,8 +41,10 @@ impl Outbound {
 
     /// The client is away: leaves to the log what it may. O(window + what is fetched ahead),
     /// because what is further back has been left there.
-    pub fn put_away(&mut self) {
-        self.forget_unsure();
+    pub fn put_away(&mut self, limits: Limits) {
+        if !limits.queue_qos0 {
+            self.forget_unsure();
+        }
         let near = self.slots.len().min(self.cursor + AHEAD_MESSAGES_MAX);
         for slot in self.slots.iter_mut().take(near) {
             slot.put_away();
