@@ -25,7 +25,6 @@ use crate::topic::Filter;
 use shards::Millis;
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
-use std::sync::Arc;
 
 /// Number of packet identifiers.
 const PACKET_IDS: u64 = 65_535;
@@ -430,11 +429,6 @@ impl Outbound {
     pub fn slot(&self, sequence: u64) -> Option<&Slot> {
         let slot = self.slots.get(self.position(sequence)?)?;
         (slot.state != State::Done).then_some(slot)
-    }
-
-    fn slot_mut(&mut self, sequence: u64) -> Option<&mut Slot> {
-        let index = self.position(sequence)?;
-        self.slots.get_mut(index)
     }
 
     /// `QoS` 0 is not kept for a client that is away, however long it was waited for.

@@ -8,7 +8,7 @@
 //! ```
 
 use super::{Limits, Outbound};
-use crate::session::{Message, State};
+use crate::session::{Message, Slot, State};
 use std::sync::Arc;
 
 /// Messages that are fetched from the log ahead of the one that is sent next.
@@ -106,5 +106,10 @@ impl Outbound {
             self.pop_done();
         }
         true
+    }
+
+    fn slot_mut(&mut self, sequence: u64) -> Option<&mut Slot> {
+        let index = self.position(sequence)?;
+        self.slots.get_mut(index)
     }
 }
