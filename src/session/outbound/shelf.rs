@@ -1,7 +1,7 @@
 //! Messages of a queue that lie in the log alone.
 //!
-//! Promise: in memory are those that are sent next and those whose record is not durable; the others
-//! leave when their record is, and are back before their turn.
+//! Promise: in memory are those that are sent next and those whose record is not durable; the
+//! others leave when their record is, and are back before their turn.
 //!
 //! ```text
 //!   note_position ─▶ settle, put_away ─▶ wanted ─▶ fetched, or give_up
