@@ -239,7 +239,7 @@ impl World {
             if !self.step(log) {
                 if log.is_unsynced() {
                     log.sync_now();
-                } else if log.prepare_error().is_some() {
+                } else if log.prepare_error().is_some() && !log.is_closed() {
                     log.retry_preparation();
                 } else {
                     break;
