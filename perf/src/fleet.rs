@@ -49,6 +49,8 @@ pub(crate) struct Dialing {
     pub(crate) target: SocketAddr,
     /// Protocol version.
     pub(crate) version: Version,
+    /// Sessions outlive their connections.
+    pub(crate) durable: bool,
     /// QoS of subscriptions.
     pub(crate) qos: Qos,
     /// Most connections in the making at a time.
@@ -192,7 +194,8 @@ impl Fleet {
             }
             client.stage = Stage::AwaitsConnack;
             let client_id = format!("perf-{}-{index}", std::process::id());
-            handshake::append_connect(&client_id, self.dialing.version, &mut client.link.out);
+            let Dialing { version, durable, .. } = self.dialing;
+            handshake::append_connect(&client_id, version, durable, &mut client.link.out);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             loop {

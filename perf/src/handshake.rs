@@ -8,12 +8,13 @@ use culex::codec::{
 };
 use std::num::NonZeroU16;
 
-/// Appends a CONNECT with a clean session and no keep-alive.
-pub(crate) fn append_connect(client_id: &str, version: Version, out: &mut Vec<u8>) {
+/// Appends a CONNECT without keep-alive; `durable`: with a session that outlives the connection
+/// (3.1.1).
+pub(crate) fn append_connect(client_id: &str, version: Version, durable: bool, out: &mut Vec<u8>) {
     let connect = Connect {
         version,
         bridge: false,
-        clean_start: true,
+        clean_start: !durable,
         keep_alive_s: 0,
         properties: Properties::default(),
         client_id,

@@ -99,6 +99,9 @@ struct Overrides {
     /// 4 = MQTT 3.1.1, 5 = MQTT 5.0.
     #[arg(long)]
     version: Option<u8>,
+    /// Sessions that outlive their connections.
+    #[arg(long)]
+    durable: Option<bool>,
     /// Messages per second of all publishers; 0: as fast as it goes.
     #[arg(long)]
     rate: Option<u64>,
@@ -130,6 +133,7 @@ impl Overrides {
         set(&mut scenario.outstanding, self.outstanding);
         set(&mut scenario.payload_bytes, self.payload_bytes);
         set(&mut scenario.version, self.version);
+        set(&mut scenario.durable, self.durable);
         set(&mut scenario.rate, self.rate);
         set(&mut scenario.tick_us, self.tick_us);
         set(&mut scenario.warm_s, self.warm_s);

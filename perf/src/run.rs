@@ -51,6 +51,7 @@ pub(crate) fn run(scenario: &Scenario, target: &Target) -> Result<Report> {
     let dialing = Dialing {
         target: target.address,
         version: scenario.codec_version(),
+        durable: scenario.durable,
         qos: scenario.codec_qos(),
         connecting_max: scenario.connecting,
         packet_bytes_max: scenario.payload_bytes + 1024,

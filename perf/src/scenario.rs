@@ -51,6 +51,8 @@ pub(crate) struct Scenario {
     pub(crate) payload_bytes: usize,
     /// 4 = MQTT 3.1.1, 5 = MQTT 5.0.
     pub(crate) version: u8,
+    /// Sessions that outlive their connections (3.1.1): what is acknowledged has to be on disk.
+    pub(crate) durable: bool,
     /// Messages per second of all publishers; 0: as fast as credit allows.
     pub(crate) rate: u64,
     /// Messages of a fixed rate leave in ticks of this length; 0: each at its time.
@@ -74,6 +76,7 @@ impl Default for Scenario {
             outstanding: 1024,
             payload_bytes: 64,
             version: 4,
+            durable: false,
             rate: 0,
             tick_us: 0,
             warm_s: 1.0,
@@ -122,6 +125,7 @@ impl Scenario {
         ensure!(self.connecting > 0, "connecting: at least 1");
         ensure!(self.qos <= 2, "qos: 0 to 2");
         ensure!([4, 5].contains(&self.version), "version: 4 or 5");
+        ensure!(!self.durable || self.version == 4, "durable: needs version 4");
         self.outstanding = self.outstanding.next_power_of_two();
         Ok(self)
     }

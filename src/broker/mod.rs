@@ -27,12 +27,17 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use thiserror::Error;
 
 /// Connections that the engine takes beyond the limit, to be told why they are refused.
 const REFUSED_ROOM: usize = 2048;
 /// Settings and orders of administrators that may wait for one shard, besides answers to logins.
 const ORDERS_MAX: usize = 16;
+
+/// How often, and with what pause, a port that is taken is tried again: two seconds in all.
+const BIND_TRIES: u32 = 40;
+const BIND_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the broker does not start. One line each.
 #[derive(Debug, Error)]
@@ -120,7 +125,24 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
     if config.limits.connections_max > 0 {
         engine.connections_max = usize_of(config.limits.connections_max.into()) + REFUSED_ROOM;
     }
-    Ok(Bound { engine: shards::bind(engine)?, edge, login, config: config.clone() })
+    Ok(Bound { engine: bind_patiently(engine)?, edge, login, config: config.clone() })
+}
+
+/// Binds the listeners. The kernel takes the rings of a killed broker apart after the process is
+/// gone, and its sockets with them: a port that is taken is tried again for a while.
+fn bind_patiently(engine: shards::Settings) -> Result<shards::Bound, StartError> {
+    let mut tries = 0;
+    loop {
+        match shards::bind(engine.clone()) {
+            Err(StartError::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && tries < BIND_TRIES =>
+            {
+                tries += 1;
+                std::thread::sleep(BIND_PAUSE);
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// What the shards are told, at their start and at a reload. `before` is what they were told last.
