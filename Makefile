@@ -24,7 +24,7 @@ run: ## build and start a broker on 127.0.0.1:1883 (ARGS="--shards 2 -v" adds fl
 	$(CARGO) run --release --locked --bin culex -- serve $(ARGS)
 
 test: deps ## run every test, foreign clients too
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
 
 differential: ## compare with Mosquitto on random scripts (RUNS=1000, SEED=7 or SCRIPT=file)
 	CULEX_DIFF_RUNS=$(or $(RUNS),1000) \

@@ -163,18 +163,23 @@ fn login_settings(config: &Config) -> Result<Login, BrokerError> {
 
 impl Bound {
     /// Starts all shards, and the threads that check logins; the broker serves when this returns.
-    /// Without a data directory all is kept in memory.
+    /// Without a data directory all is kept in memory. `mode` says what to do about damage to
+    /// acknowledged data.
     ///
     /// # Errors
     /// [`BrokerError`]; nothing keeps running then.
-    pub fn start(self, data_dir: Option<&Path>) -> Result<(Running, Reloader), BrokerError> {
+    pub fn start(
+        self,
+        data_dir: Option<&Path>,
+        mode: Mode,
+    ) -> Result<(Running, Reloader), BrokerError> {
         let Self { engine, mut edge, login, config } = self;
         let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock().now().0) };
         let (mut logs, mut durables) = (Vec::new(), Vec::new());
         if let Some(path) = data_dir {
             let shards = u16::try_from(engine.shards()).unwrap_or(u16::MAX);
             rehoming::change((path, shards), &data::settings(&config), &edge.access, wall)?;
-            let data = data::open(&config, path, shards, Mode::Strict, wall)?;
+            let data = data::open(&config, path, shards, mode, wall)?;
             edge.shard.hash_key = data.hash_key;
             edge.shard.recording = true;
             // The time of day may have been set back, but not for sessions.

@@ -413,7 +413,9 @@ impl Handler for Driver {
     fn on_accept(&mut self, io: &mut Wire, conn: ConnId, accepted: Accepted) {
         let deadline = io.now().after(self.connect_timeout_ms);
         let Accepted { listener, peer } = accepted;
-        debug!(conn = conn.index(), ?peer, listener, shard = self.place.shard, "accepted");
+        let address = peer.map(tracing::field::display);
+        let shard = self.place.shard;
+        debug!(conn = conn.index(), peer = address, listener, shard, "accepted");
         let handshake = Handshake::Over;
         let arrival = Arrival { deadline, listener, address: peer, adopted: false, handshake };
         self.enter(conn, Stage::Connecting, arrival);

@@ -129,7 +129,7 @@ fn check(restart: bool) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let disk = match Disk::make(folder.path(), DISK_BYTES, Loss::FileSystem) {
         Ok(disk) => disk,
-        Err(text) => return println!("not run: {text}"),
+        Err(text) => return crate::not_run(&text),
     };
     let mut world = run(folder.path(), &disk, restart).unwrap_or_else(|text| panic!("{text}"));
     let retained = world.clients.last().unwrap().retained.clone();

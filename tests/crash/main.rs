@@ -57,10 +57,19 @@ pub(crate) fn setting<T: std::str::FromStr>(name: &str, usual: T) -> T {
     text.parse().unwrap_or_else(|_| panic!("{name}={text} is not understood"))
 }
 
+/// Says why a test does nothing here, past what the harness keeps of tests that pass.
+pub(crate) fn not_run(why: &str) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("not run: {name}: {why}\n").as_bytes(),
+    );
+}
+
 /// True if this cannot run yet; says so.
 pub(crate) fn needs_durability() -> bool {
     if !DURABILITY_BUILT {
-        println!("not run: the broker keeps everything in memory");
+        not_run("the broker keeps everything in memory");
     }
     !DURABILITY_BUILT
 }

@@ -15,7 +15,7 @@ use crate::rng::Rng;
 /// The figures, unless this host cannot do it.
 fn run(loss: Loss, cycles: usize, setup: Setup) -> Option<Report> {
     let report = Campaign { fault: Fault::PowerCut(loss), cycles, setup }.run();
-    report.inspect_err(|text| println!("not run: {text}")).ok()
+    report.inspect_err(|text| crate::not_run(text)).ok()
 }
 
 fn nothing_is_lost(loss: Loss) {
@@ -71,7 +71,7 @@ fn with_points() -> Option<Setup> {
         return None;
     }
     let Ok(binary) = std::env::var("CRASH_POINTS_BINARY") else {
-        println!("not run: `make crash-points` builds the binary that this needs");
+        crate::not_run("`make crash-points` builds the binary that this needs");
         return None;
     };
     Some(Setup { binary: binary.into(), ..Setup::new("fsync", 1) })
@@ -86,7 +86,7 @@ fn the_disk_forgets_what_was_not_synced() {
             let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
             let mut disk = match Disk::make(folder.path(), 64 << 20, loss) {
                 Ok(disk) => disk,
-                Err(text) => return println!("not run: {text}"),
+                Err(text) => return crate::not_run(&text),
             };
             write_and_cut(&mut disk, &mut Rng::new(seed, "faults"));
             let path = &disk.path;

@@ -55,6 +55,7 @@ mod qos_both_ways;
 mod queue_limits;
 #[cfg(test)]
 mod receive_maximum;
+mod recovering;
 #[cfg(test)]
 mod resume_resends_with_dup;
 #[cfg(test)]

@@ -13,6 +13,8 @@ use notify::Notify;
 use process::PidFile;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::account::Account;
+use shards::disk::DirectoryError;
+use shards::log::Mode;
 use shards::probe::{self, HostError};
 use shards::{EngineError, Placement, StartError};
 use std::io::ErrorKind;
@@ -50,6 +52,11 @@ pub(super) struct Args {
     /// memory.
     #[arg(long, value_name = "MODE", value_parser = durability)]
     durability: Option<Durability>,
+    /// What to do if acknowledged data is damaged: point-in-time = go on with what was before the
+    /// damage, salvage = leave out what cannot be read. Without it the broker does not start. For
+    /// this start alone; what is not read stays in its files, or in quarantine/.
+    #[arg(long, value_name = "MODE", value_parser = recover)]
+    recover: Option<Mode>,
     /// Logs connections and refusals too (level debug).
     #[arg(short, long)]
     verbose: bool,
@@ -115,8 +122,9 @@ fn start(
     process::give_up_rights(&config.process, account)?;
     // Taken before the first client can come, so that no early signal is lost.
     let signals = duty::signals()?;
+    let mode = args.recover.unwrap_or(Mode::Strict);
     let (running, reloader) =
-        bound.start(data_dir.as_deref()).map_err(|error| not_started(&error))?;
+        bound.start(data_dir.as_deref(), mode).map_err(|error| not_started(&error))?;
     info!(version = env!("CARGO_PKG_VERSION"), shards, "culex starts");
     remark(loaded, &found, &cpus);
     for address in running.addresses() {
@@ -205,6 +213,11 @@ fn not_started(error: &BrokerError) -> Failure {
             let hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE";
             Failure::usage(format!("{message}: {hint}"))
         }
+        BrokerError::Directory(error @ DirectoryError::Damaged { .. }) => {
+            let hint = "start with --recover point-in-time or --recover salvage to go on without \
+                        it, after a copy of the directory; `culex log verify` says more";
+            Failure::new(error.exit_status(), format!("{message}: {hint}"))
+        }
         BrokerError::Directory(error) => Failure::new(error.exit_status(), message),
         BrokerError::Record { .. } => Failure::new(status::DATA, message),
         BrokerError::Busy { .. } => Failure::new(status::SYSTEM, message),
@@ -226,6 +239,14 @@ fn durability(text: &str) -> Result<Durability, String> {
         "interval" => Ok(Durability::Interval),
         "none" => Ok(Durability::None),
         _ => Err("fsync, interval or none".to_owned()),
+    }
+}
+
+fn recover(text: &str) -> Result<Mode, String> {
+    match text {
+        "point-in-time" => Ok(Mode::PointInTime),
+        "salvage" => Ok(Mode::Salvage),
+        _ => Err("point-in-time or salvage".to_owned()),
     }
 }
 
