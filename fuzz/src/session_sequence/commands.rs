@@ -13,9 +13,6 @@ use culex::topic::Filter;
 use shards::ConnId;
 use std::num::NonZeroU16;
 
-/// A connection of no particular place.
-const NOBODY: From = From { listener: 0, address: None, certificate: None };
-
 const FILTERS: [&str; 14] = [
     "t",
     "t/u",
