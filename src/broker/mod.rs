@@ -27,6 +27,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::park_timeout;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -125,12 +126,12 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
     if config.limits.connections_max > 0 {
         engine.connections_max = usize_of(config.limits.connections_max.into()) + REFUSED_ROOM;
     }
-    Ok(Bound { engine: bind_patiently(engine)?, edge, login, config: config.clone() })
+    Ok(Bound { engine: bind_patiently(&engine)?, edge, login, config: config.clone() })
 }
 
 /// Binds the listeners. The kernel takes the rings of a killed broker apart after the process is
 /// gone, and its sockets with them: a port that is taken is tried again for a while.
-fn bind_patiently(engine: shards::Settings) -> Result<shards::Bound, StartError> {
+fn bind_patiently(engine: &shards::Settings) -> Result<shards::Bound, StartError> {
     let mut tries = 0;
     loop {
         match shards::bind(engine.clone()) {
@@ -138,7 +139,7 @@ fn bind_patiently(engine: shards::Settings) -> Result<shards::Bound, StartError>
                 if source.kind() == io::ErrorKind::AddrInUse && tries < BIND_TRIES =>
             {
                 tries += 1;
-                std::thread::sleep(BIND_PAUSE);
+                park_timeout(BIND_PAUSE);
             }
             bound => return bound,
         }
