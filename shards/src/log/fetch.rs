@@ -249,14 +249,16 @@ impl Walk {
             let batch = batch::parse(bytes.get(at..).unwrap_or_default()).map_err(|_| fault)?;
             let going_on = self.begun.is_some();
             let mut frames = record::split(&batch, self.begun.take(), true);
-            if going_on && frames.is_err() {
-                // The batch is whole: what is missing between was left out by a salvage.
+            // If the batch is whole, what is missing between was left out by a salvage.
+            let lost = going_on && frames.is_err();
+            if lost {
                 frames = record::split(&batch, None, true);
             }
             let frames = frames.map_err(ReadFault::Damaged)?;
             let place = (extent.segment, extent.offset + offset(at));
-            let mut first_only = going_on && extent.segment != self.segment;
-            let mut full = false;
+            // Of the next segment only what begins in this one.
+            let elsewhere = extent.segment != self.segment;
+            let (mut first_only, mut full) = (going_on && elsewhere, lost && elsewhere);
             frames.each(batch.header.first_lsn, place, &mut |record| {
                 if !full {
                     let (place, kind, body) = (record.place(), record.kind, record.body.to_vec());

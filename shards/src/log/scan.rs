@@ -60,7 +60,7 @@ pub struct Scan {
     phase: Phase,
     place: Place,
     first_segment: u64,
-    /// Reading began in the middle of a record: its start was released.
+    /// Reading may have begun in the middle of a record: its start was released or left out.
     headless: bool,
     unfinished: Option<Unfinished>,
     index: Index,
@@ -412,6 +412,7 @@ impl Scan {
     /// Reads on at the next whole batch after the place.
     fn leave_out(&mut self, end_lsn: Lsn) {
         self.unfinished = None;
+        self.headless = true;
         self.loss_count += 1;
         if self.losses.len() < LOSSES_MAX {
             self.losses.push(Loss {

@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) released: usize,
     /// Where they lie.
     places: BTreeMap<Lsn, Place>,
+    /// Segments that are moved away when the opening is durable.
+    cut: Vec<u64>,
     /// All records ever taken: what was cut may come back when damage is left out.
     pub(crate) ever: Vec<Known>,
     pub(crate) totals: Totals,
@@ -94,6 +96,7 @@ impl World {
             floor: 0,
             released: 0,
             places: BTreeMap::new(),
+            cut: Vec::new(),
             ever: Vec::new(),
             totals: Totals::default(),
         }
@@ -147,9 +150,7 @@ impl World {
         }
         self.floor -= self.gone(&records).min(self.floor);
         self.released = 0;
-        for number in &recovered.unused {
-            self.disk.uninstall(File::Segment(*number));
-        }
+        self.cut.clone_from(&recovered.unused);
         self.known = records;
         self.places = places.into_iter().map(|place| (place.lsn, place)).collect();
         Ok(self.open(&resume))
@@ -220,6 +221,11 @@ impl World {
             return false;
         };
         log.complete(operation, outcome);
+        if log.is_open() {
+            for number in self.cut.drain(..) {
+                self.disk.uninstall(File::Segment(number));
+            }
+        }
         if log.is_open() || log.is_closed() {
             let durable = log.durable();
             let before = self.known.partition_point(|(lsn, ..)| *lsn <= durable);
