@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -179,8 +180,10 @@ impl Drop for Broker {
 /// A port nobody has. It lies below those the kernel gives to outgoing connections: none of them
 /// can take it while the broker is away, or connect to itself.
 fn free_address(rng: &mut Rng) -> SocketAddr {
-    // The seed alone would give the same port to two runs at the same time.
-    let offset = usize::try_from(std::process::id()).unwrap() * 7;
+    // The seed alone would give the same port to two runs, or two tests, at the same time.
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    let process = usize::try_from(std::process::id()).unwrap() * 7;
+    let offset = process + TAKEN.fetch_add(1, Ordering::Relaxed) * 1009;
     loop {
         let port = 10_000 + (rng.below(20_000) + offset) % 20_000;
         let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));

@@ -36,6 +36,9 @@ fn cuts(world: &mut World, rng: &mut Rng) -> Result<(), String> {
     world.come_to_rest()
 }
 
+/// Runs in which a bug has to be found.
+const RUNS_PER_BUG: u64 = 5;
+
 /// What each bug is to the judge.
 fn expected(bug: Bug) -> Option<Wrong> {
     match bug {
@@ -64,9 +67,13 @@ fn nothing_is_found_where_nothing_is_wrong() {
 #[test]
 fn every_planted_bug_is_found() {
     for (seed, bug) in (100..).zip(BUGS) {
-        let report = run(*bug, 1, seed);
-        println!("{bug:?}: {}", report.line());
         let wrong = expected(*bug).unwrap();
-        assert!(report.count(wrong) > 0, "seed {seed}: {bug:?} is not found: {}", report.line());
+        // What is exchanged may happen to be two messages that have no order.
+        let found = (0..RUNS_PER_BUG).any(|run_number| {
+            let report = run(*bug, 1, seed + 100 * run_number);
+            println!("{bug:?}: {}", report.line());
+            report.count(wrong) > 0
+        });
+        assert!(found, "seed {seed}: {bug:?} is not found");
     }
 }

@@ -157,6 +157,17 @@ pub(crate) const RULES: &[Rule] = &[
             d.mosquitto.retain(|line| !starts(line, "publish"));
         }
     }),
+    rule("retained-in-the-window", Both, End, |d| {
+        let retained = |line: &String| starts(line, "publish") && has(line, "retain");
+        if connected_with(d, " rmax=") {
+            let text = d.step().text.clone();
+            if text.contains("subscribe ") {
+                d.mosquitto.retain(|line| !retained(line));
+            } else if starts(&text, "ack") {
+                d.culex.retain(|line| !retained(line));
+            }
+        }
+    }),
     rule("too-large-keeps-its-place", Culex, End, |d| {
         if connected_with(d, " max=") && connected_with(d, " rmax=") {
             d.culex
