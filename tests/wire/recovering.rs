@@ -5,108 +5,89 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
-/// Starts a broker of one shard on the directory and waits until it listens; gives its port.
-fn serve(data: &Path, more: &[&str]) -> (Child, String) {
-    let all = [
-        "serve",
-        "-p",
-        "0",
-        "--shards",
-        "1",
-        "--data-dir",
-        data.to_str().expect("a path of letters"),
-    ];
-    let mut child =
-        culex(&[&all, more].concat()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-    let line = lines
-        .find_map(|line| line.ok().filter(|line| line.contains("listening")))
-        .expect("works on a directory of our own");
-    // Whoever does not read the log lets the broker wait.
-    std::thread::spawn(move || lines.for_each(drop));
-    (child, line.rsplit(':').next().expect("works on a directory of our own").to_owned())
+/// A broker with a data directory; killed when it goes.
+struct Server {
+    child: Child,
+    port: String,
 }
 
-fn client(port: &str, arguments: &[&str]) -> String {
-    let output = culex(&[arguments, &["-p", port]].concat())
-        .output()
-        .expect("works on a directory of our own");
-    String::from_utf8(output.stdout).expect("works on a directory of our own")
+impl Drop for Server {
+    fn drop(&mut self) {
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        assert!(ended.is_ok(), "a broker that runs can be killed");
+    }
+}
+
+/// `culex serve` with one shard on the directory.
+fn command(data: &Path, more: &[&str]) -> Command {
+    let mut command = culex(&["serve", "-p", "0", "--shards", "1", "--data-dir"]);
+    command.arg(data).args(more);
+    command
+}
+
+/// Starts a broker and waits until it listens.
+fn serve(data: &Path, more: &[&str]) -> Server {
+    let mut child = command(data, more).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    let line = lines.find_map(|line| line.ok().filter(|line| line.contains("listening")));
+    // Whoever does not read the log lets the broker wait.
+    std::thread::spawn(move || lines.for_each(drop));
+    let port = line.as_deref().and_then(|line| line.rsplit(':').next()).map(str::to_owned);
+    Server { child, port: port.expect("the line names the address") }
+}
+
+/// Runs `culex serve`, which has to end by itself, and gives its status and words.
+fn refused(data: &Path) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command(data, &[]).output().expect("it starts");
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// Exit status of a client.
+fn client(server: &Server, arguments: &[&str]) -> Option<i32> {
+    let output = culex(&[arguments, &["-p", &server.port]].concat()).output();
+    output.expect("it starts").status.code()
 }
 
 fn first_segment(data: &Path) -> PathBuf {
-    let entries = fs::read_dir(data.join("shard-0000")).expect("works on a directory of our own");
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.expect("works on a directory of our own").path()).collect();
-    names.retain(|path| path.extension().is_some_and(|end| end == "seg"));
-    names.sort();
-    names.remove(0)
+    let entries = fs::read_dir(data.join("shard-0000")).expect("the shard has a directory");
+    let paths = entries.flatten().map(|entry| entry.path());
+    let segments = paths.filter(|path| path.extension().is_some_and(|end| end == "seg"));
+    segments.min().expect("the log has a segment")
 }
 
 #[test]
 fn damage_is_refused_in_words_and_accepted_on_demand() {
-    let directory = tempfile::tempdir().expect("works on a directory of our own");
+    let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    let (mut broker, port) = serve(&data, &[]);
-    client(&port, &["sub", "-i", "s", "-c", "-q", "1", "-t", "a", "-W", "1"]);
-    client(&port, &["pub", "-q", "1", "-t", "a", "-m", "kept"]);
-    broker.kill().expect("works on a directory of our own");
-    broker.wait().expect("works on a directory of our own");
+    let server = serve(&data, &[]);
+    client(&server, &["sub", "-i", "s", "-c", "-q", "1", "-t", "a", "-W", "1"]);
+    assert_eq!(client(&server, &["pub", "-q", "1", "-t", "a", "-m", "kept"]), Some(0));
+    drop(server);
     // The first batch of the log with records.
-    let segment = OpenOptions::new()
-        .write(true)
-        .open(first_segment(&data))
-        .expect("works on a directory of our own");
-    segment.write_all_at(b"rotten", 8192 + 200).expect("works on a directory of our own");
+    let segment = OpenOptions::new().write(true).open(first_segment(&data)).unwrap();
+    segment.write_all_at(b"rotten", 8192 + 200).unwrap();
 
-    let arguments = [
-        "serve",
-        "-p",
-        "0",
-        "--shards",
-        "1",
-        "--data-dir",
-        data.to_str().expect("a path of letters"),
-    ];
-    let refused = culex(&arguments).output().expect("works on a directory of our own");
-    let text = String::from_utf8(refused.stderr).expect("works on a directory of our own");
-    assert_eq!(refused.status.code(), Some(65), "{text}");
+    let (status, text) = refused(&data);
+    assert_eq!(status, Some(65), "{text}");
     assert!(text.contains("0x2000") && text.contains("--recover"), "{text}");
-    let verified = culex(&["log", "verify", data.to_str().expect("a path of letters")])
-        .output()
-        .expect("works on a directory of our own");
+    let verified = culex(&["log", "verify"]).arg(&data).output().unwrap();
     assert_eq!(verified.status.code(), Some(65));
 
-    let (mut broker, port) = serve(&data, &["--recover", "salvage"]);
-    client(&port, &["pub", "-q", "1", "-t", "a", "-m", "new"]);
-    broker.kill().expect("works on a directory of our own");
-    broker.wait().expect("works on a directory of our own");
+    let server = serve(&data, &["--recover", "salvage"]);
+    assert_eq!(client(&server, &["pub", "-q", "1", "-t", "a", "-m", "new"]), Some(0));
+    drop(server);
     // What was accepted once is not asked again.
-    let (mut broker, _port) = serve(&data, &[]);
-    broker.kill().expect("works on a directory of our own");
-    broker.wait().expect("works on a directory of our own");
+    drop(serve(&data, &[]));
 }
 
 #[test]
 fn a_directory_has_one_broker() {
-    let directory = tempfile::tempdir().expect("works on a directory of our own");
+    let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    let (mut broker, _port) = serve(&data, &[]);
-    let arguments = [
-        "serve",
-        "-p",
-        "0",
-        "--shards",
-        "1",
-        "--data-dir",
-        data.to_str().expect("a path of letters"),
-    ];
-    let second = culex(&arguments).output().expect("works on a directory of our own");
-    let text = String::from_utf8(second.stderr).expect("works on a directory of our own");
-    assert_eq!(second.status.code(), Some(73), "{text}");
+    let _first = serve(&data, &[]);
+    let (status, text) = refused(&data);
+    assert_eq!(status, Some(73), "{text}");
     assert!(text.contains("in use by another process"), "{text}");
-    broker.kill().expect("works on a directory of our own");
-    broker.wait().expect("works on a directory of our own");
 }
