@@ -384,7 +384,7 @@ impl Outbound {
                 continue;
             }
             revoked += 1;
-            if slot.lsn != UNLOGGED {
+            if slot.is_logged() {
                 ended.push(slot.sequence);
             }
             if slot.state == State::Queued {
