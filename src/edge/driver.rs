@@ -503,6 +503,9 @@ impl Handler for Driver {
 
     fn finish_turn(&mut self, io: &mut Wire) {
         self.shard.set_pressed(self.throttle.is_pressed());
+        if let Some(log) = io.log() {
+            self.shard.set_disk_full(log.is_full());
+        }
         self.carry_out(io);
         if self.answer_refused(io) {
             self.carry_out(io);

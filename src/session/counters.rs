@@ -22,10 +22,12 @@ pub enum DropCause {
     NoMember,
     /// The broker's memory was above its limit.
     MemoryFull,
+    /// The disk was full, and the message would have needed it.
+    DiskFull,
 }
 
 /// Number of [`DropCause`] causes.
-pub(super) const DROP_CAUSES: usize = 9;
+pub(super) const DROP_CAUSES: usize = 10;
 
 /// Causes for which a login is refused.
 pub const LOGIN_REFUSALS: usize = 6;

@@ -19,6 +19,15 @@ impl Shard {
             && (per_user_max == 0 || of_user() < per_user_max)
     }
 
+    /// The log has no room for new messages, or has it again.
+    pub fn set_disk_full(&mut self, disk_full: bool) {
+        if disk_full != self.disk_full {
+            let words = if disk_full { "the disk is full" } else { "the disk has room again" };
+            warn!(shard = self.place.shard, "{words}");
+        }
+        self.disk_full = disk_full;
+    }
+
     /// Memory is above its limit, or not any more: nothing new is taken in meanwhile.
     pub fn set_pressed(&mut self, pressed: bool) {
         if pressed != self.pressed {

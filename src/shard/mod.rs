@@ -153,6 +153,7 @@ pub struct Shard {
     claimed: bool,
     /// Memory is above its limit.
     pressed: bool,
+    disk_full: bool,
     /// Rises whenever rights may have changed.
     access_epoch: u32,
     login_rules: LoginRules,
@@ -184,7 +185,7 @@ pub struct Shard {
 }
 
 /// Names of the drop causes in `$SYS`, in the order of [`DropCause`](crate::session::DropCause).
-const DROP_NAMES: [&str; 9] = [
+const DROP_NAMES: [&str; 10] = [
     "queue_full",
     "output_full",
     "expired",
@@ -194,6 +195,7 @@ const DROP_NAMES: [&str; 9] = [
     "retained_full",
     "no_member",
     "memory_full",
+    "disk_full",
 ];
 
 /// Acknowledgements and other answers that may wait in one connection's output.
@@ -240,6 +242,7 @@ impl Shard {
             guarded: false,
             claimed: false,
             pressed: false,
+            disk_full: false,
             access_epoch: 0,
             login_rules: LoginRules::default(),
             limiter: Limiter::new(Limits::default(), settings.hash_key),

@@ -64,7 +64,7 @@ impl Shard {
                     self.end_connection(conn, Reason::PayloadFormatInvalid, now);
                 }
                 Err(reason) => {
-                    self.clients.counters.drop(cause_of(reason));
+                    self.clients.counters.drop(self.cause_of(reason));
                     debug!(conn = conn.index(), topic = topic.as_str(), ?reason, "refused");
                 }
             },
@@ -113,7 +113,7 @@ impl Shard {
             (ack.matched, ack.waits) = (fanned.matched, fanned.waits);
             ack.lsn = fanned.lsn;
         } else {
-            self.clients.counters.drop(cause_of(ack.reason));
+            self.clients.counters.drop(self.cause_of(ack.reason));
             debug!(conn = conn.index(), topic = topic.as_str(), reason = ?ack.reason, "refused");
             // [MQTT-4.3.3-9] A refused identifier is free at once: a repetition is refused too.
             if let Some(session) = self.clients.sessions.get_mut(key)
@@ -177,6 +177,9 @@ impl Shard {
         if self.pressed && !deletes {
             return Err(Reason::QuotaExceeded);
         }
+        if self.disk_full && !deletes && self.needs_disk(key, publish) {
+            return Err(Reason::QuotaExceeded);
+        }
         let unchecked = !self.settings.payload_format_check || publish.properties.is_empty();
         if !unchecked
             && publish.properties.payload_format_indicator() == Some(1)
@@ -185,6 +188,24 @@ impl Shard {
             return Err(Reason::PayloadFormatInvalid);
         }
         Ok(())
+    }
+
+    /// A message that may have to be kept on disk, from a publisher who can be told that it is
+    /// full. In 3.x an acknowledgement cannot refuse: there it waits, and with it the publisher.
+    fn needs_disk(&self, key: Key, publish: &Publish<'_>) -> bool {
+        let session = self.clients.sessions.get(key);
+        let conn = session.and_then(|session| session.connection);
+        let can_be_told = conn.is_some_and(|conn| self.version_of(conn) == Version::V5);
+        if publish.qos == Qos::AtMostOnce { publish.retain } else { can_be_told }
+    }
+
+    /// What a refused PUBLISH counts as.
+    fn cause_of(&self, reason: Reason) -> DropCause {
+        match reason {
+            Reason::QuotaExceeded if self.pressed => DropCause::MemoryFull,
+            Reason::QuotaExceeded => DropCause::DiskFull,
+            _ => DropCause::Denied,
+        }
     }
 
     /// Hands the message to everybody who wants it.
@@ -318,11 +339,6 @@ impl Shard {
 /// The response topic, if there is one, is a topic name. [MQTT-3.3.2-14]
 pub(super) fn has_plain_response(properties: Properties<'_>) -> bool {
     properties.response_topic().is_none_or(|topic| TopicName::parse(topic).is_ok())
-}
-
-/// What a refused PUBLISH counts as.
-fn cause_of(reason: Reason) -> DropCause {
-    if reason == Reason::QuotaExceeded { DropCause::MemoryFull } else { DropCause::Denied }
 }
 
 fn ack_kind(qos: Qos) -> AckKind {

@@ -201,3 +201,34 @@ fn under_pressure_nothing_new_is_taken_in() {
     let dropped = rig.counters().dropped;
     assert_eq!(dropped[culex::session::DropCause::MemoryFull as usize], 2);
 }
+
+#[test]
+fn a_full_disk_refuses_what_would_have_to_be_kept() {
+    let mut rig = Rig::new(1);
+    rig.quiet(
+        "connect a v5 keep expiry=100
+         connect b v311 clean
+         b subscribe t q1",
+    );
+    rig.shards[0].set_disk_full(true);
+    check_on(
+        &mut rig,
+        "a publish t 1 q1 id=1
+         a publish t 2 q2 id=2
+         a publish t 3
+         a publish t 4 retain
+         a publish t - retain q1 id=5
+         b publish t 6 q1 id=6",
+        "a: puback 1 0x97
+         a: pubrec 2 0x97
+         b: publish t 3
+         b: publish t - q1 id=1
+         a: puback 5
+         b: publish t 6 q1 id=2
+         b: puback 6",
+    );
+    rig.shards[0].set_disk_full(false);
+    check_on(&mut rig, "a publish t 7 q1 id=7", "b: publish t 7 q1 id=3\na: puback 7");
+    let dropped = rig.counters().dropped;
+    assert_eq!(dropped[culex::session::DropCause::DiskFull as usize], 3);
+}

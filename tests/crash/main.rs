@@ -49,7 +49,7 @@ pub(crate) const REHOMING_BUILT: bool = true;
 
 /// Is MQTT 5.0 refused with 0x97 when the disk is full? Until then it may be left unanswered, as
 /// 3.1.1 is.
-pub(crate) const FULL_IS_REFUSED: bool = false;
+pub(crate) const FULL_IS_REFUSED: bool = true;
 
 /// The value of an environment variable, or `usual`.
 pub(crate) fn setting<T: std::str::FromStr>(name: &str, usual: T) -> T {

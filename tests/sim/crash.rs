@@ -59,7 +59,7 @@ impl World {
             self.shards[shard] = Shard::new(self.swarm.settings.clone(), place, self.now);
             self.lsn[shard] += LEFT_OUT;
             self.shadow.durable[shard] = self.lsn[shard];
-            self.dropped[shard] = [0; 9];
+            self.dropped[shard] = [0; 10];
             self.ready[shard] = false;
             self.shards[shard].restore(image, self.lsn[shard], self.now);
             self.collect(shard);
