@@ -23,6 +23,7 @@ mod logins;
 mod memory;
 mod rate;
 mod reassembly;
+mod room;
 
 pub use admission::{Admission, AdmissionLimits};
 pub use driver::{Control, Driver, Durable, Luggage, Settings};

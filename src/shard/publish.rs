@@ -4,6 +4,7 @@ use super::Shard;
 use super::effects::{Effect, Flow};
 use super::fanout::{Fanned, NO_TICKET};
 use super::journal::Held;
+use super::limits::deletes;
 use super::mail::{Ticket, Waiter};
 use super::slots::Key;
 use crate::access::{Action, Verdict, authorise};
@@ -172,8 +173,7 @@ impl Shard {
         if authorise(&self.access, session.who(), Action::Publish, topic) == Verdict::Deny {
             return Err(Reason::NotAuthorized);
         }
-        // What deletes makes room.
-        let deletes = publish.retain && publish.payload.is_empty();
+        let deletes = deletes(publish);
         if self.pressed && !deletes {
             return Err(Reason::QuotaExceeded);
         }

@@ -105,13 +105,27 @@ pub(crate) fn small() -> LogSettings {
 /// A record as a test knows it.
 pub(crate) type Known = (Lsn, u8, Vec<u8>);
 
+/// Opens a directory that no other process uses. A program that another test is starting has our
+/// lock until it runs.
+pub(crate) fn open(path: &Path, shards: u16) -> Result<Directory, DirectoryError> {
+    let give_up = std::time::Instant::now() + PATIENCE;
+    loop {
+        match Directory::open(path, shards) {
+            Err(DirectoryError::InUse { .. }) if std::time::Instant::now() < give_up => {
+                std::thread::yield_now();
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// Reads all logs; gives the records of each shard.
 pub(crate) fn read(
     path: &Path,
     shards: u16,
     mode: Mode,
 ) -> Result<Vec<Vec<Known>>, DirectoryError> {
-    let directory = Directory::open(path, shards)?;
+    let directory = open(path, shards)?;
     (0..shards)
         .map(|shard| {
             let mut records = Vec::new();
@@ -130,7 +144,7 @@ pub(crate) fn start<A: Act>(
     settings: &LogSettings,
     make: impl Fn(usize) -> A + Send + Sync + 'static,
 ) -> Rig {
-    let directory = Directory::open(path, shards).unwrap();
+    let directory = open(path, shards).unwrap();
     let logs = (0..shards)
         .map(|shard| {
             let recovery = directory.recover(shard, Mode::Strict, &mut |_| {}).unwrap();
