@@ -32,6 +32,8 @@ mod packet;
 #[cfg(test)]
 mod planted;
 #[cfg(test)]
+mod points;
+#[cfg(test)]
 mod power;
 #[cfg(test)]
 mod rng;
