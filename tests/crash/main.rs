@@ -38,6 +38,10 @@ mod power;
 #[cfg(test)]
 mod rng;
 #[cfg(test)]
+mod rot;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
 mod tamper;
 #[cfg(test)]
 mod world;

@@ -36,7 +36,11 @@ impl Layout {
     pub(super) fn read(path: &Path) -> Result<Layout, DirectoryError> {
         let file = path.join(FILE);
         match fs::read(&file) {
-            Ok(bytes) => Layout::decode(&bytes).ok_or(DirectoryError::Missing { path: file }),
+            // An old file names directories that are gone; those of another layout may be all that
+            // is left, and would be removed.
+            Ok(bytes) => Layout::decode(&bytes)
+                .filter(|layout| layout.base(path).is_dir())
+                .ok_or(DirectoryError::Missing { path: file }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let fail = |error| DirectoryError::io("read", path, error);
                 let none_here = shard_directories(path).map_err(fail)?.is_empty();

@@ -55,9 +55,11 @@ impl Directory {
         let fail = |error| DirectoryError::io("read", &path, error);
         let (segments, drafts) = list(&path).map_err(fail)?;
         let recovered = scan(&files, &identity, self.shards, (mode, sink)).map_err(fail)?;
-        let Some(resume) = recovered.resume else {
+        let Some(mut resume) = recovered.resume else {
             return Err(refusal(path, &recovered.verdict));
         };
+        // A lost manifest does not say it; those of the other shards do.
+        resume.manifest.shards = self.shards;
         Ok(Recovery {
             data_path: self.path.clone(),
             shard,

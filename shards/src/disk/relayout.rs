@@ -281,6 +281,26 @@ mod tests {
     }
 
     #[test]
+    fn an_old_switch_removes_nothing() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let path = temporary.path();
+        written(path, 1);
+        let mut old = Vec::new();
+        for shards in [2, 1] {
+            let mut relayout =
+                Relayout::begin(path, shards).expect("it can be read").expect("other");
+            copy(&mut relayout, shards);
+            relayout.switch().expect("whole logs");
+            found(path, shards).expect("whole logs");
+            old.push(fs::read(path.join("layout")).expect("it is there"));
+        }
+        fs::write(path.join("layout"), &old[0]).expect("it can be written");
+        assert!(matches!(found(path, 1), Err(DirectoryError::Missing { .. })));
+        fs::write(path.join("layout"), &old[1]).expect("it can be written");
+        found(path, 1).expect("the logs are still there");
+    }
+
+    #[test]
     fn damage_is_no_state_to_begin_from() {
         let temporary = tempfile::tempdir().expect("a directory");
         let path = temporary.path();
