@@ -265,6 +265,7 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         subscriptions_per_session_max: usize_of(limits.subscriptions_per_session_max.into()),
         sessions_max: share(limits.sessions_max.into()),
         sessions_per_user_max: usize_of(limits.sessions_per_user_max.into()),
+        acknowledge_denied: config.mqtt.denied_publish == config::DeniedPublish::Acknowledge,
         user_properties_max: limits.user_properties_max.into(),
         user_property_bytes_max: usize_of(limits.user_property_bytes_max.into()),
         will_delay_s_max: limits.will_delay_s_max,

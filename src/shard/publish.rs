@@ -122,8 +122,12 @@ impl Shard {
                 inbound.release(id);
             }
             if version != Version::V5 {
-                // 3.x acknowledgements can't refuse, so the connection ends (3.1.1 §3.3.5).
-                return self.end_connection(conn, ack.reason, now);
+                // 3.x acknowledgements can't refuse: either this one does not say so, or the
+                // connection ends. 3.1.1: [MQTT-3.3.5-2]
+                if ack.reason != Reason::NotAuthorized || !self.settings.acknowledge_denied {
+                    return self.end_connection(conn, ack.reason, now);
+                }
+                ack.reason = Reason::Success;
             }
         }
         self.acknowledge(conn, key, ack);
