@@ -59,7 +59,7 @@ impl World {
             self.shards[shard] = Shard::new(self.swarm.settings.clone(), place, self.now);
             self.lsn[shard] += LEFT_OUT;
             self.shadow.durable[shard] = self.lsn[shard];
-            self.dropped[shard] = [0; 10];
+            self.dropped[shard] = [0; 11];
             self.ready[shard] = false;
             self.shards[shard].restore(image, self.lsn[shard], self.now);
             self.collect(shard);
@@ -104,6 +104,10 @@ impl Shadow {
         let mut found = BTreeMap::new();
         for (shard, image) in images.iter().enumerate() {
             for (number, session) in &image.sessions {
+                if session.head.as_ref().is_some_and(|head| head.client.as_str().is_empty()) {
+                    self.left_over(session, &logs[shard]);
+                    continue;
+                }
                 found.insert(numbers[&(shard, *number)], session);
             }
         }
@@ -126,6 +130,17 @@ impl Shadow {
             }
             self.current.insert(self.sessions[index].client.clone(), index);
             self.recovered(index, image, &logs[self.sessions[index].home]);
+        }
+    }
+
+    /// A session that has ended holds messages for other members of its groups.
+    fn left_over(&mut self, session: &SessionImage, log: &Log) {
+        for waiting in session.queue.iter() {
+            if let Some(Record::Publish(publish)) = log.get(&waiting.place.lsn)
+                && let Some(id) = message_id(publish.message.payload())
+            {
+                self.messages[id].lost_unacked += 1;
+            }
         }
     }
 

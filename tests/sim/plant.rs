@@ -5,6 +5,7 @@ use crate::shadow::{Link, Shadow, message_id};
 use culex::codec::{self, Packet, Qos, Version};
 use culex::shard::{Interest, Mail, Ticket};
 use culex::store::Record;
+use culex::session::Settlement;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -54,7 +55,8 @@ impl Planted {
         let (from, to) = pair;
         match (self.plant, &mail) {
             (Plant::AckBeforeSettle, Mail::Forward { ticket: Some(ticket), .. }) => {
-                let settled = Mail::Settled { ticket: *ticket, matched: true };
+                let settlement = Settlement::Matched;
+                let settled = Mail::Settled { ticket: *ticket, settlement };
                 mailboxes[to][from].push_back(settled);
                 self.swallow.push(*ticket);
             }
@@ -96,7 +98,9 @@ impl Planted {
             let message = Arc::clone(&publish.message);
             let (exchange, part, tried) = (onward.exchange, part.clone(), 0);
             let to = usize::from(part.shard);
-            mailboxes[shard][to].push_back(Mail::Exchange { exchange, part, tried, message });
+            let refusable = false;
+            let mail = Mail::Exchange { exchange, part, tried, message, refusable };
+            mailboxes[shard][to].push_back(mail);
         }
     }
 
@@ -124,7 +128,8 @@ impl Planted {
         let (from, to) = pair;
         match (self.plant, mail) {
             (Plant::QueueLimitOffByOne, Mail::Forward { ticket: Some(ticket), .. }) if full => {
-                mailboxes[to][from].push_back(Mail::Settled { ticket, matched: true });
+                let settlement = Settlement::Matched;
+                mailboxes[to][from].push_back(Mail::Settled { ticket, settlement });
                 None
             }
             (Plant::RetainedLost, Mail::Retain { ticket, .. }) if self.rng.chance(10) => {

@@ -49,7 +49,7 @@ pub(crate) struct World {
     pub hostile: Rng,
     pub events: u64,
     pub trace: bool,
-    pub dropped: Vec<[u64; 10]>,
+    pub dropped: Vec<[u64; 11]>,
 }
 
 /// What a call of a shard brought about.
@@ -102,7 +102,7 @@ impl World {
             hostile: Rng::new(seed, Stream::Hostile),
             events: 0,
             trace,
-            dropped: vec![[0; 10]; count],
+            dropped: vec![[0; 11]; count],
             swarm,
         };
         for number in 0..world.swarm.clients + world.swarm.hostile {
