@@ -9,6 +9,7 @@ use super::flow::Throttle;
 use super::journal::Journal;
 use super::layers::Layers;
 use super::logins::Logins;
+use super::points;
 use super::rate::Rates;
 use super::room::Room;
 use crate::access::Access;
@@ -103,7 +104,7 @@ pub(super) type Wire = Io<Mail, Luggage>;
 pub struct Driver {
     pub(super) shard: Shard,
     place: Place,
-    packet_bytes_max: u32,
+    pub(super) packet_bytes_max: u32,
     connect_packet_bytes_max: u32,
     connect_timeout_ms: u64,
     pub(super) logins: Logins,
@@ -287,12 +288,7 @@ impl Driver {
             && entry.stage == Stage::Live
         {
             entry.reassembly.keep(left);
-            if self.shard.is_disk_full()
-                && codec::frame(left, max)
-                    .is_ok_and(|frame| frame.is_some_and(|f| f.total_bytes <= left.len()))
-            {
-                self.wait_for_room(io, conn);
-            }
+            self.wait_if_whole(io, conn);
         }
     }
 
@@ -359,7 +355,10 @@ impl Driver {
         let mut closes = Vec::new();
         for effect in effects.drain(..) {
             match effect {
-                Effect::Mail(to, mail) => io.post(to, mail),
+                Effect::Mail(to, mail) => {
+                    points::letter(&mail);
+                    io.post(to, mail);
+                }
                 Effect::Authenticate(conn, credentials) => {
                     self.logins.ask(self.place.shard, conn, credentials);
                 }
@@ -399,7 +398,7 @@ impl Driver {
     }
 
     pub(super) fn send(&mut self, io: &mut Wire, conn: ConnId) {
-        let output = self.shard.take_output(conn);
+        let output = self.shard.take_output(conn).inspect(points::output);
         if self.conn(conn).is_some_and(|entry| entry.stack.is_some()) {
             self.send_layered(io, conn, output);
         } else if let Some(outgoing) = output {
@@ -566,6 +565,9 @@ impl Handler for Driver {
     }
 
     fn on_durable(&mut self, io: &mut Wire, lsn: Lsn) {
+        if let Some(journal) = &mut self.journal {
+            journal.points.durable(lsn.0);
+        }
         self.shard.on_durable(lsn.0, io.now());
         if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
             journal.retry(log, &mut self.shard);

@@ -8,6 +8,7 @@
 
 use super::conns::PAUSED_BY_DISK;
 use super::driver::{Driver, Wire};
+use crate::codec;
 use crate::shard::Input;
 use shards::{ConnId, Millis};
 use std::collections::VecDeque;
@@ -53,6 +54,21 @@ impl Driver {
             admission.note_disk_full(full);
         }
         self.shard.set_disk_full(admission.is_disk_full());
+    }
+
+    /// A whole packet was not looked at: it waits for room.
+    pub(super) fn wait_if_whole(&mut self, io: &mut Wire, conn: ConnId) {
+        if !self.shard.is_disk_full() {
+            return;
+        }
+        let max = self.packet_bytes_max;
+        let Some(entry) = self.conn(conn) else { return };
+        let held = entry.reassembly.bytes();
+        if codec::frame(held, max)
+            .is_ok_and(|frame| frame.is_some_and(|f| f.total_bytes <= held.len()))
+        {
+            self.wait_for_room(io, conn);
+        }
     }
 
     /// The next packet of this connection waits for room, with all that follows it.

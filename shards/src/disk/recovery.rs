@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::directory::{Directory, QUARANTINE, random};
 use super::error::DirectoryError;
 use super::files::{Files, is_full, make_directory, read_or_empty, sync_directory};
-use super::{Durability, Settings};
+use super::{Durability, Settings, faults};
 use crate::log::survey::Found;
 use crate::log::{
     self, BLOCK_BYTES, BlockFault, Cause, Identity, Log, Loss, Lsn, Manifest, Mode, Record,
@@ -55,9 +55,11 @@ impl Directory {
         let fail = |error| DirectoryError::io("read", &path, error);
         let (segments, drafts) = list(&path).map_err(fail)?;
         let recovered = scan(&files, &identity, self.shards, (mode, sink)).map_err(fail)?;
-        let Some(resume) = recovered.resume else {
+        let Some(mut resume) = recovered.resume else {
             return Err(refusal(path, &recovered.verdict));
         };
+        // A lost manifest does not say it; those of the other shards do.
+        resume.manifest.shards = self.shards;
         Ok(Recovery {
             data_path: self.path.clone(),
             shard,
@@ -134,6 +136,7 @@ impl Recovery {
         assert!(settings.fault().is_none(), "the settings were checked");
         let path = self.files.path.clone();
         let fail = |action, error| DirectoryError::io(action, &path, error);
+        faults::point("recover.tidy");
         let tidied = self.tidy(settings).map_err(|error| fail("tidy up", error))?;
         let epoch = self.draw_epoch().map_err(|error| fail("draw the epoch for", error))?;
         self.open_files().map_err(|error| fail("open", error))?;
@@ -158,6 +161,7 @@ impl Recovery {
             tracing::warn!(shard, %error, "no further log segment can be made; it is tried again");
             break;
         }
+        faults::point("recover.clear");
         if log.is_open() {
             self.clear_away(&tidied).map_err(|error| fail("move what is unused from", error))?;
         }
@@ -265,6 +269,7 @@ impl Recovery {
             let target = target.ok_or(io::ErrorKind::AlreadyExists)?;
             tracing::warn!(file = %target.display(), "moved away what no log needs");
             fs::rename(self.files.path_of(file), target)?;
+            faults::point("recover.quarantine");
         }
         sync_directory(&quarantine)?;
         sync_directory(&self.files.path)?;
@@ -320,6 +325,7 @@ pub(super) fn scan(
     let (mut bytes, mut read) = (Vec::new(), None);
     while let Some(number) = scan.wanted() {
         if read != Some(number) {
+            faults::point("recover.read");
             read_segment(&files.path_of(log::File::Segment(number)), &mut bytes)?;
             read = Some(number);
         }
