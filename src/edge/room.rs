@@ -1,10 +1,10 @@
 //! What waits for room on the disk.
 //!
-//! While the disk of any shard is full nothing is taken in that would have to be kept: what room is
-//! left is for what frees space. A client of 5.0 is told by its reason code. An acknowledgement of
-//! 3.x cannot refuse, so its PUBLISH is not looked at, and its connection not read, until there is
-//! room; if that takes [`PATIENCE_MS`] the connection ends, and the client knows that it has to send
-//! the message again.
+//! While the disk of any shard is full nothing is taken in that would have to be kept: what room
+//! is left is for what frees space. A client of 5.0 is told by its reason code. An acknowledgement
+//! of 3.x cannot refuse, so its PUBLISH is not looked at, and its connection not read, until there
+//! is room; if that takes [`PATIENCE_MS`] the connection ends, and the client knows that it has to
+//! send the message again.
 
 use super::conns::PAUSED_BY_DISK;
 use super::driver::{Driver, Wire};
