@@ -133,12 +133,7 @@ impl Scan {
 
     /// The same with the beginning of the file, whose length is `file_bytes`: what is left out was
     /// never written, as far as is known.
-    pub fn feed_part(
-        &mut self,
-        bytes: &[u8],
-        file_bytes: u64,
-        sink: &mut impl FnMut(Record<'_>),
-    ) {
+    pub fn feed_part(&mut self, bytes: &[u8], file_bytes: u64, sink: &mut impl FnMut(Record<'_>)) {
         self.file_bytes = file_bytes;
         match self.phase {
             Phase::Reading => self.read(bytes, sink),
