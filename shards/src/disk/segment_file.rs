@@ -7,12 +7,12 @@ use std::path::Path;
 use crate::log::{self, BATCH_BYTES_MAX, BLOCK_BYTES, Mode};
 
 /// Zeros after which nothing was written. Batches follow each other without a gap, and the longest
-/// one has less, even if all in it is zero: its first block is not. So behind so many zeros in a row
-/// can only be writes of the window in which they are, whose sync has not ended.
+/// one has less, even if all in it is zero: its first block is not. So behind so many zeros in a
+/// row can only be writes of the window in which they are, whose sync has not ended.
 const SILENCE_BLOCKS: usize = BATCH_BYTES_MAX / BLOCK_BYTES;
 
-/// Reads the file into `bytes`, up to the first MiB of zeros; to its end if damage is to be skipped.
-/// Gives the length of the file. A file that is not there is empty.
+/// Reads the file into `bytes`, up to the first MiB of zeros; to its end if damage is to be
+/// skipped. Gives the length of the file. A file that is not there is empty.
 pub(super) fn read(path: &Path, mode: Mode, bytes: &mut Vec<u8>) -> io::Result<u64> {
     bytes.clear();
     let mut file = match File::open(path) {
