@@ -122,6 +122,11 @@ fn older(
 
 /// Changes a file; `written` bytes of it are not just zeros.
 fn change_bytes(bytes: &mut Vec<u8>, written: usize, rng: &mut Rng) -> String {
+    if bytes.is_empty() {
+        // A segment that was being made.
+        bytes.push(1);
+        return "a byte put in".to_owned();
+    }
     // What follows is zeros in most files: aim at what was written.
     let aim = if rng.chance(900) { written } else { bytes.len() };
     let at = rng.below(aim.max(1)).min(bytes.len().saturating_sub(1));
