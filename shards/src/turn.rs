@@ -27,7 +27,6 @@ use crate::io::Io;
 use crate::log::Failure;
 use crate::mesh::{Letter, Parcel};
 use crate::net::Fate;
-use crate::net::listener::Listeners;
 use crate::net::ring::{Buffers, Event};
 use crate::time::Millis;
 
@@ -49,7 +48,6 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) handler: H,
     pub(crate) io: Io<H::Mail, H::Luggage>,
     pub(crate) buffers: Buffers,
-    pub(crate) listeners: Listeners,
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<Shared>,
     pub(crate) stop_grace_ms: u64,
@@ -127,7 +125,7 @@ impl<H: Handler> Driver<H> {
             place.pulse.beat(turn);
             self.io.now = self.clock.now();
             phase = self.advance(phase);
-            self.listeners.arm(&mut self.io.net.ring, self.io.now);
+            self.io.listeners.arm(&mut self.io.net.ring, self.io.now);
             self.drain_mail();
             self.drain_controls();
             self.deliver_kept();
@@ -218,7 +216,7 @@ impl<H: Handler> Driver<H> {
         let now = self.io.now;
         match phase {
             Phase::Running if self.shared.is_stopping() => {
-                self.listeners.stop(&mut self.io.net.ring);
+                self.io.listeners.stop(&mut self.io.net.ring);
                 self.handler.on_stop(&mut self.io);
                 Phase::Stopping { cut_at: now.after(self.stop_grace_ms) }
             }
@@ -275,7 +273,7 @@ impl<H: Handler> Driver<H> {
 
     fn adopt(&mut self, parcel: Parcel<H::Luggage>) {
         let Parcel { fd, accepted, kept, luggage } = parcel;
-        if self.listeners.is_stopped() {
+        if self.io.listeners.is_stopped() {
             self.io.net.stats.refused += 1;
             return;
         }
@@ -373,7 +371,7 @@ impl<H: Handler> Driver<H> {
             Phase::Cut { over_at } => Some(over_at),
         };
         let lingering = self.io.net.next_deadline();
-        let accept = self.listeners.next_deadline();
+        let accept = self.io.listeners.next_deadline();
         let log = self.io.log.as_ref().and_then(|log| log.next_deadline());
         let all = [self.handler.next_deadline(), lingering, accept, blocked, log, stop];
         all.into_iter().flatten().min()
@@ -439,7 +437,7 @@ impl<H: Handler> Driver<H> {
     }
 
     fn accept(&mut self, listener: u32, fd: OwnedFd) {
-        if self.listeners.is_stopped() {
+        if !self.io.listeners.is_open(listener) {
             self.io.net.stats.refused += 1;
             return;
         }
@@ -458,11 +456,11 @@ impl<H: Handler> Driver<H> {
             && error.raw_os_error() != Some(libc::ECANCELED)
         {
             self.io.net.stats.accept_errors += 1;
-            if self.listeners.may_complain(self.io.now) {
+            if self.io.listeners.may_complain(self.io.now) {
                 tracing::warn!(shard = self.io.shard, %error, "cannot accept connections");
             }
         }
-        let turned_away = self.listeners.ended(listener, error, self.io.now);
+        let turned_away = self.io.listeners.ended(listener, error, self.io.now);
         self.io.net.stats.refused += turned_away as u64;
     }
 }

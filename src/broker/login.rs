@@ -1,5 +1,6 @@
 //! From settings to who has to show what, and who checks it.
 
+use super::slots::Slot;
 use crate::auth::limiter::Limits;
 use crate::auth::{Secret, jwt};
 use crate::config::{Auth, Config, SecretRef};
@@ -8,9 +9,9 @@ use crate::shard::{ListenerRules, LoginRules};
 use std::path::PathBuf;
 
 /// What clients have to show at each listener.
-pub(super) fn rules(config: &Config) -> LoginRules {
+pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
     let auth = &config.auth;
-    let listeners = config.listeners.iter().map(|listener| ListenerRules {
+    let listeners = slots.iter().map(|Slot { listener, .. }| ListenerRules {
         allow_anonymous: config.allows_anonymous(listener),
         use_username_as_clientid: listener.use_username_as_clientid,
     });

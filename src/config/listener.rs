@@ -33,7 +33,7 @@ pub struct Listener {
     /// The user name takes the place of the client identifier.
     #[serde(default)]
     pub use_username_as_clientid: bool,
-    /// Most connections of this listener, shared out over the shards; 0 = no limit of its own.
+    /// Most connections of this listener, of all shards together; 0 = no limit of its own.
     #[serde(default, deserialize_with = "within::<_, _, 0, U32>")]
     pub max_connections: u32,
     /// Every connection begins with a PROXY protocol header.

@@ -23,20 +23,32 @@ const IPV6_PREFIX: u128 = !(u64::MAX as u128);
 pub struct AdmissionLimits {
     /// Connections.
     pub connections_max: usize,
-    /// Connections of each listener.
-    pub listeners_max: Vec<usize>,
+    /// Of each listener, by its number.
+    pub listeners: Vec<ListenerLimit>,
     /// Connections of one address, or of one /64 in IPv6.
     pub per_address_max: usize,
     /// Connections without CONNECT.
     pub connecting_max: usize,
 }
 
+/// How many connections one listener may have, and how many it has.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerLimit {
+    /// 0 = no limit of its own.
+    pub connections_max: usize,
+    /// Goes on when the settings change.
+    pub count: ListenerCount,
+}
+
+/// Connections of one listener; a clone is the same count.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerCount(Arc<AtomicUsize>);
+
 /// See the module.
 #[derive(Debug)]
 pub struct Admission {
     limits: RwLock<AdmissionLimits>,
     connections: AtomicUsize,
-    listeners: Vec<AtomicUsize>,
     addresses: Mutex<AHashMap<IpAddr, usize>>,
     connecting: AtomicUsize,
     refused: AtomicUsize,
@@ -48,7 +60,8 @@ pub struct Admission {
 #[derive(Debug)]
 pub(super) struct Pass {
     admission: Arc<Admission>,
-    listener: usize,
+    /// Counted there.
+    listener: Option<ListenerCount>,
     /// Counted under this address.
     address: Option<IpAddr>,
     connecting: bool,
@@ -61,7 +74,6 @@ impl Admission {
     pub fn new(limits: AdmissionLimits) -> Arc<Self> {
         Arc::new(Admission {
             connections: AtomicUsize::new(0),
-            listeners: limits.listeners_max.iter().map(|_| AtomicUsize::new(0)).collect(),
             addresses: Mutex::default(),
             connecting: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
@@ -85,9 +97,9 @@ impl Admission {
         if !take(&self.connecting, limits.connecting_max) {
             return None;
         }
-        let pass = Pass {
+        let mut pass = Pass {
             admission: Arc::clone(self),
-            listener,
+            listener: None,
             address: None,
             connecting: true,
             refusal: None,
@@ -96,10 +108,12 @@ impl Admission {
             // Nothing was taken, so nothing may be given back.
             return pass.refuse_before(Reason::QuotaExceeded);
         }
-        let listener_max = limits.listeners_max.get(listener).copied().unwrap_or(0);
-        if self.listeners.get(listener).is_some_and(|count| !take(count, listener_max)) {
-            give(&self.connections);
-            return pass.refuse_before(Reason::QuotaExceeded);
+        if let Some(ListenerLimit { connections_max, count }) = limits.listeners.get(listener) {
+            if !take(&count.0, *connections_max) {
+                give(&self.connections);
+                return pass.refuse_before(Reason::QuotaExceeded);
+            }
+            pass.listener = Some(count.clone());
         }
         Some(pass)
     }
@@ -187,7 +201,9 @@ impl Pass {
 
     fn give_counts(&mut self) {
         give(&self.admission.connections);
-        self.admission.listeners.get(self.listener).into_iter().for_each(give);
+        if let Some(count) = self.listener.take() {
+            give(&count.0);
+        }
         if let Some(address) = self.address.take() {
             self.admission.give_address(address);
         }
@@ -230,7 +246,9 @@ mod tests {
     fn limits(connections_max: usize, per_address_max: usize) -> AdmissionLimits {
         AdmissionLimits {
             connections_max,
-            listeners_max: vec![0, 1],
+            listeners: [0, 1]
+                .map(|connections_max| ListenerLimit { connections_max, ..Default::default() })
+                .into(),
             per_address_max,
             connecting_max: 3,
         }

@@ -16,8 +16,9 @@ use crate::gate::{Answer, Gate};
 use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, Shard};
 use crate::store::{Image, Wall};
 use crate::transport::{self, Stack};
+use shards::ShardContext;
 use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
-use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
+use shards::{Accepted, Cause, ConnId, Handler, Io, ListenerSettings, Listening, Millis, Outgoing};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ pub struct Settings {
     pub memory_bytes_max: u64,
     /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
     pub handshakes_max: usize,
-    /// What each listener speaks below MQTT, in their order.
+    /// What each listener speaks below MQTT, by its number.
     pub transports: Arc<[transport::Settings]>,
     /// Who has to show what.
     pub login: LoginRules,
@@ -86,6 +87,19 @@ pub enum Control {
     Answer(Box<Answer>),
     /// The settings have changed.
     Settings(Arc<Settings>),
+    /// Listeners have, with settings that were told before.
+    Listeners(Vec<Change>),
+}
+
+/// What becomes of a listener, by its number.
+#[derive(Debug)]
+pub enum Change {
+    /// It is new.
+    Open(usize, Listening),
+    /// It stays and has other options.
+    Tune(usize, ListenerSettings),
+    /// It goes; its connections stay.
+    Close(usize),
 }
 
 impl From<Answer> for Control {
@@ -498,6 +512,15 @@ impl Handler for Driver {
                 self.login_answered(io, *answer);
             }
             Control::Settings(settings) => self.reconfigure(&settings, io.now()),
+            Control::Listeners(changes) => {
+                for change in changes {
+                    match change {
+                        Change::Open(number, socket) => io.listen(number, socket),
+                        Change::Tune(number, settings) => io.tune(number, &settings),
+                        Change::Close(number) => io.unlisten(number),
+                    }
+                }
+            }
         }
     }
 

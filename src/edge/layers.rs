@@ -16,7 +16,7 @@ const PLAIN_SPARE_BYTES_MAX: usize = 64 << 10;
 /// What a shard knows about all its layered connections.
 #[derive(Debug)]
 pub(super) struct Layers {
-    /// What each listener speaks, in their order.
+    /// What each listener speaks, by its number.
     transports: Arc<[transport::Settings]>,
     handshakes_max: usize,
     handshakes: usize,

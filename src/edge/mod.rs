@@ -24,8 +24,8 @@ mod memory;
 mod rate;
 mod reassembly;
 
-pub use admission::{Admission, AdmissionLimits};
-pub use driver::{Control, Driver, Durable, Luggage, Settings};
+pub use admission::{Admission, AdmissionLimits, ListenerCount, ListenerLimit};
+pub use driver::{Change, Control, Driver, Durable, Luggage, Settings};
 pub use files::{FileError, OpenKeys, TlsFiles};
 pub use logins::LOGINS_MAX;
 pub use rate::Rates;

@@ -7,7 +7,7 @@ mod process;
 use super::failure::{Failure, status};
 use super::logging::{AUDIT, Logging, Owner};
 use crate::broker::{self, BrokerError};
-use crate::config::{Address, Durability, Level, Listener, Loaded};
+use crate::config::{Address, Config, Durability, Level, Listener, Loaded};
 use duty::Duty;
 use notify::Notify;
 use process::PidFile;
@@ -171,10 +171,7 @@ fn remark(loaded: &Loaded, found: &probe::HostReport, placement: &Placement) {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    for listener in config.open_listeners() {
-        let address = &listener.address;
-        warn!(%address, "everybody in the network may connect here (allow_anonymous = true)");
-    }
+    remark_open(config);
     if rustix::process::geteuid().is_root() && config.process.user.is_none() {
         warn!("runs as root: name another user (process.user)");
     }
@@ -191,6 +188,14 @@ fn remark(loaded: &Loaded, found: &probe::HostReport, placement: &Placement) {
     }
     if placement.is_crowded() {
         warn!("there are more shards than cores, so they share them, which costs time");
+    }
+}
+
+/// Who lets everybody in should know.
+fn remark_open(config: &Config) {
+    for listener in config.open_listeners() {
+        let address = &listener.address;
+        warn!(%address, "everybody in the network may connect here (allow_anonymous = true)");
     }
 }
 
@@ -223,6 +228,7 @@ fn not_started(error: &BrokerError) -> Failure {
         BrokerError::Busy { .. } => Failure::new(status::SYSTEM, message),
         BrokerError::Threads(_) => Failure::new(status::HOST, message),
         BrokerError::TooManyShards { .. }
+        | BrokerError::TooManyListeners
         | BrokerError::Login(_)
         | BrokerError::Rules(_)
         | BrokerError::NotSupported { .. }
@@ -284,7 +290,6 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn no_file_means_the_defaults() {

@@ -191,8 +191,11 @@ impl Broker {
     pub(crate) fn wait(mut self) -> ExitStatus {
         // Standard error of the broker ends with the process; only then may the shell kill.
         let life = self.life.lock().unwrap().take().expect("an own broker");
-        let event = life.recv_timeout(PROCESS_DEADLINE).expect("the broker ends when it is told");
-        assert!(matches!(event, Life::Ended));
+        // It may have listened at more addresses since its start.
+        while !matches!(
+            life.recv_timeout(PROCESS_DEADLINE).expect("it ends when told"),
+            Life::Ended
+        ) {}
         let mut child = self.child.take().expect("an own broker");
         drop(child.stdin.take());
         child.wait().unwrap()
