@@ -14,6 +14,7 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
     let listeners = slots.iter().map(|Slot { listener, .. }| ListenerRules {
         allow_anonymous: config.allows_anonymous(listener),
         use_username_as_clientid: listener.use_username_as_clientid,
+        allow_session_rebind: listener.allow_session_rebind.unwrap_or(auth.allow_session_rebind),
     });
     LoginRules {
         asked: auth.is_on(),
@@ -22,7 +23,7 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
             failures_max: auth.failures_max,
             forget_ms: u64::from(auth.failure_forget_s) * 1000,
         },
-        allow_session_rebind: auth.allow_session_rebind,
+        failures_exempt: auth.failures_exempt.iter().map(|cidr| cidr.0).collect(),
     }
 }
 

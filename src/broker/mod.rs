@@ -176,6 +176,7 @@ fn edge_settings(
         login: login::rules(config, slots),
         gate: before.and_then(|before| before.gate.clone()),
         connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
+        connect_plain_bytes_max: config.limits.connect_plain_bytes_max,
         handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
         transports: listeners::transports(config, slots, transports)?,
     })
@@ -260,6 +261,7 @@ fn admission_limits(config: &Config, slots: &[Slot]) -> AdmissionLimits {
         listeners: slots.iter().map(listener).collect(),
         per_address_max: usize_of(limits.connections_per_address_max.into()),
         connecting_max: usize_of(limits.connecting_max.into()),
+        connecting_per_address_max: usize_of(limits.connecting_per_address_max.into()),
     }
 }
 
@@ -287,7 +289,14 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
             queue_qos0: config.mqtt.queue_qos0,
             overflow: overflow(config.queue.overflow),
         },
+        takeovers_per_min_max: limits.takeovers_per_min_max,
+        client_id_prefixes: config.mqtt.client_id_prefixes.clone(),
+        open_listeners: config.open_listeners().count(),
         inflight_max: limits.inflight_max,
+        inflight_bytes_max: match limits.inflight_bytes_max {
+            0 => usize::MAX,
+            bytes => usize_of(bytes),
+        },
         receive_maximum: limits.receive_maximum,
         topic_alias_maximum: limits.topic_alias_maximum,
         topic_alias_out_maximum: limits.topic_alias_out_maximum,

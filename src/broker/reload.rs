@@ -99,6 +99,11 @@ impl Reloader {
         }
     }
 
+    /// Counts a reload in `$SYS`. A shard that is too busy to hear of it has other troubles.
+    pub fn count(&self, taken: bool) {
+        let _busy = self.remote.post(0, Control::Reloaded(taken));
+    }
+
     /// The settings in force.
     pub fn config(&self) -> &Config {
         &self.config

@@ -123,12 +123,15 @@ pub enum Overflow {
 }
 
 /// `[mqtt]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one independent switch of the file")]
 pub struct Mqtt {
     /// Clients without an identifier get one; else they are refused.
     pub allow_empty_client_id: bool,
+    /// Beginnings of client identifiers, one of which each must have; empty = any, or none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub client_id_prefixes: Vec<String>,
     /// Payloads that say they are UTF-8 are checked; wrong ones are refused with 0x99.
     pub payload_format_check: bool,
     /// QoS 0 messages are queued for absent clients too.
@@ -165,6 +168,7 @@ impl Default for Mqtt {
     fn default() -> Self {
         Self {
             allow_empty_client_id: true,
+            client_id_prefixes: Vec::new(),
             payload_format_check: false,
             queue_qos0: false,
             sys_version_mosquitto: false,

@@ -29,6 +29,8 @@ pub struct AdmissionLimits {
     pub per_address_max: usize,
     /// Connections without CONNECT.
     pub connecting_max: usize,
+    /// Those of one address.
+    pub connecting_per_address_max: usize,
 }
 
 /// How many connections one listener may have, and how many it has.
@@ -49,11 +51,29 @@ pub struct ListenerCount(Arc<AtomicUsize>);
 pub struct Admission {
     limits: RwLock<AdmissionLimits>,
     connections: AtomicUsize,
-    addresses: Mutex<AHashMap<IpAddr, usize>>,
+    addresses: Mutex<AHashMap<IpAddr, Load>>,
     connecting: AtomicUsize,
     refused: AtomicUsize,
     /// Memory is above its limit.
     pressed: AtomicBool,
+}
+
+/// Connections of one address.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    all: usize,
+    /// Without CONNECT.
+    connecting: usize,
+}
+
+/// What an address may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// As many as there may be.
+    Full,
+    /// As many without CONNECT as there may be.
+    Crowded,
 }
 
 /// A connection's place in the counts; it is given back when this is dropped.
@@ -128,24 +148,31 @@ impl Admission {
         self.pressed.load(Ordering::Relaxed)
     }
 
-    fn take_address(&self, address: IpAddr) -> bool {
-        let per_address_max = match self.limits().per_address_max {
-            // There was a limit a moment ago.
-            0 => usize::MAX,
-            max => max,
+    fn take_address(&self, address: IpAddr, connecting: bool) -> Room {
+        let (all_max, connecting_max) = {
+            let limits = self.limits();
+            (limits.per_address_max, limits.connecting_per_address_max)
         };
+        let passes = |count, max| max > 0 && count >= max;
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = addresses.entry(address).or_default();
-        let room = *count < per_address_max;
-        *count += usize::from(room);
-        room
+        let load = addresses.get(&address).copied().unwrap_or_default();
+        if connecting && passes(load.connecting, connecting_max) {
+            return Room::Crowded;
+        }
+        if passes(load.all, all_max) {
+            return Room::Full;
+        }
+        let connecting = load.connecting + usize::from(connecting);
+        addresses.insert(address, Load { all: load.all + 1, connecting });
+        Room::Free
     }
 
-    fn give_address(&self, address: IpAddr) {
+    fn give_address(&self, address: IpAddr, connecting: bool, all: bool) {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = addresses.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(load) = addresses.get_mut(&address) {
+            load.all -= usize::from(all);
+            load.connecting -= usize::from(connecting);
+            if load.all == 0 {
                 addresses.remove(&address);
             }
         }
@@ -158,11 +185,15 @@ impl Pass {
         let Some(address) = address.map(network).filter(|_| self.counts_addresses()) else {
             return true;
         };
-        if self.admission.take_address(address) {
-            self.address = Some(address);
-            return true;
+        match self.admission.take_address(address, self.connecting) {
+            Room::Free => {
+                self.address = Some(address);
+                true
+            }
+            Room::Full => self.refuse(Reason::QuotaExceeded),
+            // Who says nothing would never be told.
+            Room::Crowded => false,
         }
-        self.refuse(Reason::QuotaExceeded)
     }
 
     /// The connection is over a limit. False = too many are: close it at once.
@@ -184,11 +215,16 @@ impl Pass {
     pub(super) fn connected(&mut self) {
         if std::mem::replace(&mut self.connecting, false) {
             give(&self.admission.connecting);
+            if let Some(address) = self.address {
+                self.admission.give_address(address, true, false);
+            }
         }
     }
 
     fn counts_addresses(&self) -> bool {
-        let wanted = self.admission.limits().per_address_max > 0;
+        let limits = self.admission.limits();
+        let wanted = limits.per_address_max > 0 || limits.connecting_per_address_max > 0;
+        drop(limits);
         wanted && self.refusal.is_none() && self.address.is_none()
     }
 
@@ -205,7 +241,7 @@ impl Pass {
             give(&count.0);
         }
         if let Some(address) = self.address.take() {
-            self.admission.give_address(address);
+            self.admission.give_address(address, self.connecting, true);
         }
     }
 }
@@ -251,6 +287,7 @@ mod tests {
                 .into(),
             per_address_max,
             connecting_max: 3,
+            connecting_per_address_max: 0,
         }
     }
 
@@ -295,6 +332,23 @@ mod tests {
         drop(one);
         assert_eq!(admission.enter(1).expect("room").refusal(), None);
         assert_eq!(counts(&admission), [0, 1, 1, 0]);
+    }
+
+    #[test]
+    fn an_address_has_few_that_say_nothing() {
+        let admission = Admission::new(AdmissionLimits {
+            connecting_per_address_max: 2,
+            ..AdmissionLimits::default()
+        });
+        let here = Some([1, 2, 3, 4].into());
+        let mut all: Vec<Pass> = (0..3).filter_map(|_| admission.enter(0)).collect();
+        let room: Vec<bool> = all.iter_mut().map(|pass| pass.come_from(here)).collect();
+        assert_eq!(room, [true, true, false]);
+        all.iter_mut().take(1).for_each(Pass::connected);
+        let mut next = admission.enter(0).expect("room");
+        assert!(next.come_from(here), "one has sent its CONNECT");
+        drop((all, next));
+        assert_eq!(counts(&admission), [0, 0, 0, 0]);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) stage: Stage,
     pub(super) version: Version,
+    /// Its CONNECT was accepted, so packets may be as large as they may be at all.
+    pub(super) admitted: bool,
     pub(super) paused: u16,
     pub(super) reassembly: Reassembly,
     /// Layers below MQTT; none for plain TCP.
@@ -78,6 +80,7 @@ pub(super) const VACANT: Conn = Conn {
     id: ConnId::new(u32::MAX, 0),
     stage: Stage::Vacant,
     version: Version::V311,
+    admitted: false,
     paused: 0,
     reassembly: Reassembly::NEW,
     stack: None,

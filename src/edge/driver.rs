@@ -33,6 +33,8 @@ pub struct Settings {
     pub connect_timeout_ms: u64,
     /// Largest packet of a connection whose CONNECT was not accepted.
     pub connect_packet_bytes_max: u32,
+    /// Largest CONNECT without will and password.
+    pub connect_plain_bytes_max: u32,
     /// Who may do what.
     pub access: Arc<Access>,
     /// How many connections there may be.
@@ -89,6 +91,8 @@ pub enum Control {
     Settings(Arc<Settings>),
     /// Listeners have, with settings that were told before.
     Listeners(Vec<Change>),
+    /// Settings were read again, and taken or not; to be counted.
+    Reloaded(bool),
 }
 
 /// What becomes of a listener, by its number.
@@ -118,6 +122,7 @@ pub struct Driver {
     place: Place,
     packet_bytes_max: u32,
     connect_packet_bytes_max: u32,
+    connect_plain_bytes_max: u32,
     connect_timeout_ms: u64,
     pub(super) logins: Logins,
     pub(super) conns: Vec<Conn>,
@@ -153,6 +158,7 @@ impl Driver {
             connect_packet_bytes_max: settings
                 .connect_packet_bytes_max
                 .min(settings.shard.packet_bytes_max),
+            connect_plain_bytes_max: settings.connect_plain_bytes_max,
             connect_timeout_ms: settings.connect_timeout_ms,
             logins: Logins::new(settings.gate.clone()),
             conns: Vec::new(),
@@ -174,6 +180,7 @@ impl Driver {
         self.connect_timeout_ms = settings.connect_timeout_ms;
         self.connect_packet_bytes_max =
             settings.connect_packet_bytes_max.min(self.packet_bytes_max);
+        self.connect_plain_bytes_max = settings.connect_plain_bytes_max;
         self.throttle.retune(settings, self.place.shard, now);
         self.logins.set_gate(settings.gate.clone());
         self.layers.reconfigure(settings);
@@ -189,6 +196,11 @@ impl Driver {
         let Some(arrival) = entry.arrival.as_deref().copied() else { return };
         entry.reassembly.keep(bytes);
         let held = entry.reassembly.take();
+        let max = match codec::connect_carries(&held) {
+            Some(false) => max.min(self.connect_plain_bytes_max),
+            // A will or a password may take more; until that is known nothing is complete.
+            Some(true) | None => max,
+        };
         let decoded = match held.first() {
             // A stranger's first byte is enough to know him; his packet is not waited for.
             Some(first) if first >> 4 != CONNECT_TYPE => Err(DecodeError::NotConnect),
@@ -199,7 +211,8 @@ impl Driver {
             Ok(Some((Packet::Connect(connect), connect_bytes))) => {
                 if let Some(reason) = entry.refusal(arrival.address) {
                     entry.stage = Stage::Closing;
-                    return self.shard.refuse_connect(conn, connect.version, reason);
+                    self.shard.refuse_connect(conn, connect.version, reason);
+                    return self.throttle.note_over(now);
                 }
                 let peer = Peer {
                     listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
@@ -217,10 +230,13 @@ impl Driver {
                 entry.stage = Stage::Live;
                 entry.version = connect.version;
                 entry.arrival = None;
-                entry.pass.iter_mut().for_each(|pass| pass.connected());
                 io.start_stream(conn);
                 self.shard.handle(Input::Connect { conn, peer: &peer, connect }, now);
                 let rest = held.get(connect_bytes..).unwrap_or_default();
+                let admitted = self.shard.is_admitted(conn);
+                if let Some(entry) = self.conn(conn) {
+                    entry.admitted = admitted;
+                }
                 if self.shard.awaits_login(conn) {
                     self.wait_for_login(io, conn, rest);
                 } else if !rest.is_empty() {
@@ -266,16 +282,18 @@ impl Driver {
 
     /// Bytes of a connection at home.
     pub(super) fn live(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
-        let (max, now) = (self.packet_bytes_max, io.now());
+        let now = io.now();
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
         let version = entry.version;
+        let max =
+            if entry.admitted { self.packet_bytes_max } else { self.connect_packet_bytes_max };
         let mut rest = bytes;
         if !entry.reassembly.bytes().is_empty() {
             match entry.reassembly.complete(rest, max) {
                 Ok((None, _)) => return,
                 Ok((Some(packet), after)) => {
                     rest = after;
-                    self.decode(conn, &packet, version, now);
+                    self.decode(conn, &packet, (version, max), now);
                 }
                 Err(error) => {
                     entry.stage = Stage::Closing;
@@ -283,7 +301,7 @@ impl Driver {
                 }
             }
         }
-        let decoded = self.decode(conn, rest, version, now);
+        let decoded = self.decode(conn, rest, (version, max), now);
         let left = rest.get(decoded..).unwrap_or_default();
         if !left.is_empty()
             && let Some(entry) = self.conns.get_mut(conn.index())
@@ -294,11 +312,17 @@ impl Driver {
     }
 
     /// Hands every complete packet to the shard. Gives the bytes used.
-    fn decode(&mut self, conn: ConnId, bytes: &[u8], version: Version, now: Millis) -> usize {
+    fn decode(
+        &mut self,
+        conn: ConnId,
+        bytes: &[u8],
+        (version, max): (Version, u32),
+        now: Millis,
+    ) -> usize {
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
-            match codec::decode(rest, version, self.packet_bytes_max) {
+            match codec::decode(rest, version, max) {
                 Ok(Some((packet, packet_bytes))) => {
                     at += packet_bytes;
                     self.throttle.packets += 1;
@@ -512,6 +536,7 @@ impl Handler for Driver {
                 self.login_answered(io, *answer);
             }
             Control::Settings(settings) => self.reconfigure(&settings, io.now()),
+            Control::Reloaded(taken) => self.shard.note_reload(taken),
             Control::Listeners(changes) => {
                 for change in changes {
                     match change {

@@ -80,7 +80,9 @@ impl Driver {
     fn answered(&mut self, io: &mut Wire, answer: Answer) {
         let Answer { conn, suspect, outcome } = answer;
         self.shard.handle(Input::Authenticated { conn, suspect, outcome }, io.now());
+        let admitted = self.shard.is_admitted(conn);
         let Some(entry) = self.conn(conn) else { return };
+        entry.admitted |= admitted;
         if entry.paused & PAUSED_BY_LOGIN != 0 {
             let kept = entry.reassembly.take();
             self.resume(io, conn, PAUSED_BY_LOGIN);

@@ -118,6 +118,8 @@ pub struct Outbound {
     /// Slots at the front that have left (again) on this connection.
     cursor: usize,
     unacknowledged: u16,
+    /// Topics, payloads and properties of the PUBLISH packets among them.
+    unacknowledged_bytes: usize,
     /// Those of the queued slots that have `QoS` 0.
     queued_qos0: u32,
     /// Slots that were never sent.
@@ -176,7 +178,7 @@ impl Outbound {
         let direct = link.filter(|link| {
             self.cursor == self.slots.len()
                 && !waits_for_log
-                && self.window_open(link.window)
+                && self.window_open(link)
                 && link.has_room()
         });
         let Some(link) = direct else {
@@ -192,6 +194,7 @@ impl Outbound {
         self.push(message, qos, grant, State::Sent);
         self.cursor += 1;
         self.unacknowledged += 1;
+        self.unacknowledged_bytes += self.slots.back().map_or(0, Slot::bytes);
         Delivered::Sent
     }
 
@@ -249,7 +252,7 @@ impl Outbound {
         while let Some(slot) = self.slots.get(self.cursor) {
             let state = slot.state;
             // A done slot costs nothing; all others wait for window and room.
-            if state != State::Done && !(self.window_open(link.window) && link.has_room()) {
+            if state != State::Done && !(self.window_open(link) && link.has_room()) {
                 // Messages that expired at the front hold identifiers until they are gone.
                 if self.pop_done() {
                     continue;
@@ -309,6 +312,7 @@ impl Outbound {
         } else {
             slot.state = State::Sent;
             self.unacknowledged += 1;
+            self.unacknowledged_bytes += slot.bytes();
         }
     }
 
@@ -326,6 +330,9 @@ impl Outbound {
             }
             _ => return Acked::Unknown,
         };
+        if slot.state == State::Sent {
+            self.unacknowledged_bytes = self.unacknowledged_bytes.saturating_sub(slot.bytes());
+        }
         match outcome {
             Acked::Release(_) => slot.release(),
             Acked::Done(_) | Acked::Unknown => {
@@ -341,6 +348,7 @@ impl Outbound {
     pub fn resume(&mut self) {
         self.cursor = 0;
         self.unacknowledged = 0;
+        self.unacknowledged_bytes = 0;
         self.pop_done();
     }
 
@@ -502,11 +510,13 @@ impl Outbound {
     }
 
     /// A further message would leave at once, as far as the window is concerned.
-    pub fn window_open(&self, window: u16) -> bool {
+    pub fn window_open(&self, link: &Link) -> bool {
         let first = self.slots.front().map_or(self.next_sequence, |slot| slot.sequence);
         let next = self.slots.get(self.cursor).map_or(self.next_sequence, |slot| slot.sequence);
         // The second half keeps identifiers unique: the oldest unfinished message holds its own.
-        self.unacknowledged < window && next - first < PACKET_IDS
+        self.unacknowledged < link.window
+            && self.unacknowledged_bytes < link.window_bytes
+            && next - first < PACKET_IDS
     }
 
     /// Place of the slot with this sequence number. O(1) if none is missing before it.

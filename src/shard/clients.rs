@@ -199,6 +199,11 @@ impl Clients {
         self.by_user.get(user).copied().unwrap_or(0)
     }
 
+    /// Users that have sessions here.
+    pub(super) fn users(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_user.keys()
+    }
+
     /// A session begins to belong to a user.
     pub(super) fn count_user(&mut self, user: Option<&Arc<str>>) {
         if let Some(user) = user {
@@ -327,7 +332,7 @@ impl Clients {
         let link = session.connection.and_then(|id| self.connection(id)).map(|c| &c.link);
         link.is_some_and(|link| {
             let open = qos == Qos::AtMostOnce
-                || !session.outbound.has_waiting() && session.outbound.window_open(link.window);
+                || !session.outbound.has_waiting() && session.outbound.window_open(link);
             open && link.has_room()
         })
     }
@@ -342,7 +347,7 @@ impl Clients {
         let waiting = link.output.total_bytes() + link.unsent_bytes;
         // The last message of a batch may be of any size, so an empty output always has room.
         let output = waiting == 0 || waiting + bytes < link.output_bytes_max;
-        output && !session.outbound.has_waiting() && session.outbound.window_open(link.window)
+        output && !session.outbound.has_waiting() && session.outbound.window_open(link)
     }
 
     /// The connected session can take one more message without dropping it. One that leaves at once

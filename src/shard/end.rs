@@ -23,6 +23,7 @@ impl Shard {
         if !matches!(reason, Reason::KeepAliveTimeout | Reason::MaximumConnectTime) {
             self.clients.counters.protocol_errors += 1;
         }
+        self.audit_kicked(conn, reason, now);
         self.say_goodbye(conn, reason);
         self.lost(conn, now);
     }
@@ -128,6 +129,7 @@ impl Shard {
             return self.wait(due, Timer::SessionExpiry(key, epoch, due), now);
         }
         self.clients.counters.sessions_expired += 1;
+        self.audit_session_end(key, "expired");
         self.end_session(key, now);
     }
 
@@ -189,6 +191,7 @@ impl Shard {
         self.clients.counters.drop_many(DropCause::SessionEnded, lost);
         self.clients.by_id.remove(&session.client_id);
         self.clients.discount_user(session.identity.user.as_ref());
+        self.tell_user(session.identity.user.as_ref());
     }
 
     /// Looks whether a connection has been silent too long. [MQTT-3.1.2-22]

@@ -35,6 +35,9 @@ mod shares;
 mod slots;
 mod subscribe;
 mod sys;
+mod takeovers;
+mod trail;
+mod users;
 
 pub use bodies::Purpose;
 pub use effects::{Effect, Flow};
@@ -159,6 +162,11 @@ pub struct Shard {
     login_rules: LoginRules,
     limiter: Limiter,
     login_lines: login::Lines,
+    trail: trail::Trail,
+    /// Time of the input that is handled.
+    now: Millis,
+    takeovers: takeovers::TakeOvers,
+    elsewhere: users::Elsewhere,
     /// CONNECT packets so far.
     serial: u64,
     clients: Clients,
@@ -227,6 +235,7 @@ impl Shard {
         self.clients.reconfigure(new.queue, new.output_bytes_max);
         self.retained.reconfigure(&new);
         self.settings = Rc::new(new);
+        self.tell_users();
     }
 
     /// An empty shard.
@@ -247,6 +256,10 @@ impl Shard {
             login_rules: LoginRules::default(),
             limiter: Limiter::new(Limits::default(), settings.hash_key),
             login_lines: login::Lines::default(),
+            trail: trail::Trail::default(),
+            now,
+            takeovers: takeovers::TakeOvers::new(settings.hash_key),
+            elsewhere: users::Elsewhere::default(),
             serial: 0,
             clients: Clients::new(settings.queue, settings.output_bytes_max),
             subscriptions: Subscriptions::default(),
@@ -270,6 +283,7 @@ impl Shard {
             settings: Rc::new(settings),
             place,
         };
+        shard.tell_users();
         shard.start_sys(now);
         shard.start_clock(now);
         shard
@@ -295,6 +309,7 @@ impl Shard {
 
     fn packet(&mut self, conn: ConnId, packet: Packet<'_>, now: Millis) {
         self.clients.counters.packets_received += 1;
+        self.now = now;
         let Some(connection) = self.clients.connection_mut(conn) else { return };
         connection.last_packet = now;
         let key = match connection.phase {
@@ -402,6 +417,8 @@ impl Shard {
                 self.on_batch(query, &messages, next, now);
             }
             Mail::Restored => self.on_restored(from, now),
+            Mail::UserSessions { user, sessions } => self.on_user_sessions(from, user, sessions),
+            Mail::UsersForgotten => self.on_users_forgotten(from),
             Mail::Report(report) => self.on_report(from, *report),
         }
     }

@@ -170,6 +170,7 @@ impl Shard {
         let session = self.clients.sessions.get(key).ok_or(Reason::UnspecifiedError)?;
         let topic = topic.as_str();
         if authorise(&self.access, session.who(), Action::Publish, topic) == Verdict::Deny {
+            self.audit_denied(key, Action::Publish, topic);
             return Err(Reason::NotAuthorized);
         }
         // What deletes makes room.

@@ -40,7 +40,8 @@ impl Shard {
         if session.identity.is_same(&identity) {
             return;
         }
-        self.clients.count_user(identity.user.as_ref());
+        let user = identity.user.clone();
+        self.clients.count_user(user.as_ref());
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
         let before = std::mem::replace(&mut session.identity, identity);
         session.access_epoch = self.access_epoch.wrapping_sub(1);
@@ -48,6 +49,10 @@ impl Shard {
             self.subscriptions.forget_topics_of(filter);
         }
         self.clients.discount_user(before.user.as_ref());
+        if before.user != user {
+            self.tell_user(user.as_ref());
+            self.tell_user(before.user.as_ref());
+        }
     }
 
     /// Drops what waits for a session that may not have it any more.

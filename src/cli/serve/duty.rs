@@ -67,7 +67,9 @@ impl Duty {
     /// Reads everything first; what is not valid changes nothing.
     fn reload(&mut self) {
         self.notify.reloading();
-        match self.try_reload() {
+        let outcome = self.try_reload();
+        self.reloader.count(outcome.is_ok());
+        match outcome {
             Ok(reloaded) => {
                 if !reloaded.kept.is_empty() {
                     let keys = reloaded.kept.join(", ");
@@ -82,7 +84,8 @@ impl Duty {
                     info!(target: AUDIT, event = "listen", %address);
                 }
                 info!("settings read again");
-                info!(target: AUDIT, event = "reload", outcome = "ok");
+                let config = super::fingerprint(self.reloader.config());
+                info!(target: AUDIT, event = "reload", outcome = "ok", config);
             }
             Err(failure) => {
                 let why = failure.message.as_str();
