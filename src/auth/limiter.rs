@@ -94,7 +94,13 @@ impl Limiter {
     /// Nobody has failed. `key` is secret, so that nobody can aim at another's bucket.
     pub fn new(limits: Limits, key: (u64, u64)) -> Limiter {
         let hasher = RandomState::with_seeds(key.0, key.1, key.1.rotate_left(32), !key.0);
-        Limiter { limits, exempt: Arc::default(), hasher, young: AHashMap::new(), old: AHashMap::new() }
+        Limiter {
+            limits,
+            exempt: Arc::default(),
+            hasher,
+            young: AHashMap::new(),
+            old: AHashMap::new(),
+        }
     }
 
     /// Other limits from now on, that do not hold for `exempt`; failures are remembered.
@@ -249,10 +255,8 @@ mod tests {
         let mut limiter = limiter();
         let own: Network = "10.1.0.0/16".parse().expect("a network");
         limiter.set_limits(limiter.limits, [own].into());
-        let (inside, outside) = (
-            suspect(&limiter, "10.1.2.3", "ada"),
-            suspect(&limiter, "10.2.2.3", "ada"),
-        );
+        let (inside, outside) =
+            (suspect(&limiter, "10.1.2.3", "ada"), suspect(&limiter, "10.2.2.3", "ada"));
         (0..100).for_each(|_| limiter.failed(inside, Millis(0)));
         assert_eq!(limiter.permit(inside, Millis(0)), Permit::Now);
         assert_eq!(limiter.permit(outside, Millis(0)), Permit::Now, "nor does the user wait");

@@ -116,7 +116,7 @@ impl Plan {
     /// # Errors
     /// [`BrokerError::Start`]: an address cannot be listened on; nothing has changed then.
     pub(super) fn open(&mut self, shards: usize) -> Result<Vec<Vec<Change>>, BrokerError> {
-        let mut shares: Vec<Vec<Change>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut orders: Vec<Vec<Change>> = (0..shards).map(|_| Vec::new()).collect();
         let all: Vec<_> = all_open(&self.slots).collect();
         // Those that are about to close still hold their ports.
         let held = |(number, slot): (usize, &Slot)| {
@@ -130,18 +130,18 @@ impl Plan {
             let (address, sockets) = shards::listen(&settings, &all, &open, shards)?;
             open.push(address.clone());
             slot.address = address;
-            for (share, socket) in shares.iter_mut().zip(sockets) {
-                share.push(Change::Open(number, socket));
+            for (order, socket) in orders.iter_mut().zip(sockets) {
+                order.push(Change::Open(number, socket));
             }
         }
-        for share in &mut shares {
+        for order in &mut orders {
             for &number in &self.tuned {
                 let Some(slot) = self.slots.get(number) else { continue };
-                share.push(Change::Tune(number, listeners::engine(&slot.listener)));
+                order.push(Change::Tune(number, listeners::engine(&slot.listener)));
             }
-            share.extend(self.closed.iter().map(|number| Change::Close(*number)));
+            order.extend(self.closed.iter().map(|number| Change::Close(*number)));
         }
-        Ok(shares)
+        Ok(orders)
     }
 
     /// Where the broker listens from now on.

@@ -35,6 +35,7 @@ pub(super) const PAUSED_BY_LOG: u16 = 32;
 pub(super) const PAUSED_BY_START: u16 = 64;
 pub(super) const PAUSED_BY_RATE: u16 = 128;
 pub(super) const PAUSED_BY_LOGIN: u16 = 256;
+pub(super) const PAUSED_BY_TURN: u16 = 512;
 
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -43,6 +44,8 @@ pub(super) struct Conn {
     pub(super) version: Version,
     /// Its CONNECT was accepted, so packets may be as large as they may be at all.
     pub(super) admitted: bool,
+    /// Its login is being checked; what it sends meanwhile is kept.
+    pub(super) awaits_login: bool,
     pub(super) paused: u16,
     pub(super) reassembly: Reassembly,
     /// Layers below MQTT; none for plain TCP.
@@ -81,6 +84,7 @@ pub(super) const VACANT: Conn = Conn {
     stage: Stage::Vacant,
     version: Version::V311,
     admitted: false,
+    awaits_login: false,
     paused: 0,
     reassembly: Reassembly::NEW,
     stack: None,

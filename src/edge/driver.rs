@@ -1,6 +1,5 @@
 //! One shard's connections, as the engine's handler.
 
-use super::admission::{Admission, Pass};
 use super::conns::{
     Arrival, Conn, Handshake, PAUSED_BY_LOG, PAUSED_BY_MESH, PAUSED_BY_MOVE, PAUSED_BY_OUTPUT,
     PAUSED_BY_SHARD, PAUSED_BY_START, Stage, VACANT,
@@ -9,108 +8,17 @@ use super::flow::Throttle;
 use super::journal::Journal;
 use super::layers::Layers;
 use super::logins::Logins;
-use super::rate::Rates;
-use crate::access::Access;
+use super::told::{Change, Control, Durable, Luggage, Settings};
 use crate::codec::{self, DecodeError, Packet, Version};
-use crate::gate::{Answer, Gate};
-use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, Shard};
-use crate::store::{Image, Wall};
-use crate::transport::{self, Stack};
-use shards::ShardContext;
+use crate::shard::{Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
 use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
-use shards::{Accepted, Cause, ConnId, Handler, Io, ListenerSettings, Listening, Millis, Outgoing};
+use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tracing::debug;
 
-/// What the edge is told at its start.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Settings of the shards.
-    pub shard: crate::shard::Settings,
-    /// Time from accept to a complete CONNECT.
-    pub connect_timeout_ms: u64,
-    /// Largest packet of a connection whose CONNECT was not accepted.
-    pub connect_packet_bytes_max: u32,
-    /// Largest CONNECT without will and password.
-    pub connect_plain_bytes_max: u32,
-    /// Who may do what.
-    pub access: Arc<Access>,
-    /// How many connections there may be.
-    pub admission: Arc<Admission>,
-    /// Connections that one shard accepts in a second; 0 = no limit.
-    pub accepts_per_s: u64,
-    /// How fast one client is read.
-    pub rates: Rates,
-    /// Resident memory of the process above which nothing new is taken in; 0 = no limit.
-    pub memory_bytes_max: u64,
-    /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
-    pub handshakes_max: usize,
-    /// What each listener speaks below MQTT, by its number.
-    pub transports: Arc<[transport::Settings]>,
-    /// Who has to show what.
-    pub login: LoginRules,
-    /// Who checks it; `None` if nobody has to show anything.
-    pub gate: Option<Arc<Gate>>,
-}
-
-/// What a shard with a log starts with.
-#[derive(Debug)]
-pub struct Durable {
-    /// What its log held.
-    pub image: Image,
-    /// The time of day at the start of the engine's clock.
-    pub wall: Wall,
-}
-
 /// Packet type of CONNECT in the upper half of the first byte.
 const CONNECT_TYPE: u8 = 1;
-
-/// What travels with a socket to its home shard.
-#[derive(Debug)]
-pub struct Luggage {
-    /// All bytes of MQTT received so far; begins with CONNECT.
-    bytes: Vec<u8>,
-    /// End of patience, counted from accept.
-    deadline: Millis,
-    /// The client's address, as far as it has one.
-    address: Option<SocketAddr>,
-    /// Its layers below MQTT.
-    stack: Option<Box<Stack>>,
-    /// Its place in the counts of connections.
-    pass: Option<Box<Pass>>,
-}
-
-/// What other threads tell a shard's edge.
-#[derive(Debug)]
-pub enum Control {
-    /// A login was checked.
-    Answer(Box<Answer>),
-    /// The settings have changed.
-    Settings(Arc<Settings>),
-    /// Listeners have, with settings that were told before.
-    Listeners(Vec<Change>),
-    /// Settings were read again, and taken or not; to be counted.
-    Reloaded(bool),
-}
-
-/// What becomes of a listener, by its number.
-#[derive(Debug)]
-pub enum Change {
-    /// It is new.
-    Open(usize, Listening),
-    /// It stays and has other options.
-    Tune(usize, ListenerSettings),
-    /// It goes; its connections stay.
-    Close(usize),
-}
-
-impl From<Answer> for Control {
-    fn from(answer: Answer) -> Control {
-        Control::Answer(Box::new(answer))
-    }
-}
 
 /// Letters of this broker.
 pub(super) type Wire = Io<Mail, Luggage>;
@@ -345,6 +253,9 @@ impl Driver {
     pub(super) fn mqtt(&mut self, io: &mut Wire, conn: ConnId, stage: Stage, bytes: &[u8]) {
         match stage {
             Stage::Connecting => self.connecting(io, conn, bytes),
+            Stage::Live if self.conn(conn).is_some_and(|entry| entry.awaits_login) => {
+                self.wait_for_login(io, conn, bytes);
+            }
             Stage::Live => {
                 let before = self.throttle.packets;
                 self.live(io, conn, bytes);
@@ -550,6 +461,7 @@ impl Handler for Driver {
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
+        self.layers.end_turn();
         self.shard.set_pressed(self.throttle.is_pressed());
         if let Some(log) = io.log() {
             self.shard.set_disk_full(log.is_full());
@@ -582,7 +494,10 @@ impl Handler for Driver {
         let cut = self.closing.front().map(|(due, _)| *due);
         let throttle = self.throttle.next_deadline();
         let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
-        self.shard.next_deadline().into_iter().chain(cut).chain(cleaning).chain(throttle).min()
+        // Handshakes that wait for the next turn want it at once.
+        let handshakes = self.layers.has_deferred().then_some(Millis(0));
+        let times = [self.shard.next_deadline(), cut, cleaning, throttle, handshakes];
+        times.into_iter().flatten().min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -595,6 +510,7 @@ impl Handler for Driver {
         self.shard.note_network(network);
         self.shard.tick(io.now());
         self.read_on(io);
+        self.shake_on(io);
         self.cut(io);
         let now = io.now();
         if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {

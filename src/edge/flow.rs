@@ -2,9 +2,10 @@
 
 use super::admission::Admission;
 use super::conns::{Conn, PAUSED_BY_RATE, Stage};
-use super::driver::{Driver, Settings, Wire};
+use super::driver::{Driver, Wire};
 use super::memory::{LOOK_MS, Watch, take_back_freed};
 use super::rate::{Bucket, Rates};
+use super::told::Settings;
 use crate::codec::Reason;
 use shards::{ConnId, Millis, ShardContext, Wheel};
 use std::net::SocketAddr;

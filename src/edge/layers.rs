@@ -1,7 +1,10 @@
 //! Connections with layers below MQTT: how they begin, and what they bring.
 
-use super::conns::{Handshake, PAUSED_BY_HANDSHAKES, PAUSED_BY_OUTPUT, Stage};
-use super::driver::{Driver, Settings, Wire};
+use super::conns::{
+    Conn, Handshake, PAUSED_BY_HANDSHAKES, PAUSED_BY_OUTPUT, PAUSED_BY_TURN, Stage,
+};
+use super::driver::{Driver, Wire};
+use super::told::Settings;
 use crate::shard::Input;
 use crate::transport::{self, Arrival, Last, Stack};
 use shards::{ConnId, Outgoing};
@@ -9,6 +12,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tracing::debug;
+
+/// Steps of TLS handshakes in one turn. A step is a signature at most, 0.1 to 1 ms, for which all
+/// other connections of the shard wait.
+const HANDSHAKE_STEPS_PER_TURN: usize = 4;
 
 /// The buffer for bytes out of the layers is kept up to this capacity.
 const PLAIN_SPARE_BYTES_MAX: usize = 64 << 10;
@@ -23,6 +30,11 @@ pub(super) struct Layers {
     /// Connections that wait for a handshake to end before theirs begins, in the order they came.
     /// The time to CONNECT ends the wait of each; its name stays until its turn would come.
     waiting: VecDeque<ConnId>,
+    /// Connections whose handshake goes on in a later turn; their bytes wait with them. At most as
+    /// many as there may be handshakes.
+    deferred: VecDeque<ConnId>,
+    /// Steps that this turn has left.
+    steps: usize,
     /// Connections whose layers have something to say.
     answering: Vec<ConnId>,
     /// Bytes of MQTT out of one receive.
@@ -36,6 +48,8 @@ impl Layers {
             handshakes_max: settings.handshakes_max.max(1),
             handshakes: 0,
             waiting: VecDeque::new(),
+            deferred: VecDeque::new(),
+            steps: HANDSHAKE_STEPS_PER_TURN,
             answering: Vec::new(),
             plain: Vec::new(),
         }
@@ -50,6 +64,16 @@ impl Layers {
     /// Connections of this listener are a proxy's.
     pub(super) fn is_proxied(&self, listener: usize) -> bool {
         self.transports.get(listener).is_some_and(|settings| settings.proxy.is_some())
+    }
+
+    /// A turn ends, and with it what it may spend.
+    pub(super) fn end_turn(&mut self) {
+        self.steps = HANDSHAKE_STEPS_PER_TURN;
+    }
+
+    /// Handshakes wait for their turn.
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
     }
 
     /// The layers of this connection may have something to say at the end of the turn.
@@ -126,8 +150,46 @@ impl Driver {
         }
     }
 
-    /// Bytes of a connection with layers.
+    /// Bytes of a connection with layers. In the midst of a handshake they may have to wait, so
+    /// that many handshakes do not hold up everybody else.
     pub(super) fn layered(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
+        let handshakes = |entry: &mut Conn| {
+            entry.stage == Stage::Connecting
+                && entry.stack.as_ref().is_some_and(|stack| stack.is_handshaking())
+        };
+        if self.conn(conn).is_some_and(handshakes) {
+            if self.layers.has_deferred() || self.layers.steps == 0 {
+                return self.defer(io, conn, bytes);
+            }
+            self.layers.steps -= 1;
+        }
+        self.unwrap_layers(io, conn, bytes);
+    }
+
+    /// The handshake goes on in a later turn.
+    fn defer(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
+        let Some(entry) = self.conn(conn) else { return };
+        // Nothing of MQTT is there yet.
+        entry.reassembly.keep(bytes);
+        let is_new = entry.paused & PAUSED_BY_TURN == 0;
+        if is_new {
+            self.layers.deferred.push_back(conn);
+            self.pause(io, conn, PAUSED_BY_TURN);
+        }
+    }
+
+    /// Goes on with the handshakes that have waited longest.
+    pub(super) fn shake_on(&mut self, io: &mut Wire) {
+        for _ in 0..HANDSHAKE_STEPS_PER_TURN {
+            let Some(conn) = self.layers.deferred.pop_front() else { return };
+            let Some(entry) = self.conn(conn) else { continue };
+            let bytes = entry.reassembly.take();
+            self.resume(io, conn, PAUSED_BY_TURN);
+            self.unwrap_layers(io, conn, &bytes);
+        }
+    }
+
+    fn unwrap_layers(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
         let mut plain = std::mem::take(&mut self.layers.plain);
         let Some(entry) = self.conn(conn) else { return };
         let (stage, Some(stack)) = (entry.stage, &mut entry.stack) else { return };

@@ -23,12 +23,14 @@ mod logins;
 mod memory;
 mod rate;
 mod reassembly;
+mod told;
 
 pub use admission::{Admission, AdmissionLimits, ListenerCount, ListenerLimit};
-pub use driver::{Change, Control, Driver, Durable, Luggage, Settings};
+pub use driver::Driver;
 pub use files::{FileError, OpenKeys, TlsFiles};
 pub use logins::LOGINS_MAX;
 pub use rate::Rates;
+pub use told::{Change, Control, Durable, Luggage, Settings};
 
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,8 @@ pub(super) struct Connection {
     pub(super) paused: bool,
     /// The edge does not read it, for the sake of other shards or of a rate.
     pub(super) unread: bool,
+    /// When CONNECT is due; `None` once the keep-alive has a timer of its own.
+    pub(super) connect_deadline: Option<Millis>,
     /// 1.5 keep-alive periods; 0 = none.
     pub(super) silence_ms_max: u32,
     pub(super) last_packet: Millis,
@@ -169,7 +171,7 @@ impl Clients {
         }
     }
 
-    pub(super) fn open(&mut self, id: ConnId, now: Millis) {
+    pub(super) fn open(&mut self, id: ConnId, connect_deadline: Millis, now: Millis) {
         if self.connections.len() <= id.index() {
             self.connections.resize_with(id.index() + 1, || None);
         }
@@ -180,6 +182,7 @@ impl Clients {
             dirty: false,
             paused: false,
             unread: false,
+            connect_deadline: Some(connect_deadline),
             silence_ms_max: 0,
             last_packet: now,
             held_until: 0,

@@ -5,8 +5,8 @@ use super::login::Admission;
 use super::publish::has_plain_response;
 use super::slots::Key;
 use super::{Shard, Timer};
-use crate::auth::Login;
 use crate::access::{Action, Identity, Verdict, authorise};
+use crate::auth::Login;
 use crate::codec::{
     self, Connack, Connect, Packet, Properties, Property, PropertyList, Reason, Version,
 };
@@ -366,8 +366,11 @@ impl Shard {
         link.aliases = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases)));
         // [MQTT-3.1.2-22] one and a half times the keep-alive
         connection.silence_ms_max = u32::from(granted.keep_alive_s) * 1500;
-        if connection.silence_ms_max > 0 {
-            let deadline = now.after(u64::from(connection.silence_ms_max));
+        let deadline = now.after(u64::from(connection.silence_ms_max));
+        // Else the timer of CONNECT begins to look: who comes and goes at once leaves one timer.
+        let is_soon = connection.connect_deadline.is_none_or(|due| deadline < due);
+        if connection.silence_ms_max > 0 && is_soon {
+            connection.connect_deadline = None;
             self.wait(deadline, Timer::KeepAlive(conn), now);
         }
     }

@@ -468,7 +468,7 @@ impl Shard {
     }
 
     /// No CONNECT in time, or no end of what followed it.
-    pub(super) fn connect_deadline(&mut self, conn: ConnId) {
+    pub(super) fn connect_deadline(&mut self, conn: ConnId, now: Millis) {
         let Some(connection) = self.clients.connection_mut(conn) else { return };
         match (connection.phase, connection.pending.take()) {
             (Phase::Opened, _) => {
@@ -483,7 +483,13 @@ impl Shard {
                 debug!(conn = conn.index(), "no AUTH in time");
                 self.refuse(conn, Reason::NotAuthorized);
             }
-            (Phase::Connected(_) | Phase::Closing, pending) => connection.pending = pending,
+            (Phase::Connected(_), pending) => {
+                connection.pending = pending;
+                if connection.connect_deadline.take().is_some() && connection.silence_ms_max > 0 {
+                    self.keep_alive(conn, now);
+                }
+            }
+            (Phase::Closing, pending) => connection.pending = pending,
         }
     }
 

@@ -212,7 +212,7 @@ const ANSWER_BYTES_MAX: usize = 128 * 1024;
 /// Resolution of all protocol timers.
 const TIMER_TICK_MS: u64 = 50;
 /// Longer waits look again after this time, so that a timer that has become void is soon gone.
-const TIMER_SPAN_MS_MAX: u64 = 300_000;
+const TIMER_SPAN_MS_MAX: u64 = 60_000;
 
 impl Shard {
     /// Takes new limits and choices over. What is above a new limit stays; nothing more comes.
@@ -293,7 +293,7 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Millis) {
         match input {
             Input::Opened { conn, deadline } => {
-                self.clients.open(conn, now);
+                self.clients.open(conn, deadline, now);
                 self.timers.insert(deadline, Timer::ConnectDeadline(conn));
             }
             Input::Connect { conn, peer, connect } => self.connect(conn, peer, &connect, now),
@@ -417,7 +417,7 @@ impl Shard {
                 self.on_batch(query, &messages, next, now);
             }
             Mail::Restored => self.on_restored(from, now),
-            Mail::UserSessions { user, sessions } => self.on_user_sessions(from, user, sessions),
+            Mail::UserSessions { user, sessions } => self.on_user_sessions(from, &user, sessions),
             Mail::UsersForgotten => self.on_users_forgotten(from),
             Mail::Report(report) => self.on_report(from, *report),
         }
@@ -450,7 +450,7 @@ impl Shard {
         self.timers.expire(now, &mut due);
         for timer in due.drain(..) {
             match timer {
-                Timer::ConnectDeadline(conn) => self.connect_deadline(conn),
+                Timer::ConnectDeadline(conn) => self.connect_deadline(conn, now),
                 Timer::Login(conn) => self.login_due(conn),
                 Timer::LoginEnd(conn) => self.login_over(conn, now),
                 Timer::KeepAlive(conn) => self.keep_alive(conn, now),

@@ -42,9 +42,8 @@ impl TakeOvers {
         }
         let key = self.hasher.hash_one(client);
         let found = self.young.get(&key).or_else(|| self.old.get(&key));
-        let level_ms = found.map_or(0, |bucket| {
-            bucket.level_ms.saturating_sub(now.0.saturating_sub(bucket.at.0))
-        });
+        let level_ms = found
+            .map_or(0, |bucket| bucket.level_ms.saturating_sub(now.0.saturating_sub(bucket.at.0)));
         let level_ms = level_ms + MINUTE_MS.div_ceil(per_min_max.into());
         if level_ms > MINUTE_MS + MINUTE_MS.div_ceil(per_min_max.into()) / 2 {
             return false;

@@ -23,13 +23,13 @@ impl Elsewhere {
         self.users.get(user).map_or(0, |shards| shards.iter().map(|(_, count)| count).sum())
     }
 
-    fn set(&mut self, from: usize, user: Arc<str>, sessions: usize) {
-        let shards = self.users.entry(Arc::clone(&user)).or_default();
+    fn set(&mut self, from: usize, user: &Arc<str>, sessions: usize) {
+        let shards = self.users.entry(Arc::clone(user)).or_default();
         shards.retain(|(shard, _)| *shard != from);
         if sessions > 0 {
             shards.push((from, sessions));
         } else if shards.is_empty() {
-            self.users.remove(&user);
+            self.users.remove(user);
         }
     }
 
@@ -68,11 +68,13 @@ impl Shard {
         }
         if wanted {
             let users: Vec<_> = self.clients.users().cloned().collect();
-            users.iter().for_each(|user| self.tell_user(Some(user)));
+            for user in &users {
+                self.tell_user(Some(user));
+            }
         }
     }
 
-    pub(super) fn on_user_sessions(&mut self, from: usize, user: Arc<str>, sessions: usize) {
+    pub(super) fn on_user_sessions(&mut self, from: usize, user: &Arc<str>, sessions: usize) {
         self.elsewhere.set(from, user, sessions);
     }
 
@@ -88,7 +90,8 @@ mod tests {
     #[test]
     fn what_shards_say_is_added_up() {
         let mut all = Elsewhere::default();
-        let user = || Arc::<str>::from("ada");
+        let ada = Arc::<str>::from("ada");
+        let user = || &ada;
         all.set(1, user(), 2);
         all.set(2, user(), 3);
         all.set(1, user(), 4);

@@ -88,7 +88,9 @@ fn write(mut sinks: Vec<Sink>, told: &Receiver<Order>, lost: &AtomicU64) {
                     if lost > 0 {
                         entry.fields.insert(1, ("lost", Value::Count(lost)));
                     }
-                    sinks.iter_mut().for_each(|sink| sink.put(&entry));
+                    for sink in &mut sinks {
+                        sink.put(&entry);
+                    }
                 }
                 Order::Flush(done) => {
                     flush(&mut sinks);

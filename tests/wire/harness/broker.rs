@@ -21,6 +21,10 @@ receive_maximum = 20
 inflight_max = 100
 topic_alias_maximum = 10
 topic_alias_out_maximum = 10
+topic_bytes_max = 65535
+keep_alive_s_max = 65535
+session_expiry_s_max = 4294967295
+takeovers_per_min_max = 0
 queue_messages_max = 20000
 queue_bytes_max = 100000000
 ";
