@@ -3,8 +3,8 @@
 use super::slots::Slot;
 use crate::auth::limiter::Limits;
 use crate::auth::{Secret, jwt};
-use crate::config::{Auth, Config, SecretRef};
-use crate::gate::{self, LoadError, read_secret};
+use crate::config::{Config, SecretModes, SecretRef};
+use crate::gate::{self, LoadError, Readers, read_secret};
 use crate::shard::{ListenerRules, LoginRules};
 use std::path::PathBuf;
 
@@ -31,7 +31,13 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
 ///
 /// # Errors
 /// A secret cannot be read.
-pub(super) fn gate(auth: &Auth) -> Result<gate::Settings, LoadError> {
+pub(super) fn gate(config: &Config) -> Result<gate::Settings, LoadError> {
+    let auth = &config.auth;
+    let readers = match config.process.secret_modes {
+        SecretModes::Refuse => Readers::RefuseOthers,
+        SecretModes::Warn => Readers::WarnOfOthers,
+    };
+    let secret = |place: &SecretRef| secret(place, readers);
     let jwt = auth.jwt.as_ref().map(|jwt| {
         Ok(gate::Jwt {
             secret: jwt.key.as_ref().map(secret).transpose()?,
@@ -68,6 +74,7 @@ pub(super) fn gate(auth: &Auth) -> Result<gate::Settings, LoadError> {
     Ok(gate::Settings {
         password_file: auth.password_file.clone(),
         scram_file: auth.scram_file.clone(),
+        secret_readers: readers,
         jwt: jwt.transpose()?,
         http: http.transpose()?,
         hashing_threads,
@@ -76,15 +83,15 @@ pub(super) fn gate(auth: &Auth) -> Result<gate::Settings, LoadError> {
 }
 
 /// The secret itself.
-fn secret(place: &SecretRef) -> Result<Secret, LoadError> {
+fn secret(place: &SecretRef, readers: Readers) -> Result<Secret, LoadError> {
     let missing =
         |message: &str| LoadError::Invalid { what: place.to_string(), message: message.to_owned() };
     let bytes = match place {
-        SecretRef::File(path) => read_secret(path)?,
+        SecretRef::File(path) => read_secret(path, readers)?,
         SecretRef::Cred(name) => {
             let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
                 .ok_or_else(|| missing("there is no $CREDENTIALS_DIRECTORY"))?;
-            read_secret(&PathBuf::from(directory).join(name))?
+            read_secret(&PathBuf::from(directory).join(name), readers)?
         }
         SecretRef::Env(name) => {
             let value = std::env::var(name).map_err(|_| missing("the variable is not set"))?;

@@ -137,6 +137,20 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
     Ok(Bound { engine: bind_patiently(&engine)?, edge, login, config: config.clone(), slots })
 }
 
+/// Reads all files that the settings name, as [`bind`] does, and does nothing with them.
+///
+/// # Errors
+/// [`BrokerError`], the first thing that would keep the broker from starting.
+pub fn check(config: &Config) -> Result<(), BrokerError> {
+    if let Some(key) = not_supported(config) {
+        return Err(BrokerError::NotSupported { key });
+    }
+    login_settings(config)?;
+    rules::access(config)?;
+    listeners::transports(config, &slots::first(config), &[])?;
+    Ok(())
+}
+
 /// Binds the listeners. The kernel takes the rings of a killed broker apart after the process is
 /// gone, and its sockets with them: a port that is taken is tried again for a while.
 fn bind_patiently(engine: &shards::Settings) -> Result<shards::Bound, StartError> {
@@ -189,7 +203,7 @@ fn login_settings(config: &Config) -> Result<Login, BrokerError> {
     if !config.auth.is_on() {
         return Ok(None);
     }
-    let settings = login::gate(&config.auth)?;
+    let settings = login::gate(config)?;
     let backends = Backends::load(&settings)?;
     Ok(Some((settings, backends)))
 }

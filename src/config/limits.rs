@@ -61,7 +61,7 @@ pub struct Limits {
     /// Most connections that one shard accepts in a second; 0 = no limit.
     #[serde(deserialize_with = "within::<_, _, 0, U32>")]
     pub accepts_per_s_max: u32,
-    /// Most TLS handshakes under way on one shard.
+    /// Most TLS handshakes under way on one shard; for a further one the oldest is cut.
     #[serde(deserialize_with = "within::<_, _, 1, U32>")]
     pub tls_handshakes_max: u32,
     /// Most sessions of one user; 0 = no limit.
@@ -146,7 +146,7 @@ impl Default for Limits {
             connecting_max: 0,
             connecting_per_address_max: 0,
             accepts_per_s_max: 0,
-            tls_handshakes_max: 256,
+            tls_handshakes_max: 4096,
             sessions_per_user_max: 0,
             takeovers_per_min_max: 60,
             packets_per_s_max: 0,

@@ -29,13 +29,12 @@ pub(super) const PAUSED_BY_OUTPUT: u16 = 4;
 /// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
 /// when it asked for a pause; who does not read its answers is not forgiven.)
 const PAUSED_WITHOUT_FAULT: u16 = PAUSED_BY_MESH | PAUSED_BY_LOG | PAUSED_BY_RATE;
-pub(super) const PAUSED_BY_HANDSHAKES: u16 = 8;
 pub(super) const PAUSED_BY_MOVE: u16 = 16;
 pub(super) const PAUSED_BY_LOG: u16 = 32;
 pub(super) const PAUSED_BY_START: u16 = 64;
 pub(super) const PAUSED_BY_RATE: u16 = 128;
 pub(super) const PAUSED_BY_LOGIN: u16 = 256;
-pub(super) const PAUSED_BY_TURN: u16 = 512;
+pub(super) const PAUSED_BY_TURN: u16 = 8;
 
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -73,8 +72,8 @@ pub(super) struct Arrival {
 pub(super) enum Handshake {
     /// None, or it is over.
     Over,
-    /// Not read until others are done.
-    Waiting,
+    /// Its first bytes have not come.
+    Due,
     /// Counted.
     UnderWay,
 }

@@ -182,7 +182,7 @@ impl Driver {
     /// The connection goes to another shard or has ended: nothing of it stays here.
     fn leave(&mut self, io: &mut Wire, conn: ConnId) {
         self.shard.handle(Input::Closed { conn }, io.now());
-        self.handshake_over(io, conn);
+        self.handshake_over(conn);
         if let Some(entry) = self.conns.get_mut(conn.index()) {
             *entry = VACANT;
         }

@@ -1,8 +1,6 @@
 //! Connections with layers below MQTT: how they begin, and what they bring.
 
-use super::conns::{
-    Conn, Handshake, PAUSED_BY_HANDSHAKES, PAUSED_BY_OUTPUT, PAUSED_BY_TURN, Stage,
-};
+use super::conns::{Conn, Handshake, PAUSED_BY_OUTPUT, PAUSED_BY_TURN, Stage};
 use super::driver::{Driver, Wire};
 use super::told::Settings;
 use crate::shard::Input;
@@ -17,6 +15,8 @@ use tracing::debug;
 /// other connections of the shard wait.
 const HANDSHAKE_STEPS_PER_TURN: usize = 4;
 
+/// Names of handshakes that are over are kept up to so many, beside twice the limit.
+const BEGUN_SPARE_MAX: usize = 64;
 /// The buffer for bytes out of the layers is kept up to this capacity.
 const PLAIN_SPARE_BYTES_MAX: usize = 64 << 10;
 
@@ -26,13 +26,13 @@ pub(super) struct Layers {
     /// What each listener speaks, by its number.
     transports: Arc<[transport::Settings]>,
     handshakes_max: usize,
+    /// Handshakes under way: their first bytes have come, their last have not.
     handshakes: usize,
-    /// Connections that wait for a handshake to end before theirs begins, in the order they came.
-    /// The time to CONNECT ends the wait of each; its name stays until its turn would come.
-    waiting: VecDeque<ConnId>,
-    /// Connections whose handshake goes on in a later turn; their bytes wait with them. At most as
-    /// many as there may be handshakes.
-    deferred: VecDeque<ConnId>,
+    /// Those, the oldest first, among names of some that are over.
+    begun: VecDeque<ConnId>,
+    /// Connections whose handshake goes on in a later turn, with the bytes of one receive: they are
+    /// not read meanwhile. As many as there may be handshakes, and some that are gone.
+    deferred: VecDeque<(ConnId, Vec<u8>)>,
     /// Steps that this turn has left.
     steps: usize,
     /// Connections whose layers have something to say.
@@ -47,7 +47,7 @@ impl Layers {
             transports: Arc::clone(&settings.transports),
             handshakes_max: settings.handshakes_max.max(1),
             handshakes: 0,
-            waiting: VecDeque::new(),
+            begun: VecDeque::new(),
             deferred: VecDeque::new(),
             steps: HANDSHAKE_STEPS_PER_TURN,
             answering: Vec::new(),
@@ -101,53 +101,68 @@ impl Driver {
             Ok(Some(stack)) => stack,
             Err(fault) => {
                 debug!(conn = conn.index(), %fault, "refused");
-                self.shard.handle(Input::Closed { conn }, io.now());
-                if let Some(entry) = self.conn(conn) {
-                    entry.stage = Stage::Closing;
-                }
-                return io.close(conn);
+                return self.cut_below(io, conn);
             }
         };
-        let handshake = match stack.is_handshaking() {
-            false => Handshake::Over,
-            true if self.layers.handshakes < self.layers.handshakes_max => Handshake::UnderWay,
-            true => Handshake::Waiting,
-        };
+        let handshake = if stack.is_handshaking() { Handshake::Due } else { Handshake::Over };
         if let Some(entry) = self.conn(conn) {
             entry.stack = Some(stack);
             if let Some(arrival) = &mut entry.arrival {
                 arrival.handshake = handshake;
             }
         }
-        match handshake {
-            Handshake::Over => {}
-            Handshake::UnderWay => self.layers.handshakes += 1,
-            Handshake::Waiting => {
-                self.layers.waiting.push_back(conn);
-                self.pause(io, conn, PAUSED_BY_HANDSHAKES);
-            }
-        }
     }
 
-    /// This connection's handshake needs no place any more: the next one begins.
-    pub(super) fn handshake_over(&mut self, io: &mut Wire, conn: ConnId) {
+    /// The first bytes of a handshake have come. Where there are too many the oldest is cut: who
+    /// wants to come in is done in a few round trips, and who stalls must not keep others out.
+    fn begin_handshake(&mut self, io: &mut Wire, conn: ConnId) {
         let Some(arrival) = self.conn(conn).and_then(|entry| entry.arrival.as_mut()) else {
             return;
         };
-        if std::mem::replace(&mut arrival.handshake, Handshake::Over) != Handshake::UnderWay {
+        if arrival.handshake != Handshake::Due {
             return;
         }
-        self.layers.handshakes -= 1;
-        while let Some(next) = self.layers.waiting.pop_front() {
-            // Who is gone meanwhile has left its name here.
-            if let Some(arrival) = self.conn(next).and_then(|entry| entry.arrival.as_mut())
-                && arrival.handshake == Handshake::Waiting
-            {
-                arrival.handshake = Handshake::UnderWay;
-                self.layers.handshakes += 1;
-                return self.resume(io, next, PAUSED_BY_HANDSHAKES);
+        arrival.handshake = Handshake::UnderWay;
+        self.layers.handshakes += 1;
+        self.layers.begun.push_back(conn);
+        while self.layers.handshakes > self.layers.handshakes_max {
+            let Some(oldest) = self.layers.begun.pop_front() else { break };
+            if self.is_under_way(oldest) {
+                debug!(conn = oldest.index(), "too many TLS handshakes: the oldest is cut");
+                self.throttle.note_over(io.now());
+                self.cut_below(io, oldest);
             }
         }
+        if self.layers.begun.len() > 2 * self.layers.handshakes_max + BEGUN_SPARE_MAX {
+            let mut begun = std::mem::take(&mut self.layers.begun);
+            begun.retain(|conn| self.is_under_way(*conn));
+            self.layers.begun = begun;
+        }
+    }
+
+    fn is_under_way(&mut self, conn: ConnId) -> bool {
+        let arrival = self.conn(conn).and_then(|entry| entry.arrival.as_ref());
+        arrival.is_some_and(|arrival| arrival.handshake == Handshake::UnderWay)
+    }
+
+    /// This connection's handshake is over, in one way or the other.
+    pub(super) fn handshake_over(&mut self, conn: ConnId) {
+        let Some(arrival) = self.conn(conn).and_then(|entry| entry.arrival.as_mut()) else {
+            return;
+        };
+        if std::mem::replace(&mut arrival.handshake, Handshake::Over) == Handshake::UnderWay {
+            self.layers.handshakes -= 1;
+        }
+    }
+
+    /// The connection ends at once, before it was anybody's.
+    fn cut_below(&mut self, io: &mut Wire, conn: ConnId) {
+        self.shard.handle(Input::Closed { conn }, io.now());
+        self.handshake_over(conn);
+        if let Some(entry) = self.conn(conn) {
+            entry.stage = Stage::Closing;
+        }
+        io.close(conn);
     }
 
     /// Bytes of a connection with layers. In the midst of a handshake they may have to wait, so
@@ -158,6 +173,7 @@ impl Driver {
                 && entry.stack.as_ref().is_some_and(|stack| stack.is_handshaking())
         };
         if self.conn(conn).is_some_and(handshakes) {
+            self.begin_handshake(io, conn);
             if self.layers.has_deferred() || self.layers.steps == 0 {
                 return self.defer(io, conn, bytes);
             }
@@ -168,24 +184,19 @@ impl Driver {
 
     /// The handshake goes on in a later turn.
     fn defer(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
-        let Some(entry) = self.conn(conn) else { return };
-        // Nothing of MQTT is there yet.
-        entry.reassembly.keep(bytes);
-        let is_new = entry.paused & PAUSED_BY_TURN == 0;
-        if is_new {
-            self.layers.deferred.push_back(conn);
-            self.pause(io, conn, PAUSED_BY_TURN);
-        }
+        self.layers.deferred.push_back((conn, bytes.to_vec()));
+        self.pause(io, conn, PAUSED_BY_TURN);
     }
 
     /// Goes on with the handshakes that have waited longest.
     pub(super) fn shake_on(&mut self, io: &mut Wire) {
         for _ in 0..HANDSHAKE_STEPS_PER_TURN {
-            let Some(conn) = self.layers.deferred.pop_front() else { return };
-            let Some(entry) = self.conn(conn) else { continue };
-            let bytes = entry.reassembly.take();
-            self.resume(io, conn, PAUSED_BY_TURN);
-            self.unwrap_layers(io, conn, &bytes);
+            let Some((conn, bytes)) = self.layers.deferred.pop_front() else { return };
+            // Who is gone meanwhile has left its name here.
+            if self.conn(conn).is_some() {
+                self.resume(io, conn, PAUSED_BY_TURN);
+                self.unwrap_layers(io, conn, &bytes);
+            }
         }
     }
 
@@ -213,7 +224,7 @@ impl Driver {
             self.layers.answer(conn);
         }
         if handshaken {
-            self.handshake_over(io, conn);
+            self.handshake_over(conn);
         }
         if !plain.is_empty() {
             self.mqtt(io, conn, stage, &plain);
@@ -261,7 +272,7 @@ impl Driver {
     /// The layers have ended: for the shard the connection is gone.
     fn end_below(&mut self, io: &mut Wire, conn: ConnId) {
         self.shard.handle(Input::Closed { conn }, io.now());
-        self.handshake_over(io, conn);
+        self.handshake_over(conn);
         self.end(io, conn);
     }
 }

@@ -32,7 +32,7 @@ pub struct Settings {
     pub rates: Rates,
     /// Resident memory of the process above which nothing new is taken in; 0 = no limit.
     pub memory_bytes_max: u64,
-    /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
+    /// TLS handshakes under way in one shard; for a further one the oldest is cut.
     pub handshakes_max: usize,
     /// What each listener speaks below MQTT, by its number.
     pub transports: Arc<[transport::Settings]>,

@@ -65,7 +65,7 @@ pub(super) struct Args {
     /// go to a file, syslog or the journal.
     #[arg(short, long)]
     daemon: bool,
-    /// Checks the settings and ends.
+    /// Checks the settings and the files they name, and ends.
     #[arg(long)]
     test_config: bool,
     /// Prints the settings in force and ends.
