@@ -153,7 +153,8 @@ fn log_files_are_opened_anew_and_rotated() {
     }
     let config = format!(
         "{MEMORY}[log]\nto = ['stderr', 'file']\nfile = 'log'\nformat = 'json'\n\
-         level = 'debug'\nrotate_bytes = 20000\nrotate_files = 2\naudit_file = 'audit'\n"
+         level = 'debug'\nrotate_bytes = 20000\nrotate_files = 2\naudit_file = 'audit'\n\
+         [limits]\ntakeovers_per_min_max = 0\n"
     );
     let directory = tempfile::tempdir().unwrap();
     // The address is looked for in lines of text.
