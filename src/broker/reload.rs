@@ -4,7 +4,7 @@
 //! If something cannot be used, nothing has changed.
 
 use super::slots::{Plan, Slot};
-use super::{BrokerError, Login, admission_limits, edge_settings, login_settings, not_supported};
+use super::{BrokerError, Login, admission_limits, edge_settings, login_settings};
 use crate::config::Config;
 use crate::edge::{self, Control};
 use crate::gate::Gate;
@@ -54,9 +54,6 @@ impl Reloader {
     /// not answer.
     pub fn reload(&mut self, config: &Config) -> Result<Reloaded, BrokerError> {
         let (config, kept) = with_what_stays(&self.config, config);
-        if let Some(key) = not_supported(&config) {
-            return Err(BrokerError::NotSupported { key });
-        }
         let login = login_settings(&config)?;
         let shards = self.remote.shards();
         let mut plan = Plan::new(&self.slots, &config)?;
@@ -139,6 +136,7 @@ fn with_what_stays(old: &Config, new: &Config) -> (Config, Vec<&'static str>) {
         "helpers": helpers;
         "durability": durability;
         "fsync_interval_ms": fsync_interval_ms;
+        "log_segment_bytes": log_segment_bytes;
         "data_dir": data_dir;
         "sys_interval_s": sys_interval_s;
         "limits.packet_bytes_max": limits.packet_bytes_max;
