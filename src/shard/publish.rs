@@ -1,6 +1,7 @@
 //! PUBLISH of a client and the acknowledgements of both directions (MQTT 5.0 §3.3 to §3.7, §4.3).
 
 use super::Shard;
+use super::clients::Session;
 use super::effects::{Effect, Flow};
 use super::fanout::{Fanned, NO_TICKET};
 use super::journal::Held;
@@ -9,7 +10,9 @@ use super::room::{Room, Waiting};
 use super::slots::Key;
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::{Ack, AckKind, PacketId, Properties, Publish, Qos, Reason, Version};
-use crate::session::{Acked, DropCause, Inbound, PendingAck, Publication, Received};
+use crate::session::{
+    Acked, Author, ClientId, DropCause, Inbound, PendingAck, Publication, Received,
+};
 use crate::store::{Record, SessionNumber, Source};
 use crate::topic::TopicName;
 use shards::{ConnId, Millis};
@@ -20,6 +23,21 @@ use tracing::debug;
 /// Acknowledgements of one client that may wait for other shards or the log; above it the client is
 /// not read until half of them are gone.
 const ACKS_WAITING_MAX: usize = 4096;
+
+/// Who published last: messages come in runs of one client, and what is known of it is borrowed
+/// while a message is handed out. Forgotten when the identity of a session changes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    key: Key,
+    client_id: ClientId,
+    author: Author,
+}
+
+impl Writer {
+    fn new(key: Key, session: &Session) -> Self {
+        Writer { key, client_id: session.client_id.clone(), author: session.author() }
+    }
+}
 
 impl Shard {
     /// One PUBLISH, from packet to acknowledgement.
@@ -235,8 +253,11 @@ impl Shard {
         now: Millis,
     ) -> Fanned {
         let Some(session) = self.clients.sessions.get(key) else { return Fanned::default() };
-        let (publisher, author) = (session.client_id.clone(), session.author());
         let log = session.log;
+        let writer = match self.writer.take() {
+            Some(last) if last.key == key => last,
+            Some(_) | None => Writer::new(key, session),
+        };
         let from = match (publish.qos, publish.packet_id, session.log) {
             // Message and identifier in one record: neither may survive without the other.
             (Qos::ExactlyOnce, Some(id), Some(session)) => Source::Received(session, id),
@@ -252,8 +273,8 @@ impl Shard {
             qos: publish.qos,
             retain: publish.retain,
             expires_at,
-            publisher: &publisher,
-            author: &author,
+            publisher: &writer.client_id,
+            author: &writer.author,
             owned: OnceCell::new(),
         };
         let fanned = match self.room_for(&publication, ticket) {
@@ -267,6 +288,7 @@ impl Shard {
         };
         scratch.clear();
         self.scratch = scratch;
+        self.writer = Some(writer);
         fanned
     }
 
