@@ -40,8 +40,6 @@ mod net;
 #[cfg(not(loom))]
 pub mod outgoing;
 #[cfg(not(loom))]
-mod pace;
-#[cfg(not(loom))]
 pub mod placement;
 #[cfg(not(loom))]
 mod pulse;

@@ -104,7 +104,7 @@ impl Settings {
     /// Default of [`Self::buffer_bytes`].
     /// No power of two: the beginnings of the buffers, which is all that small packets fill, fall into
     /// different sets of the caches.
-    pub const BUFFER_BYTES: u32 = 32 * 1024 + 320;
+    pub const BUFFER_BYTES: u32 = 64 * 1024 + 320;
     /// Default of [`Self::connections_max`].
     pub const CONNECTIONS_MAX: usize = 1 << 20;
     /// Default of [`Self::mailbox_batches`].

@@ -376,9 +376,6 @@ impl<H: Handler> Driver<H> {
         net.stats.enters += 1;
         net.stats.sleeps += 1;
         place.pulse.sleep(deadline);
-        if net.pace.gathers(self.io.now) {
-            return net.ring.enter_gathering(wait);
-        }
         net.ring.enter(Some(wait))
     }
 
@@ -406,7 +403,7 @@ impl<H: Handler> Driver<H> {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Received { conn, filled, more } => {
-                match self.io.net.received(conn, filled.bytes(), more, self.io.now) {
+                match self.io.net.received(conn, filled.bytes(), more) {
                     Fate::Deliver => {
                         let bytes = self.buffers.bytes(&filled);
                         self.handler.on_bytes(&mut self.io, conn, bytes);

@@ -371,6 +371,7 @@ impl Shard {
     fn progress(&mut self, key: Key, now: Millis) {
         let Some(session) = self.clients.sessions.get(key) else { return };
         if !session.outbound.has_waiting()
+            && !session.outbound.watches_identifiers()
             && session.queries.is_empty()
             && session.access_epoch == self.access_epoch
             && !self.clients.has_ended()

@@ -31,7 +31,6 @@ use crate::conn::ConnId;
 use crate::handler::{Accepted, Cause};
 use crate::mesh::Parcel;
 use crate::outgoing::Outgoing;
-use crate::pace::{Pace, Stamp};
 use crate::stats::NetStats;
 use crate::time::Millis;
 use crate::wheel::Wheel;
@@ -68,8 +67,6 @@ pub(crate) struct Net<L> {
     ended: Vec<ConnId>,
     lingering: Wheel<ConnId>,
     linger_ms: u64,
-    /// How often who is heard.
-    pub(crate) pace: Pace,
 }
 
 impl<L> Net<L> {
@@ -85,7 +82,6 @@ impl<L> Net<L> {
             ended: Vec::new(),
             lingering: Wheel::new(now, LINGER_TICK_MS),
             linger_ms,
-            pace: Pace::default(),
         }
     }
 
@@ -226,12 +222,10 @@ impl<L> Net<L> {
     // What the kernel tells.
 
     /// Bytes came. Says what to do with them; [`Self::after_receive`] must follow.
-    pub(crate) fn received(&mut self, conn: ConnId, bytes: usize, more: bool, now: Millis) -> Fate {
+    pub(crate) fn received(&mut self, conn: ConnId, bytes: usize, more: bool) -> Fate {
         self.stats.bytes_in += bytes as u64;
         self.stats.receives += 1;
         let Some(entry) = self.slab.get_mut(conn) else { return Fate::Drop };
-        self.pace.received(entry.heard, now);
-        entry.heard = Stamp::of(now);
         if !more {
             entry.clear(Flag::RECEIVING);
             entry.clear(Flag::CANCELLED);

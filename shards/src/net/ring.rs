@@ -23,7 +23,6 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use super::flight::Flight;
 use crate::conn::ConnId;
 use crate::disk::errand::Errand;
-use crate::pace::{GATHER_EVENTS, GATHER_US};
 use crate::sys::Region;
 
 const SUBMISSIONS: u32 = 1024;
@@ -32,7 +31,7 @@ const COMPLETIONS: u32 = 8192;
 const POLL_FIRST: u16 = 1;
 const BUFFER_GROUP: u16 = 0;
 /// Buffers filled in at the start; the rest is added when they run out.
-const BUFFERS_FIRST: u16 = 8;
+const BUFFERS_FIRST: u16 = 4;
 const PAGE_BYTES: usize = 4096;
 /// How often and how long a ring that goes away waits for the kernel to let go.
 const QUIET_TRIES: u32 = 50;
@@ -349,29 +348,14 @@ impl Ring {
     /// Submits everything, runs the kernel's deferred work, and, if `wait` is given, sleeps until
     /// something completes or that much time has passed (`Duration::MAX`: for ever).
     pub(crate) fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        self.enter_for(wait, 1, 0)
-    }
-
-    /// The same with a wait, but events that come soon do not wake before several have come, or
-    /// [`GATHER_US`] have passed. Kernels before 6.12 wake at once.
-    pub(crate) fn enter_gathering(&mut self, wait: Duration) -> io::Result<()> {
-        if self.uring.params().is_feature_min_timeout() {
-            self.enter_for(Some(wait), GATHER_EVENTS, GATHER_US)
-        } else {
-            self.enter_for(Some(wait), 1, 0)
-        }
-    }
-
-    fn enter_for(&mut self, wait: Option<Duration>, want: u32, gather_us: u32) -> io::Result<()> {
         self.refill();
         let flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
-        let args = types::SubmitArgs::new().min_wait_usec(gather_us);
         let result = match wait {
             None => self.enter_raw(0, flags, &types::SubmitArgs::new()),
-            Some(Duration::MAX) => self.enter_raw(want, flags, &args),
+            Some(Duration::MAX) => self.enter_raw(1, flags, &types::SubmitArgs::new()),
             Some(wait) => {
                 let time = types::Timespec::from(wait);
-                self.enter_raw(want, flags, &args.timespec(&time))
+                self.enter_raw(1, flags, &types::SubmitArgs::new().timespec(&time))
             }
         };
         match result.map_err(|error| (error.raw_os_error(), error)) {

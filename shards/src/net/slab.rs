@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 
 use crate::conn::{ConnId, GENERATION_MASK};
 use crate::handler::{Accepted, Cause};
-use crate::pace::Stamp;
 
 /// Extras kept for reuse; more are given back to the allocator.
 const EXTRAS_SPARE_MAX: usize = 128;
@@ -58,8 +57,6 @@ const GONE: Flag = Flag::FLUSHING.or(Flag::DRAINING).or(Flag::CLOSING).or(Flag::
 pub(crate) struct Entry<L> {
     pub(crate) fd: Option<OwnedFd>,
     generation: u32,
-    /// When it was last heard.
-    pub(crate) heard: Stamp,
     flags: u16,
     occupied: bool,
     extra: Option<Box<Extra<L>>>,
@@ -142,14 +139,7 @@ impl<L> Slab<L> {
             return Err(fd);
         }
         let index = self.free.pop().unwrap_or_else(|| {
-            let blank = Entry {
-                fd: None,
-                generation: 0,
-                heard: Stamp::default(),
-                flags: 0,
-                occupied: false,
-                extra: None,
-            };
+            let blank = Entry { fd: None, generation: 0, flags: 0, occupied: false, extra: None };
             self.entries.push(blank);
             u32::try_from(self.entries.len() - 1).expect("count_max is a u32")
         });
@@ -255,6 +245,6 @@ mod tests {
 
     #[test]
     fn an_idle_entry_is_small() {
-        assert!(size_of::<Entry<[u64; 9]>>() <= 24);
+        assert!(size_of::<Entry<[u64; 9]>>() <= 32);
     }
 }
