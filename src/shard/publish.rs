@@ -5,6 +5,7 @@ use super::clients::Session;
 use super::effects::{Effect, Flow};
 use super::fanout::{Fanned, NO_TICKET};
 use super::journal::Held;
+use super::limits::deletes;
 use super::mail::{Ticket, Waiter};
 use super::room::{Room, Waiting};
 use super::slots::Key;
@@ -207,8 +208,7 @@ impl Shard {
         if authorise(&self.access, session.who(), Action::Publish, topic) == Verdict::Deny {
             return Err(Reason::NotAuthorized);
         }
-        // What deletes makes room.
-        let deletes = publish.retain && publish.payload.is_empty();
+        let deletes = deletes(publish);
         if self.pressed && !deletes {
             return Err(Reason::QuotaExceeded);
         }
@@ -236,10 +236,12 @@ impl Shard {
 
     /// What a refused PUBLISH counts as.
     fn cause_of(&self, reason: Reason) -> DropCause {
-        match reason {
-            Reason::QuotaExceeded if self.pressed => DropCause::MemoryFull,
-            Reason::QuotaExceeded => DropCause::DiskFull,
-            _ => DropCause::Denied,
+        if reason != Reason::QuotaExceeded {
+            DropCause::Denied
+        } else if self.pressed {
+            DropCause::MemoryFull
+        } else {
+            DropCause::DiskFull
         }
     }
 
