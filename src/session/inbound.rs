@@ -33,6 +33,7 @@ impl Settlement {
 
 /// An acknowledgement that waits.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct PendingAck {
     /// PUBACK or PUBREC.
     pub kind: AckKind,

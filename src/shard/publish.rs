@@ -218,10 +218,12 @@ impl Shard {
 
     /// What a refused PUBLISH counts as.
     fn cause_of(&self, reason: Reason) -> DropCause {
-        match reason {
-            Reason::QuotaExceeded if self.pressed => DropCause::MemoryFull,
-            Reason::QuotaExceeded => DropCause::DiskFull,
-            _ => DropCause::Denied,
+        if reason != Reason::QuotaExceeded {
+            DropCause::Denied
+        } else if self.pressed {
+            DropCause::MemoryFull
+        } else {
+            DropCause::DiskFull
         }
     }
 
