@@ -137,6 +137,11 @@ impl Inbound {
         self.acks.is_empty()
     }
 
+    /// The client waits for a PUBREC on this connection.
+    pub fn owes_pubrec(&self) -> bool {
+        self.acks.iter().any(|ack| ack.kind == AckKind::Pubrec && !ack.silent)
+    }
+
     /// Acknowledgements that wait.
     pub fn waiting(&self) -> usize {
         self.acks.len()
