@@ -108,14 +108,12 @@ impl Shard {
         let kind = ack_kind(publish.qos);
         match inbound.receive(publish.qos, id, maximum) {
             Received::New => {}
-            // [MQTT-4.3.3-10] In its place: [MQTT-4.6.0-3]
-            Received::Duplicate => {
-                return self.acknowledge(
-                    conn,
-                    key,
-                    PendingAck { matched: true, ..pending(kind, id) },
-                );
+            // [MQTT-4.3.3-10] Not past one that this connection waits for: [MQTT-4.6.0-3]
+            Received::Duplicate if inbound.owes_pubrec() => {
+                let ack = PendingAck { matched: true, ..pending(kind, id) };
+                return self.acknowledge(conn, key, ack);
             }
+            Received::Duplicate => return self.clients.ack(conn, kind, id, Reason::Success),
             Received::DuplicatePending => return,
             // [MQTT-3.3.4-7]
             Received::TooMany => {
