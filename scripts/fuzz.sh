@@ -10,7 +10,7 @@ shift
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
   targets=(decode_v31 decode_v311 decode_v5 properties topic_filter session_sequence config_toml
-    mosquitto_conf cli_format record_decode proxy_header websocket tls_records acl
+    mosquitto_conf cli_format record_decode log_scan proxy_header websocket tls_records acl
     login_password_file login_token login_scram login_answer)
 fi
 

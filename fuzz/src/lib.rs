@@ -7,6 +7,7 @@ pub mod acl;
 pub mod cli_format;
 pub mod config_toml;
 pub mod decode;
+pub mod log_scan;
 pub mod logins;
 pub mod mosquitto_conf;
 pub mod properties;

@@ -28,6 +28,7 @@ pub fn write_all() {
     write("cli_format", &texts(FORMATS));
     write("acl", &texts(RULES));
     write("record_decode", &logs());
+    write("log_scan", &SCANS.iter().map(|seed| seed.to_vec()).collect::<Vec<_>>());
     write("proxy_header", &texts(PROXY_LINES));
     write("websocket", &[frames(0x80), frames(0x83), request()]);
     // Deliver all, answer, deliver all, talk both ways; with fragments and without.
@@ -74,6 +75,16 @@ fn logs() -> Vec<Vec<u8>> {
     all.push(all[..=last].concat());
     all
 }
+
+/// Manifest, mark, first segment, then batches: all as it should be, with a second opening, and
+/// with a flipped bit.
+const SCANS: &[&[u8]] = &[
+    b"\x00\x02\x00\x00\x00\x03\x00\x00\x00\x00\x04\x01\x00\x04\x00\x02\x01\x03abc\x02\x02de",
+    b"\x00\x02\x00\x00\x00\x03\x00\x00\x00\x00\x04\x00\x01\x01\x03abc\x00\x04\x01\x02\x04\x01\x00\
+      \x04\x00\x01\x05\x01x\x04\x02\x00",
+    b"\x00\x02\x00\x00\x00\x03\x00\x02\x02\x00\x04\x00\x01\x01\x03abc\x04\x00\x01\x02\x01z\
+      \x03\x00\x02\x08\x00\x02",
+];
 
 /// User, client, topics, an empty line, the file.
 const RULES: &[&str] = &[

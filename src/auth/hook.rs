@@ -87,7 +87,7 @@ enum Word {
 /// # Errors
 /// It is no such answer; the client is refused then.
 pub fn answer(body: &[u8]) -> Result<Answer, String> {
-    let said: Said = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let said: Said = super::json(body)?;
     if said.acl.as_ref().is_some_and(|claims| !claims.is_bounded()) {
         return Err("too many filters".into());
     }
@@ -221,6 +221,7 @@ mod tests {
         ] {
             assert!(answer(wrong.as_bytes()).is_err(), "{wrong}");
         }
+        assert!(answer(b"{\"result\":\"allow\",\"\x88\":1}").is_err(), "no text");
     }
 
     #[test]

@@ -87,8 +87,7 @@ pub fn verify(
     now_s: u64,
 ) -> Result<Bearer, Refusal> {
     let payload = signed_payload(token, keys).ok_or(Refusal::BadCredentials)?;
-    let claims: Map<String, Value> =
-        serde_json::from_slice(&payload).map_err(|_| Refusal::BadCredentials)?;
+    let claims: Map<String, Value> = super::json(&payload).map_err(|_| Refusal::BadCredentials)?;
     bearer(&claims, client_id, rules, now_s).ok_or(Refusal::BadCredentials)
 }
 
@@ -97,7 +96,7 @@ fn signed_payload(token: &[u8], keys: &Keys) -> Option<Vec<u8>> {
     let token = std::str::from_utf8(token).ok().filter(|token| token.len() <= TOKEN_BYTES_MAX)?;
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, payload) = signed.split_once('.')?;
-    let header: Header = serde_json::from_slice(&decode(header)?).ok()?;
+    let header: Header = super::json(&decode(header)?).ok()?;
     if header.crit.is_some() {
         return None;
     }

@@ -108,7 +108,7 @@ impl Keys {
     /// # Errors
     /// What is wrong, in one line: no JSON, no key, or a key that cannot be used.
     pub fn jwks(bytes: &[u8]) -> Result<Keys, String> {
-        let set: Jwks = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let set: Jwks = super::json(bytes)?;
         if set.keys.len() > KEYS_MAX {
             return Err(format!("more than {KEYS_MAX} keys"));
         }

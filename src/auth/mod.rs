@@ -29,6 +29,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use zeroize::Zeroizing;
 
+/// Reads JSON that is text throughout: what nobody asks for is skipped unread, so it is looked at
+/// here. RFC 8259, section 8.1.
+fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
 /// Bytes that must not be shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Vec<u8>>);

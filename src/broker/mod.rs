@@ -49,12 +49,6 @@ pub enum BrokerError {
         /// What the settings ask for.
         wanted: usize,
     },
-    /// The settings ask for something that is not there.
-    #[error("{key}: not supported by this version")]
-    NotSupported {
-        /// The key with its table.
-        key: &'static str,
-    },
     /// The access rules cannot be used.
     #[error(transparent)]
     Rules(#[from] RulesError),
@@ -113,9 +107,6 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
     let wanted = placement.cpus().len();
     if wanted > shard::SHARDS_MAX {
         return Err(BrokerError::TooManyShards { wanted });
-    }
-    if let Some(key) = not_supported(config) {
-        return Err(BrokerError::NotSupported { key });
     }
     let login = login_settings(config)?;
     let edge = edge_settings(config, wanted, None)?;
@@ -229,16 +220,6 @@ impl Bound {
     }
 }
 
-/// The first setting that asks for something this version does not have. Each line goes with what
-/// makes it untrue.
-fn not_supported(config: &Config) -> Option<&'static str> {
-    let asked = |asked: bool, key| asked.then_some(key);
-    [asked(config.queue.overflow == config::Overflow::Reject, "queue.overflow = \"reject\"")]
-        .into_iter()
-        .flatten()
-        .next()
-}
-
 fn admission_limits(config: &Config) -> AdmissionLimits {
     let limits = &config.limits;
     let listeners = config.listeners.iter();
@@ -284,6 +265,7 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         retained_bytes_max: share(limits.retained_bytes_max),
         output_bytes_max: usize_of(limits.output_bytes_max.into()),
         payload_format_check: config.mqtt.payload_format_check,
+        acknowledge_denied: config.mqtt.denied_publish == config::DeniedPublish::Acknowledge,
         retain_available: config.mqtt.retain_available,
         sys_interval_s: config.sys_interval_s,
         sys_version_mosquitto: config.mqtt.sys_version_mosquitto,
@@ -292,11 +274,11 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
     }
 }
 
-/// `Reject` is refused by [`not_supported`].
 fn overflow(overflow: config::Overflow) -> Overflow {
     match overflow {
         config::Overflow::DropOldest => Overflow::DropOldest,
-        config::Overflow::DropNewest | config::Overflow::Reject => Overflow::DropNewest,
+        config::Overflow::DropNewest => Overflow::DropNewest,
+        config::Overflow::Reject => Overflow::Reject,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Promise: everything is read and checked first; then every shard takes it at the start of a turn.
 //! If something cannot be used, nothing has changed.
 
-use super::{BrokerError, Login, admission_limits, edge_settings, login_settings, not_supported};
+use super::{BrokerError, Login, admission_limits, edge_settings, login_settings};
 use crate::config::{Address, Config, Listener};
 use crate::edge::{self, Control};
 use crate::gate::Gate;
@@ -36,9 +36,6 @@ impl Reloader {
     /// [`BrokerError`]: a file cannot be used, or a shard does not answer.
     pub fn reload(&mut self, config: &Config) -> Result<Vec<&'static str>, BrokerError> {
         let (config, kept) = with_what_stays(&self.config, config);
-        if let Some(key) = not_supported(&config) {
-            return Err(BrokerError::NotSupported { key });
-        }
         let login = login_settings(&config)?;
         let mut edge = edge_settings(&config, self.remote.shards(), Some(&self.edge))?;
         edge.gate = self.gate(&config, login)?;

@@ -122,6 +122,17 @@ pub enum Overflow {
     Reject,
 }
 
+/// What a 3.x client gets for a PUBLISH that it has no right to; 5.0 clients are told (0x87).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeniedPublish {
+    /// The acknowledgement, as if it had been published.
+    #[default]
+    Acknowledge,
+    /// The end of the connection.
+    Disconnect,
+}
+
 /// `[mqtt]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -129,6 +140,8 @@ pub enum Overflow {
 pub struct Mqtt {
     /// Clients without an identifier get one; else they are refused.
     pub allow_empty_client_id: bool,
+    /// What a 3.x client gets for a PUBLISH with QoS 1 or 2 that it has no right to.
+    pub denied_publish: DeniedPublish,
     /// Payloads that say they are UTF-8 are checked; wrong ones are refused with 0x99.
     pub payload_format_check: bool,
     /// QoS 0 messages are queued for absent clients too.
@@ -165,6 +178,7 @@ impl Default for Mqtt {
     fn default() -> Self {
         Self {
             allow_empty_client_id: true,
+            denied_publish: DeniedPublish::default(),
             payload_format_check: false,
             queue_qos0: false,
             sys_version_mosquitto: false,

@@ -24,10 +24,13 @@ pub enum DropCause {
     MemoryFull,
     /// The disk was full, and the message would have needed it.
     DiskFull,
+    /// A session's queue was full, and the publisher was told so or cut off: counted once for a
+    /// PUBLISH.
+    Refused,
 }
 
 /// Number of [`DropCause`] causes.
-pub(super) const DROP_CAUSES: usize = 10;
+pub(super) const DROP_CAUSES: usize = 11;
 
 /// Causes for which a login is refused.
 pub const LOGIN_REFUSALS: usize = 6;

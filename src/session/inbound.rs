@@ -13,6 +13,24 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AckKey(pub u64);
 
+/// What one shard says of its part of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Somebody there has subscribed to it.
+    Matched,
+    /// Nobody has.
+    Unmatched,
+    /// A queue there is full, and the message was not taken.
+    Refused,
+}
+
+impl Settlement {
+    /// A message that was taken by all who want it, if anybody does.
+    pub fn of(matched: bool) -> Self {
+        if matched { Settlement::Matched } else { Settlement::Unmatched }
+    }
+}
+
 /// An acknowledgement that waits.
 #[derive(Clone, Debug)]
 pub struct PendingAck {
@@ -30,6 +48,10 @@ pub struct PendingAck {
     pub matched: bool,
     /// The connection that sent the PUBLISH is gone: write nothing unless it is repeated.
     pub silent: bool,
+    /// The message waits for room in a queue, and the publisher with it.
+    pub held_back: bool,
+    /// The message was refused after its identifier was kept: it is free when this has left.
+    pub frees: bool,
 }
 
 /// What a PUBLISH is to its session.
@@ -99,9 +121,14 @@ impl Inbound {
         true
     }
 
-    /// The `QoS` 2 identifier is held.
+    /// The `QoS` 2 identifier is held, and will be: its message was not refused.
     pub fn holds(&self, id: PacketId) -> bool {
-        self.received.contains(&id)
+        self.received.contains(&id) && !self.acks.iter().any(|ack| ack.frees && ack.id == id)
+    }
+
+    /// A message of this connection waits for room in a queue.
+    pub fn is_held_back(&self) -> bool {
+        self.acks.iter().any(|ack| ack.held_back)
     }
 
     /// Nothing waits before a new acknowledgement: it may be written at once.
@@ -125,13 +152,19 @@ impl Inbound {
         self.acks.push_back(ack);
     }
 
-    /// One shard has settled its part.
-    pub fn settle(&mut self, key: AckKey, matched: bool) {
-        let index = key.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        if let Some(ack) = index.and_then(|index| self.acks.get_mut(index)) {
+    /// One shard has settled its part, or refused it.
+    pub fn settle(&mut self, key: AckKey, settlement: Settlement) {
+        if let Some(ack) = self.ack_mut(key) {
             ack.waits = ack.waits.saturating_sub(1);
-            ack.matched |= matched;
+            ack.matched |= settlement == Settlement::Matched;
+            ack.held_back = false;
         }
+    }
+
+    /// An acknowledgement that still waits.
+    pub fn ack_mut(&mut self, key: AckKey) -> Option<&mut PendingAck> {
+        let index = key.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        self.acks.get_mut(index?)
     }
 
     /// Writes every acknowledgement at the front that waits for nothing more.
@@ -140,6 +173,9 @@ impl Inbound {
             let Some(ack) = self.acks.pop_front() else { return };
             self.first += 1;
             self.qos1_waiting -= usize::from(ack.kind == AckKind::Puback && !ack.silent);
+            if ack.frees {
+                self.release(ack.id);
+            }
             if let Some(link) = link.as_deref_mut().filter(|_| !ack.silent) {
                 link.ack(ack.kind, ack.id, ack.final_reason(), counters);
             }
@@ -155,6 +191,7 @@ impl Inbound {
         self.qos1_waiting = 0;
         for ack in &mut self.acks {
             ack.silent = true;
+            ack.held_back = false;
         }
         self.qos1_waiting = 0;
         self.earlier = self.received.len();

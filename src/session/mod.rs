@@ -22,7 +22,7 @@ mod slot;
 
 pub use alias::{AliasesIn, AliasesOut};
 pub use counters::{Counters, DropCause, LOGIN_REFUSALS};
-pub use inbound::{AckKey, Inbound, PendingAck, Received};
+pub use inbound::{AckKey, Inbound, PendingAck, Received, Settlement};
 pub use layouts::Layouts;
 pub use link::Link;
 pub use message::{Author, ClientId, Message, Publication};

@@ -13,7 +13,11 @@
 //!  packet identifier = sequence mod 65535 + 1; sequences rise, some are missing
 //! ```
 
+mod reuse;
 mod shelf;
+mod terms;
+
+pub use terms::{Acked, Delivered, Grant, Limits, Overflow};
 
 use super::counters::{Counters, DropCause};
 use super::layouts::{Face, Layouts};
@@ -28,70 +32,6 @@ use std::num::NonZeroU16;
 
 /// Number of packet identifiers.
 const PACKET_IDS: u64 = 65_535;
-
-/// What a session may keep waiting.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Messages in the queue, those in the window not counted.
-    pub queue_messages_max: usize,
-    /// Their topics and payloads.
-    pub queue_bytes_max: usize,
-    /// Keep `QoS` 0 messages for an offline session too.
-    pub queue_qos0: bool,
-    /// What a full queue does.
-    pub overflow: Overflow,
-}
-
-/// What happens when a queue is full. Every drop is counted ([`DropCause::QueueFull`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overflow {
-    /// The message that comes is dropped.
-    #[default]
-    DropNewest,
-    /// The oldest messages that were never sent make room.
-    DropOldest,
-}
-
-/// Terms of one delivery to one session, merged from its matching subscriptions.
-#[derive(Clone, Copy, Debug)]
-pub struct Grant<'a> {
-    /// Highest granted `QoS` of the matching subscriptions. [MQTT-3.3.4-2]
-    pub qos: Qos,
-    /// RETAIN flag to send.
-    pub retain: bool,
-    /// Identifiers of the matching subscriptions.
-    pub identifiers: &'a [u32],
-    /// The shared subscription that chose this session.
-    pub share: Option<&'a Filter>,
-    /// The session is durable: the caller records the delivery, if its `QoS` is 1 or 2, and says
-    /// where ([`Outbound::note_position`]).
-    pub logged: bool,
-    /// After a crash the message may come again, so that at `QoS` 0 it must not leave before its
-    /// record is durable: it is queued, and the caller says where the record is.
-    pub once: bool,
-}
-
-/// How a message was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivered {
-    /// Written to the connection's output.
-    Sent,
-    /// Kept for later.
-    Queued,
-    /// Not taken, and why; the caller counts it.
-    Dropped(DropCause),
-}
-
-/// What an acknowledgement of the client meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acked {
-    /// The delivery with this sequence number is complete.
-    Done(u64),
-    /// `QoS` 2: ownership of this delivery was taken; answer with PUBREL.
-    Release(u64),
-    /// No such packet identifier in that state.
-    Unknown,
-}
 
 /// What a delivery needs besides the session.
 #[derive(Debug)]
@@ -123,6 +63,8 @@ pub struct Outbound {
     /// Slots that were never sent.
     queued: usize,
     queued_bytes: usize,
+    /// Of a durable session whose queue reaches over all identifiers.
+    reuse: Option<Box<reuse::Reuse>>,
 }
 
 impl Outbound {
@@ -133,7 +75,10 @@ impl Outbound {
         let (queued, queued_bytes) =
             queued.fold((0, 0), |(count, bytes), slot| (count + 1, bytes + slot.bytes()));
         let next_sequence = slots.back().map_or(0, |last| last.sequence + 1).max(next_sequence);
-        Outbound { slots, next_sequence, queued, queued_bytes, ..Outbound::default() }
+        let mut restored =
+            Outbound { slots, next_sequence, queued, queued_bytes, ..Outbound::default() };
+        restored.watch_identifiers();
+        restored
     }
 
     /// Takes one message for this client: sends it if the window is open, else queues it.
@@ -147,6 +92,7 @@ impl Outbound {
         limits: Limits,
         tools: &mut Tools<'_>,
     ) -> Delivered {
+        self.free_identifiers(tools.durable);
         // [MQTT-3.8.4-8] the lower of published and granted QoS
         let qos = message.qos.min(grant.qos);
         if qos == Qos::AtMostOnce {
@@ -220,6 +166,9 @@ impl Outbound {
     fn push(&mut self, message: &Publication<'_>, qos: Qos, grant: Grant<'_>, state: State) {
         self.slots.push_back(Slot::new(message, self.next_sequence, qos, grant, state));
         self.next_sequence += 1;
+        if grant.logged {
+            self.watch_identifiers();
+        }
     }
 
     /// O(window): what was sent lies before it. False if nothing is queued.
@@ -246,6 +195,7 @@ impl Outbound {
     ///
     /// True if the next message has to be fetched from the log: see [`Outbound::wanted`].
     pub fn pump(&mut self, link: &mut Link, tools: &mut Tools<'_>) -> bool {
+        self.free_identifiers(tools.durable);
         while let Some(slot) = self.slots.get(self.cursor) {
             let state = slot.state;
             // A done slot costs nothing; all others wait for window and room.
@@ -346,14 +296,21 @@ impl Outbound {
 
     /// Takes deliveries of shared subscriptions that another member may get: those never sent, and
     /// those of `QoS` 1 without acknowledgement (MQTT 5.0 §4.8.2). `QoS` 2 deliveries that began
-    /// stay here. [MQTT-4.8.2-4]
-    pub fn take_shared(&mut self, mut other_member: impl FnMut(&Filter) -> bool) -> Vec<Slot> {
+    /// stay here. [MQTT-4.8.2-4] Those whose message lies in the log alone stay too, and are told to
+    /// `away`: [`Outbound::take_fetched`].
+    pub fn take_shared(
+        &mut self,
+        mut other_member: impl FnMut(&Filter) -> bool,
+        mut away: impl FnMut(&Slot),
+    ) -> Vec<Slot> {
         let mut taken = Vec::new();
         let mut kept = VecDeque::with_capacity(self.slots.len());
         for mut slot in std::mem::take(&mut self.slots) {
-            let free = slot.state == State::Queued
-                || (slot.state == State::Sent && slot.qos == Qos::AtLeastOnce);
-            if !(free && slot.share().is_some_and(&mut other_member)) {
+            if !(slot.is_free() && slot.share().is_some_and(&mut other_member)) {
+                kept.push_back(slot);
+            } else if slot.is_away() {
+                slot.asked = true;
+                away(&slot);
                 kept.push_back(slot);
             } else if slot.state == State::Queued {
                 self.unqueue(&slot);
@@ -460,6 +417,24 @@ impl Outbound {
             && self.queued_bytes + bytes <= limits.queue_bytes_max
     }
 
+    /// [`Outbound::deliver`] would not drop the message for want of room in the queue.
+    pub fn accepts(
+        &self,
+        message: (Qos, usize),
+        logged: bool,
+        link: Option<&Link>,
+        limits: Limits,
+    ) -> bool {
+        let (qos, bytes) = message;
+        let direct = |link: &Link| {
+            self.cursor == self.slots.len()
+                && !(logged && qos == Qos::ExactlyOnce)
+                && self.window_open(link.window)
+                && link.has_room()
+        };
+        qos == Qos::AtMostOnce || link.is_some_and(direct) || self.has_queue_room(bytes, limits)
+    }
+
     /// Sequence number of the message that was taken last; it fixes its packet identifier.
     pub fn last_sequence(&self) -> u64 {
         self.next_sequence.saturating_sub(1)
@@ -503,7 +478,7 @@ impl Outbound {
 
     /// A further message would leave at once, as far as the window is concerned.
     pub fn window_open(&self, window: u16) -> bool {
-        let first = self.slots.front().map_or(self.next_sequence, |slot| slot.sequence);
+        let first = self.first_in_use();
         let next = self.slots.get(self.cursor).map_or(self.next_sequence, |slot| slot.sequence);
         // The second half keeps identifiers unique: the oldest unfinished message holds its own.
         self.unacknowledged < window && next - first < PACKET_IDS
@@ -542,6 +517,11 @@ impl Outbound {
 }
 
 impl Slot {
+    /// Another member of its group may get it.
+    fn is_free(&self) -> bool {
+        self.state == State::Queued || (self.state == State::Sent && self.qos == Qos::AtLeastOnce)
+    }
+
     fn bytes(&self) -> usize {
         self.weight_bytes as usize
     }

@@ -12,7 +12,7 @@ use super::Shard;
 use super::effects::Effect;
 use super::slots::Key;
 use crate::codec::Reason;
-use crate::session::{DropCause, Message};
+use crate::session::Message;
 use crate::topic::Filter;
 use shards::Millis;
 use std::collections::VecDeque;
@@ -28,8 +28,10 @@ pub enum Purpose {
     HandOn {
         /// Full text of the shared filter.
         filter: Filter,
-        /// Whose delivery it was, and its sequence number.
-        done: Option<(Key, u64)>,
+        /// Whose delivery it is until then.
+        session: Key,
+        /// Its sequence number.
+        sequence: u64,
     },
 }
 
@@ -117,7 +119,9 @@ impl Shard {
                 session.outbound.fetched(sequence, message);
                 self.progress(key, now);
             }
-            Purpose::HandOn { filter, done } => self.hand_on(&filter, &message, done, now),
+            Purpose::HandOn { filter, session, sequence } => {
+                self.hand_on_fetched(&filter, (session, sequence), &message, now);
+            }
         }
     }
 
@@ -133,9 +137,9 @@ impl Shard {
                     self.end_connection(conn, Reason::UnspecifiedError, now);
                 }
             }
-            Purpose::HandOn { filter, .. } => {
+            Purpose::HandOn { filter, session, sequence } => {
                 error!(filter = filter.as_str(), "a queued message cannot be read from the log");
-                self.clients.counters.drop(DropCause::NoMember);
+                self.leave_unreadable(*session, *sequence);
             }
         }
     }

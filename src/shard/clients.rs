@@ -43,6 +43,9 @@ pub(super) struct Session {
     pub(super) access_epoch: u32,
     /// Order of its last CONNECT among all of the shard.
     pub(super) serial: u64,
+    /// It is over, but for messages that go to other members of groups when they have been read
+    /// from the log. It has no client any more.
+    pub(super) ended: bool,
 }
 
 impl Session {
@@ -319,6 +322,14 @@ impl Clients {
             self.counters.drop(cause);
         }
         outcome
+    }
+
+    /// A durable session would have to queue this message, and has no room for it.
+    pub(super) fn is_full_for(&self, session: u32, qos: Qos, bytes: usize) -> bool {
+        let Some(session) = self.sessions.at(session) else { return false };
+        let link = session.connection.and_then(|id| self.connection(id)).map(|c| &c.link);
+        let logged = session.log.is_some();
+        session.expiry_s > 0 && !session.outbound.accepts((qos, bytes), logged, link, self.limits)
     }
 
     /// A message for this session would leave at once.

@@ -271,6 +271,7 @@ impl Shard {
             identity: Identity::default(),
             access_epoch: self.access_epoch,
             serial: 0,
+            ended: false,
         };
         let key = self.clients.sessions.insert(session);
         self.clients.by_id.insert(client_id.clone(), key);

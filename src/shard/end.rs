@@ -8,9 +8,9 @@ use super::slots::Key;
 use super::{Shard, Timer};
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::{Disconnect, Packet, Properties, Qos, Reason, Version};
-use crate::session::{DropCause, Publication};
+use crate::session::{ClientId, DropCause, Publication};
 use crate::store::{Record, Source};
-use crate::topic::TopicName;
+use crate::topic::{Filter, TopicName};
 use shards::{ConnId, Millis};
 use std::cell::OnceCell;
 use tracing::debug;
@@ -178,7 +178,15 @@ impl Shard {
         for filter in &filters {
             self.drop_subscription(key, filter);
         }
-        self.hand_on_shared(key, now);
+        let left = self.hand_on_shared(key, now);
+        if left.is_empty() {
+            self.forget_session(key);
+        } else {
+            self.empty_session(key, &left, filters, now);
+        }
+    }
+
+    fn forget_session(&mut self, key: Key) {
         let end = self.record(key, |session| Record::SessionEnd { session });
         self.journal.last_end = self.journal.last_end.max(end);
         let Some(session) = self.clients.sessions.remove(key) else { return };
@@ -187,8 +195,43 @@ impl Shard {
         }
         let lost = session.outbound.unfinished() as u64;
         self.clients.counters.drop_many(DropCause::SessionEnded, lost);
-        self.clients.by_id.remove(&session.client_id);
-        self.clients.discount_user(session.identity.user.as_ref());
+        if !session.ended {
+            self.clients.by_id.remove(&session.client_id);
+            self.clients.discount_user(session.identity.user.as_ref());
+        }
+    }
+
+    /// The session is over for its client; some messages for other members of its groups are still
+    /// being read from the log. Until then a crash finds a session without client identifier, which
+    /// the next start ends.
+    fn empty_session(&mut self, key: Key, left: &[u64], filters: Vec<Filter>, now: Millis) {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let lost = session.outbound.keep_only(left) as u64;
+        self.clients.counters.drop_many(DropCause::SessionEnded, lost);
+        if std::mem::replace(&mut session.ended, true) {
+            // A restart found it so.
+            return;
+        }
+        let client_id = std::mem::replace(&mut session.client_id, ClientId::new(""));
+        let identity = std::mem::take(&mut session.identity);
+        session.inbound = None;
+        session.expiry_s = 0;
+        session.epoch = session.epoch.wrapping_add(1);
+        self.clients.by_id.remove(&client_id);
+        self.clients.discount_user(identity.user.as_ref());
+        for filter in filters {
+            self.record(key, |session| Record::Unsubscribe { session, filter });
+        }
+        self.record_head(key, Some(self.wall_ms(now)));
+        self.journal.last_end = self.effects.lsn;
+    }
+
+    /// The last message of a session that has ended went to somebody else.
+    pub(super) fn end_if_empty(&mut self, key: Key) {
+        let session = self.clients.sessions.get(key);
+        if session.is_some_and(|session| session.ended && session.outbound.unfinished() == 0) {
+            self.forget_session(key);
+        }
     }
 
     /// Looks whether a connection has been silent too long. [MQTT-3.1.2-22]

@@ -12,12 +12,12 @@
 //! ```
 
 use super::Shard;
-use super::fanout::Fanned;
+use super::fanout::{Fanned, NO_TICKET};
 use super::journal::Held;
 use super::mail::{Mail, Ticket};
 use super::routes::bits;
 use super::shares::{Hop, Outcome};
-use crate::session::{Message, Publication};
+use crate::session::{DropCause, Message, Overflow, Publication, Settlement};
 use crate::store::{Onward, Part, Record, Source};
 use shards::Millis;
 use std::collections::BTreeMap;
@@ -51,6 +51,8 @@ pub(super) struct Open {
     /// Told when the retained part is stored, or each part is taken.
     ticket: Option<Ticket>,
     every_part: bool,
+    /// The publisher can still be told that a queue is full.
+    refusable: bool,
 }
 
 /// What other shards have to do with a message.
@@ -58,6 +60,8 @@ pub(super) struct Open {
 pub(super) struct Plan {
     parts: Vec<Part>,
     tried: u128,
+    /// A shared subscription has nobody with room.
+    refused: bool,
 }
 
 impl Plan {
@@ -75,7 +79,8 @@ impl Plan {
 
 impl Open {
     pub(super) fn restored(message: Arc<Message>, parts: Vec<Part>) -> Self {
-        Open { message, parts, tried: 0, ticket: None, every_part: false }
+        let refusable = false;
+        Open { message, parts, tried: 0, ticket: None, every_part: false, refusable }
     }
 }
 
@@ -141,8 +146,18 @@ impl Shard {
         // Whether the others have subscribers is not waited for.
         matched |= !plan.parts.is_empty();
         self.journal.once = false;
+        let refused = self.refuses_share(&plan, ticket);
         let (lsn, waits) = self.commit_onward(message, from, plan, ticket);
-        Fanned { matched, waits, lsn }
+        Fanned { matched, waits, lsn, refused }
+    }
+
+    /// A shared subscription has nobody with room: the publisher is told, or the drop is counted.
+    fn refuses_share(&mut self, plan: &Plan, ticket: Option<Ticket>) -> bool {
+        let told = ticket.is_some_and(|ticket| !ticket.patient);
+        if plan.refused && !told {
+            self.clients.counters.drop(DropCause::NoMember);
+        }
+        plan.refused && told
     }
 
     /// Gives a message to a shared subscription, here or as part of an exchange. True if a member
@@ -155,11 +170,13 @@ impl Shard {
         now: Millis,
     ) -> bool {
         let Some((filter, outcome)) = self.choose_member(share, message, now) else { return false };
-        if let Outcome::Elsewhere(to, _) = outcome {
-            plan.add(to, |part| part.shares.push(filter));
-            return false;
+        match outcome {
+            Outcome::Elsewhere(to, _) => plan.add(to, |part| part.shares.push(filter)),
+            Outcome::Nobody { full: true } => plan.refused = true,
+            Outcome::Nobody { full: false } => self.clients.counters.drop(DropCause::NoMember),
+            Outcome::Taken => return true,
         }
-        matches!(outcome, Outcome::Taken)
+        false
     }
 
     /// Emits the record of a message with its plan. Gives its log position, and the number of
@@ -171,11 +188,14 @@ impl Shard {
         plan: Plan,
         ticket: Option<Ticket>,
     ) -> (u64, u32) {
-        let Plan { parts, tried } = plan;
+        let Plan { parts, tried, refused: _ } = plan;
         if parts.is_empty() {
             return (self.commit(message, from, None), 0);
         }
-        let every_part = self.exchanges.open.len() >= OPEN_MAX;
+        // A shard may refuse its part, and the publisher has to be told.
+        let refusable = self.settings.queue.overflow == Overflow::Reject
+            && ticket.is_some_and(|ticket| !ticket.patient);
+        let every_part = refusable || self.exchanges.open.len() >= OPEN_MAX;
         let waited = parts.iter().filter(|part| every_part || part.retain).count();
         let waits = if ticket.is_some() { u32::try_from(waited).unwrap_or(u32::MAX) } else { 0 };
         for part in parts.iter().filter(|part| part.retain) {
@@ -187,7 +207,7 @@ impl Shard {
         let onward = Onward { exchange, parts: parts.clone() };
         let lsn = self.commit(message, from, Some(onward));
         let message = Arc::clone(message.owned());
-        let open = Open { message, parts, tried, ticket, every_part };
+        let open = Open { message, parts, tried, ticket, every_part, refusable };
         self.exchanges.open.insert(exchange, open);
         self.hold(lsn, Held::Exchange(exchange));
         (lsn, waits)
@@ -196,11 +216,12 @@ impl Shard {
     /// The record of an exchange is durable: the other shards may see it.
     pub(super) fn send_exchange(&mut self, exchange: u64) {
         let Some(open) = self.exchanges.open.get(&exchange) else { return };
-        let (parts, tried) = (open.parts.clone(), open.tried);
+        let (parts, tried, refusable) = (open.parts.clone(), open.tried, open.refusable);
         for part in &parts {
+            let (to, part) = (usize::from(part.shard), part.clone());
             let message = Arc::clone(&open.message);
-            let mail = Mail::Exchange { exchange, part: part.clone(), tried, message };
-            self.effects.mail(usize::from(part.shard), mail);
+            let mail = Mail::Exchange { exchange, part, tried, message, refusable };
+            self.effects.mail(to, mail);
         }
         self.exchanges.count_unsent(&parts, true);
     }
@@ -208,44 +229,53 @@ impl Shard {
     /// This shard's part of an exchange.
     pub(super) fn on_exchange(
         &mut self,
-        from: usize,
-        exchange: u64,
+        number: (usize, u64),
         todo: (&Part, u128),
         message: &Arc<Message>,
+        refusable: bool,
         now: Millis,
     ) {
-        let (part, tried) = todo;
+        let ((from, exchange), (part, tried)) = (number, todo);
         let Some(applied) = self.exchanges.applied.get_mut(from) else { return };
         if exchange <= *applied {
             // Sent again after a restart, and kept here before it.
-            return self.effects.mail(from, Mail::Applied { exchange });
+            return self.effects.mail(from, Mail::Applied { exchange, refused: false });
         }
         *applied = exchange;
         let publication = message.publication();
-        let mut plan = Plan { parts: Vec::new(), tried };
+        let mut plan = Plan { parts: Vec::new(), tried, refused: false };
         if part.retain {
             self.store_retained(message);
         }
         self.journal.once = true;
+        let mut refused = false;
         if part.direct {
-            self.deliver(&publication, now);
+            refused = refusable && self.lacks_room(&publication);
+            if !refused {
+                self.deliver(&publication, now);
+            }
         }
         for filter in &part.shares {
             let hop = Hop { last: true, tried };
-            if let Outcome::Elsewhere(to, hop) = self.give_member(filter, &publication, hop, now) {
-                plan.add(to, |part| part.shares.push(filter.clone()));
-                plan.tried |= hop.tried;
+            match self.give_member(filter, &publication, hop, now) {
+                Outcome::Taken => {}
+                Outcome::Elsewhere(to, hop) => {
+                    plan.add(to, |part| part.shares.push(filter.clone()));
+                    plan.tried |= hop.tried;
+                }
+                Outcome::Nobody { full } if full && refusable => refused = true,
+                Outcome::Nobody { .. } => self.clients.counters.drop(DropCause::NoMember),
             }
         }
         self.journal.once = false;
         let origin = u16::try_from(from).unwrap_or(u16::MAX);
         let source = Source::Exchange { origin, exchange };
         let (lsn, _) = self.commit_onward(&publication, source, plan, None);
-        self.hold(lsn, Held::Applied(from, exchange));
+        self.hold(lsn, Held::Applied(from, exchange, refused));
     }
 
     /// Another shard has taken its part.
-    pub(super) fn on_applied(&mut self, from: usize, exchange: u64, now: Millis) {
+    pub(super) fn on_applied(&mut self, from: usize, exchange: u64, refused: bool, now: Millis) {
         let Some(open) = self.exchanges.open.get_mut(&exchange) else { return };
         let Some(index) = open.parts.iter().position(|part| usize::from(part.shard) == from) else {
             return;
@@ -257,9 +287,12 @@ impl Shard {
         }
         self.effects.record(Record::Settled { exchange, shard: part.shard });
         if part.retain {
-            self.on_retain_stored(from, ticket, now);
-        } else if let Some(ticket) = ticket.filter(|_| every_part) {
-            self.on_settled(ticket, true, now);
+            self.on_retain_stored(from, None, now);
+        }
+        if let Some(ticket) = ticket.filter(|_| every_part || part.retain) {
+            let settlement =
+                if refused { Settlement::Refused } else { Settlement::of(!part.retain) };
+            self.on_settled(ticket, settlement, now);
         }
     }
 
@@ -267,6 +300,7 @@ impl Shard {
     pub(super) fn hand_on_logged(&mut self, share: u32, message: &Publication<'_>, now: Millis) {
         let mut plan = Plan::default();
         self.plan_share(share, message, &mut plan, now);
+        self.refuses_share(&plan, NO_TICKET);
         self.commit_onward(message, Source::Plain, plan, None);
     }
 }

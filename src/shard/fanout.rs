@@ -7,12 +7,14 @@ use super::Shard;
 use super::clients::Session;
 use super::journal::Held;
 use super::mail::{Mail, Ticket};
+use super::room::{Room, Waiting};
 use super::routes::bits;
 use crate::access::{Action, Verdict, authorise};
-use crate::session::{Grant, Message, Publication};
+use crate::session::{Grant, Message, Publication, Settlement};
 use crate::store::Source;
-use crate::topic::Match;
+use crate::topic::{Match, Matches};
 use shards::Millis;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Nobody waits for the outcome: `QoS` 0, wills, the server's own messages.
@@ -27,6 +29,8 @@ pub(super) struct Fanned {
     pub(super) waits: u32,
     /// Log position of the last record that the message left here; 0 = none.
     pub(super) lsn: u64,
+    /// A queue here is full, and not everybody takes it.
+    pub(super) refused: bool,
 }
 
 impl Shard {
@@ -55,9 +59,7 @@ impl Shard {
                 fanned.waits += 1;
             }
             for share in &targets.shares {
-                let (taken, waits) = self.give_share(*share, message, ticket, now);
-                fanned.matched |= taken;
-                fanned.waits += waits;
+                self.give_share(*share, message, ticket, &mut fanned, now);
             }
         }
         self.commit(message, Source::Plain, None);
@@ -69,6 +71,24 @@ impl Shard {
 
     /// A message of another shard.
     pub(super) fn on_forward(
+        &mut self,
+        message: &Arc<Message>,
+        ticket: Option<Ticket>,
+        now: Millis,
+    ) {
+        let publication = message.publication();
+        match self.room_for(&publication, ticket) {
+            Room::Free => {}
+            Room::Full => return self.settle_as(ticket, Settlement::Refused),
+            Room::Later => {
+                return self.hold_back(ticket, Waiting::Forward(Arc::clone(message)), now);
+            }
+        }
+        self.take_forward(message, ticket, now);
+    }
+
+    /// Hands a message of another shard to the sessions here, and says so.
+    pub(super) fn take_forward(
         &mut self,
         message: &Arc<Message>,
         ticket: Option<Ticket>,
@@ -93,20 +113,24 @@ impl Shard {
         }
     }
 
+    /// The subscriptions of this shard that get a message.
+    pub(super) fn matches(&mut self, message: &Publication<'_>) -> Rc<Matches> {
+        if !self.guarded {
+            return self.subscriptions.matches(message.topic);
+        }
+        let (sessions, access) = (&self.clients.sessions, &self.access);
+        let topic = message.topic.as_str();
+        self.subscriptions.matches_allowed(message.topic, |client| {
+            let may = |session: &Session| {
+                authorise(access, session.who(), Action::Receive, topic) == Verdict::Allow
+            };
+            sessions.at(client).is_some_and(may)
+        })
+    }
+
     /// Hands a message to the sessions of this shard. True if one of them has subscribed to it.
     pub(super) fn deliver(&mut self, message: &Publication<'_>, now: Millis) -> bool {
-        let found = if self.guarded {
-            let (sessions, access) = (&self.clients.sessions, &self.access);
-            let topic = message.topic.as_str();
-            self.subscriptions.matches_allowed(message.topic, |client| {
-                let may = |session: &Session| {
-                    authorise(access, session.who(), Action::Receive, topic) == Verdict::Allow
-                };
-                sessions.at(client).is_some_and(may)
-            })
-        } else {
-            self.subscriptions.matches(message.topic)
-        };
+        let found = self.matches(message);
         if found.direct.is_empty() {
             return false;
         }

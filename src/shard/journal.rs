@@ -13,7 +13,7 @@ use super::mail::{Mail, Ticket};
 use super::slots::Key;
 use super::{Shard, Timer};
 use crate::codec::{AckKind, PacketId, Qos, Reason};
-use crate::session::{Delivered, Grant, Publication};
+use crate::session::{Delivered, Grant, Publication, Settlement};
 use crate::store::{Entry, Onward, Publish, Record, SessionHead, SessionNumber, Source};
 use ahash::AHashMap;
 use shards::{ConnId, Millis};
@@ -34,7 +34,7 @@ pub(super) enum Held {
     /// The parts of an exchange.
     Exchange(u64),
     /// The answer to an exchange.
-    Applied(usize, u64),
+    Applied(usize, u64, bool),
     /// Deliveries with `QoS` 0 of a session.
     Pump(Key),
     /// SUBACK or UNSUBACK.
@@ -315,7 +315,8 @@ impl Shard {
             match held {
                 Held::Acks(key) => self.release_acks(key),
                 Held::Settle(to, ticket, matched) => {
-                    self.effects.mail(to, Mail::Settled { ticket, matched });
+                    let settlement = Settlement::of(matched);
+                    self.effects.mail(to, Mail::Settled { ticket, settlement });
                 }
                 Held::RetainStored(to, ticket) => {
                     self.effects.mail(to, Mail::RetainStored { ticket: Some(ticket) });
@@ -324,8 +325,8 @@ impl Shard {
                 Held::Mail(to, mail) => self.effects.mail(to, *mail),
                 Held::Pump(key) => self.progress(key, now),
                 Held::Exchange(exchange) => self.send_exchange(exchange),
-                Held::Applied(to, exchange) => {
-                    self.effects.mail(to, Mail::Applied { exchange });
+                Held::Applied(to, exchange, refused) => {
+                    self.effects.mail(to, Mail::Applied { exchange, refused });
                 }
                 Held::Suback(number) => self.suback_durable(number, now),
                 Held::Output(conn) => self.clients.mark(conn),

@@ -2,7 +2,7 @@
 
 use super::slots::Key;
 use super::sys::Report;
-use crate::session::{AckKey, Message};
+use crate::session::{AckKey, Message, Settlement};
 use crate::store::Part;
 use crate::topic::Filter;
 use std::sync::Arc;
@@ -40,18 +40,28 @@ pub enum Mail {
         tried: u128,
         /// The message.
         message: Arc<Message>,
+        /// The publisher can still be told that a queue is full.
+        refusable: bool,
     },
     /// Answer to `Exchange`: done, and durable.
     Applied {
         /// Its number.
         exchange: u64,
+        /// A queue is full, and the message was not taken.
+        refused: bool,
     },
     /// What a ticket asked for has happened.
     Settled {
         /// The ticket, back at its origin.
         ticket: Ticket,
-        /// At least one session took the message.
-        matched: bool,
+        /// How.
+        settlement: Settlement,
+    },
+    /// The message of a ticket waits for room in a queue; its publisher is to be held back until
+    /// `Settled` follows.
+    HeldBack {
+        /// The ticket.
+        ticket: Ticket,
     },
     /// The sender has its first, or no longer any, subscription with this filter.
     Interest {
@@ -123,6 +133,9 @@ pub struct Ticket {
     pub origin: u16,
     /// What waits there.
     pub waiter: Waiter,
+    /// An acknowledgement that cannot refuse (3.x): where a queue is full, the message waits for
+    /// room.
+    pub patient: bool,
 }
 
 /// What waits for a ticket.

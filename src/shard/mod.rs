@@ -29,6 +29,7 @@ mod restore;
 mod retained;
 mod revive;
 mod rights;
+mod room;
 mod routes;
 mod settings;
 mod shares;
@@ -50,7 +51,7 @@ use crate::access::Access;
 use crate::auth::limiter::{Limiter, Limits};
 use crate::auth::{Outcome, Suspect};
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
-use crate::session::Counters;
+use crate::session::{Counters, Settlement};
 use crate::store::Source;
 use crate::topic::Subscriptions;
 use clients::{Clients, Phase};
@@ -136,6 +137,8 @@ enum Timer {
     Sys,
     /// Time of day for the log.
     Clock,
+    /// Messages that wait for room in a queue.
+    Room,
 }
 
 /// One core's share of the broker.
@@ -175,6 +178,7 @@ pub struct Shard {
     revived: revive::Revived,
     journal: Journal,
     exchanges: Exchanges,
+    held_back: room::HeldBack,
     start: restore::Start,
     sys: sys::Sys,
     stopping: bool,
@@ -185,7 +189,7 @@ pub struct Shard {
 }
 
 /// Names of the drop causes in `$SYS`, in the order of [`DropCause`](crate::session::DropCause).
-const DROP_NAMES: [&str; 10] = [
+const DROP_NAMES: [&str; 11] = [
     "queue_full",
     "output_full",
     "expired",
@@ -196,6 +200,7 @@ const DROP_NAMES: [&str; 10] = [
     "no_member",
     "memory_full",
     "disk_full",
+    "refused",
 ];
 
 /// Acknowledgements and other answers that may wait in one connection's output.
@@ -262,6 +267,7 @@ impl Shard {
             revived: revive::Revived::default(),
             journal: Journal::default(),
             exchanges: Exchanges::new(place.shards),
+            held_back: room::HeldBack::default(),
             start: restore::Start::default(),
             sys: sys::Sys::new(now),
             stopping: false,
@@ -365,8 +371,23 @@ impl Shard {
         self.clients.pump(key, now);
         self.fetch_wanted();
         self.record_ended();
+        self.mark_ended(key, now);
         if self.clients.sessions.get(key).is_some_and(|session| !session.queries.is_empty()) {
             self.drive_queries(key, now);
+        }
+    }
+
+    /// What has ended is recorded: when that is durable, its packet identifiers are free.
+    fn mark_ended(&mut self, key: Key, now: Millis) {
+        let lsn = self.effects.lsn;
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        if !session.outbound.mark_ended(lsn) {
+            return;
+        }
+        if lsn > self.clients.durable {
+            self.hold(lsn, Held::Pump(key));
+        } else {
+            self.clients.pump(key, now);
         }
     }
 
@@ -378,11 +399,12 @@ impl Shard {
                 let hop = Hop { last: last_hop, tried };
                 self.on_forward_shared(&filter, &message, ticket, hop, now);
             }
-            Mail::Exchange { exchange, part, tried, message } => {
-                self.on_exchange(from, exchange, (&part, tried), &message, now);
+            Mail::Exchange { exchange, part, tried, message, refusable } => {
+                self.on_exchange((from, exchange), (&part, tried), &message, refusable, now);
             }
-            Mail::Applied { exchange } => self.on_applied(from, exchange, now),
-            Mail::Settled { ticket, matched } => self.on_settled(ticket, matched, now),
+            Mail::Applied { exchange, refused } => self.on_applied(from, exchange, refused, now),
+            Mail::Settled { ticket, settlement } => self.on_settled(ticket, settlement, now),
+            Mail::HeldBack { ticket } => self.on_held_back(ticket),
             Mail::Interest { filter, change } => self.on_interest(from, &filter, change),
             Mail::Members { filter, online, total, ticket } => {
                 self.routes.set_members(&filter, from, online, total);
@@ -406,13 +428,16 @@ impl Shard {
         }
     }
 
-    fn on_settled(&mut self, ticket: Ticket, matched: bool, now: Millis) {
+    fn on_settled(&mut self, ticket: Ticket, settlement: Settlement, now: Millis) {
         match ticket.waiter {
             Waiter::Ack { session, key } => {
+                if settlement == Settlement::Refused {
+                    self.refused_elsewhere(session, key, ticket.patient, now);
+                }
                 let inbound =
                     self.clients.sessions.get_mut(session).and_then(|s| s.inbound.as_deref_mut());
                 if let Some(inbound) = inbound {
-                    inbound.settle(key, matched);
+                    inbound.settle(key, settlement);
                     self.release_acks(session);
                 }
             }
@@ -423,8 +448,12 @@ impl Shard {
     /// Answers a ticket, at once: everything it asked for holds in memory. What also has to be
     /// durable goes through `hold`.
     fn settle(&mut self, ticket: Option<Ticket>, matched: bool) {
+        self.settle_as(ticket, Settlement::of(matched));
+    }
+
+    fn settle_as(&mut self, ticket: Option<Ticket>, settlement: Settlement) {
         let Some(ticket) = ticket else { return };
-        self.effects.mail(usize::from(ticket.origin), Mail::Settled { ticket, matched });
+        self.effects.mail(usize::from(ticket.origin), Mail::Settled { ticket, settlement });
     }
 
     /// Fires what is due.
@@ -441,6 +470,7 @@ impl Shard {
                 Timer::SessionExpiry(key, epoch, due) => self.session_due(key, epoch, due, now),
                 Timer::Sys => self.sys_due(now),
                 Timer::Clock => self.clock_due(now),
+                Timer::Room => self.room_due(now),
             }
         }
         self.expired = due;

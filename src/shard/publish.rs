@@ -5,11 +5,12 @@ use super::effects::{Effect, Flow};
 use super::fanout::{Fanned, NO_TICKET};
 use super::journal::Held;
 use super::mail::{Ticket, Waiter};
+use super::room::{Room, Waiting};
 use super::slots::Key;
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::{Ack, AckKind, PacketId, Properties, Publish, Qos, Reason, Version};
-use crate::session::{Acked, DropCause, PendingAck, Publication, Received};
-use crate::store::{Record, Source};
+use crate::session::{Acked, DropCause, Inbound, PendingAck, Publication, Received};
+use crate::store::{Record, SessionNumber, Source};
 use crate::topic::TopicName;
 use shards::{ConnId, Millis};
 use std::cell::OnceCell;
@@ -104,14 +105,23 @@ impl Shard {
             reason: Reason::Success,
             matched: false,
             silent: false,
+            held_back: false,
+            frees: false,
         };
         ack.reason = self.verdict(key, publish, topic).err().unwrap_or(Reason::Success);
         if ack.reason == Reason::Success {
             let waiter = Waiter::Ack { session: key, key: next };
-            let ticket = Ticket { origin: self.place.origin(), waiter };
+            let patient = version != Version::V5;
+            let ticket = Ticket { origin: self.place.origin(), waiter, patient };
             let fanned = self.forward(key, publish, topic, Some(ticket), now);
             (ack.matched, ack.waits) = (fanned.matched, fanned.waits);
             ack.lsn = fanned.lsn;
+            if fanned.refused {
+                self.refuse_partly(key, &mut ack);
+                if version != Version::V5 {
+                    return self.cut_refused(conn, key, &ack, now);
+                }
+            }
         } else {
             self.clients.counters.drop(self.cause_of(ack.reason));
             debug!(conn = conn.index(), topic = topic.as_str(), reason = ?ack.reason, "refused");
@@ -122,8 +132,12 @@ impl Shard {
                 inbound.release(id);
             }
             if version != Version::V5 {
-                // 3.x acknowledgements can't refuse, so the connection ends (3.1.1 §3.3.5).
-                return self.end_connection(conn, ack.reason, now);
+                // 3.x acknowledgements can't refuse: either this one does not say so, or the
+                // connection ends. 3.1.1: [MQTT-3.3.5-2]
+                if ack.reason != Reason::NotAuthorized || !self.settings.acknowledge_denied {
+                    return self.end_connection(conn, ack.reason, now);
+                }
+                ack.reason = Reason::Success;
             }
         }
         self.acknowledge(conn, key, ack);
@@ -136,6 +150,9 @@ impl Shard {
         let Some(inbound) = session.inbound.as_deref_mut() else { return };
         if ack.waits == 0 && ack.lsn <= durable && inbound.is_clear() {
             let (kind, id, reason) = (ack.kind, ack.id, ack.final_reason());
+            if ack.frees {
+                inbound.release(id);
+            }
             return self.clients.ack(conn, kind, id, reason);
         }
         if ack.lsn > durable {
@@ -154,11 +171,15 @@ impl Shard {
     /// Writes what waits no longer, and reads on if reading had stopped.
     pub(super) fn release_acks(&mut self, key: Key) {
         let waiting = self.clients.flush_acks(key, self.clients.durable);
-        let conn = self.clients.sessions.get(key).and_then(|session| session.connection);
+        let session = self.clients.sessions.get(key);
+        let conn = session.and_then(|session| session.connection);
+        let inbound = session.and_then(|session| session.inbound.as_deref());
+        let held_back = inbound.is_some_and(Inbound::is_held_back);
         if waiting <= ACKS_WAITING_MAX / 2
             && let Some(conn) = conn
             && let Some(connection) = self.clients.connection_mut(conn)
             && connection.paused
+            && !held_back
         {
             connection.paused = false;
             self.effects.list.push(Effect::Flow(conn, Flow::Resume));
@@ -239,17 +260,65 @@ impl Shard {
             author: &author,
             owned: OnceCell::new(),
         };
+        let fanned = match self.room_for(&publication, ticket) {
+            Room::Free => self.fan_out_in_order(&publication, (from, log), ticket, now),
+            Room::Full => Fanned { refused: true, ..Fanned::default() },
+            Room::Later => {
+                let waiting = Waiting::Publish(from, Arc::clone(publication.owned()));
+                self.hold_back(ticket, waiting, now);
+                Fanned { waits: 1, ..Fanned::default() }
+            }
+        };
+        scratch.clear();
+        self.scratch = scratch;
+        fanned
+    }
+
+    /// Hands a message to everybody, after those that its publisher sent before.
+    pub(super) fn fan_out_in_order(
+        &mut self,
+        message: &Publication<'_>,
+        from: (Source, Option<SessionNumber>),
+        ticket: Option<Ticket>,
+        now: Millis,
+    ) -> Fanned {
+        let (from, log) = from;
         self.journal.after = self.exchange_position(log);
-        let fanned = self.fan_out(&publication, from, ticket, now);
+        let fanned = self.fan_out(message, from, ticket, now);
         let after = std::mem::take(&mut self.journal.after);
         if from != Source::Plain {
             self.note_exchange(log, fanned.lsn);
         } else if after > self.clients.durable {
             self.note_exchange(log, after);
         }
-        scratch.clear();
-        self.scratch = scratch;
         fanned
+    }
+
+    /// A queue here is full, and the publisher cannot be told. Who has the message keeps it, and
+    /// then its identifier too, so that a repetition at `QoS` 2 is known.
+    fn cut_refused(&mut self, conn: ConnId, key: Key, ack: &PendingAck, now: Millis) {
+        let nobody = ack.waits == 0 && ack.lsn == 0;
+        if let Some(session) = self.clients.sessions.get_mut(key)
+            && let Some(inbound) = session.inbound.as_deref_mut()
+            && nobody
+        {
+            let _ = inbound.release(ack.id);
+        }
+        self.end_connection(conn, ack.reason, now);
+    }
+
+    /// A queue here is full; others may have the message all the same. The publisher is told.
+    fn refuse_partly(&mut self, key: Key, ack: &mut PendingAck) {
+        self.clients.counters.drop(DropCause::Refused);
+        ack.reason = Reason::QuotaExceeded;
+        // [MQTT-4.3.3-9]
+        ack.frees = ack.kind == AckKind::Pubrec;
+        if ack.frees && ack.lsn > 0 {
+            // In the log the identifier has to be free before PUBREC leaves.
+            let id = ack.id;
+            let lsn = self.record(key, |session| Record::Released { session, id });
+            ack.lsn = ack.lsn.max(lsn);
+        }
     }
 
     /// Topic of a PUBLISH with alias (MQTT 5.0 §3.3.2.3.4).

@@ -158,12 +158,15 @@ impl Shard {
             inbound: inbound.map(Box::new),
             will: will.map(|will| Box::new(restored_will(will))),
             serial: 0,
+            ended: head.client.as_str().is_empty(),
             identity: Identity { user: head.user, claims: None },
             access_epoch: self.access_epoch,
         };
         self.clients.count_user(session.identity.user.as_ref());
         let key = self.clients.sessions.insert(session);
-        self.clients.by_id.insert(head.client, key);
+        if !head.client.as_str().is_empty() {
+            self.clients.by_id.insert(head.client, key);
+        }
         let offline_since_ms = Some(head.offline_since_ms.unwrap_or(cut_ms));
         let logged = Logged { key, head_lsn: UNKNOWN, exchange_lsn: 0, will_lsn, offline_since_ms };
         self.journal.sessions.insert(number, logged);

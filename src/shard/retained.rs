@@ -14,7 +14,7 @@ use super::settings::Settings;
 use super::slots::Key;
 use super::subscribe::Wanted;
 use crate::access::{Action, Verdict, authorise};
-use crate::session::{DropCause, Grant, Message, Publication};
+use crate::session::{DropCause, Grant, Message, Publication, Settlement};
 use crate::store::{Record, Source};
 use crate::topic::{Filter, RetainedTree, TopicName};
 use ahash::{AHashMap, AHashSet};
@@ -238,7 +238,7 @@ impl Shard {
         }
         if let Some(ticket) = ticket {
             // Being retained is no match: that is said by the subscribers alone.
-            self.on_settled(ticket, false, now);
+            self.on_settled(ticket, Settlement::Unmatched, now);
         }
         let retained = &mut self.retained;
         let stored = &retained.stored;

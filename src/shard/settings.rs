@@ -79,6 +79,8 @@ pub struct Settings {
     pub output_bytes_max: usize,
     /// Check payloads that claim to be UTF-8.
     pub payload_format_check: bool,
+    /// A 3.x client gets PUBACK or PUBREC for what it had no right to publish; else it is cut off.
+    pub acknowledge_denied: bool,
     /// Retained messages are supported.
     pub retain_available: bool,
     /// Seconds between two `$SYS` publications; 0 = none.
@@ -123,6 +125,7 @@ impl Default for Settings {
             retained_bytes_max: 1 << 30,
             output_bytes_max: 4 << 20,
             payload_format_check: false,
+            acknowledge_denied: true,
             retain_available: true,
             sys_interval_s: 10,
             sys_version_mosquitto: false,

@@ -10,12 +10,13 @@
 use super::Shard;
 use super::bodies::Purpose;
 use super::clients::Session;
-use super::fanout::NO_TICKET;
+use super::fanout::{Fanned, NO_TICKET};
 use super::mail::{Mail, Ticket};
+use super::room::{Room, Waiting};
 use super::slots::Key;
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::Qos;
-use crate::session::{DropCause, Grant, Message, Publication};
+use crate::session::{DropCause, Grant, Message, Overflow, Publication, Settlement};
 use crate::store::{Record, Source};
 use crate::topic::{Filter, Match, TopicName};
 use shards::Millis;
@@ -27,7 +28,11 @@ pub(super) enum Outcome {
     Taken,
     /// Another shard has a better place for it.
     Elsewhere(usize, Hop),
-    Nobody,
+    /// No member takes it; the caller counts that.
+    Nobody {
+        /// With [`Overflow::Reject`]: a member here would, if its queue had room.
+        full: bool,
+    },
 }
 
 /// How far a message for a group has come.
@@ -40,22 +45,32 @@ pub(super) struct Hop {
 }
 
 impl Shard {
-    /// Gives a message to a shared subscription. Says whether a member here takes it, and how many
-    /// letters will be settled.
+    /// Gives a message to a shared subscription. Adds to `fanned` whether a member here takes it,
+    /// and how many letters will be settled.
     pub(super) fn give_share(
         &mut self,
         share: u32,
         message: &Publication<'_>,
         ticket: Option<Ticket>,
+        fanned: &mut Fanned,
         now: Millis,
-    ) -> (bool, u32) {
-        match self.choose_member(share, message, now) {
-            Some((filter, Outcome::Elsewhere(to, hop))) => {
+    ) {
+        let Some((filter, outcome)) = self.choose_member(share, message, now) else { return };
+        match outcome {
+            Outcome::Elsewhere(to, hop) => {
                 self.forward_shared(to, filter, Arc::clone(message.owned()), ticket, hop);
-                (false, 1)
+                fanned.waits += 1;
             }
-            Some((_, Outcome::Taken)) => (true, 0),
-            Some((_, Outcome::Nobody)) | None => (false, 0),
+            Outcome::Taken => fanned.matched = true,
+            Outcome::Nobody { full } => match self.stopped(full, ticket) {
+                Room::Free => self.clients.counters.drop(DropCause::NoMember),
+                Room::Full => fanned.refused = true,
+                Room::Later => {
+                    let waiting = Waiting::Shared(filter, Arc::clone(message.owned()));
+                    self.hold_back(ticket, waiting, now);
+                    fanned.waits += 1;
+                }
+            },
         }
     }
 
@@ -75,7 +90,7 @@ impl Shard {
         Some((filter, outcome))
     }
 
-    fn forward_shared(
+    pub(super) fn forward_shared(
         &mut self,
         to: usize,
         filter: Filter,
@@ -102,7 +117,17 @@ impl Shard {
         self.commit(&publication, Source::Plain, None);
         match outcome {
             Outcome::Taken => self.settle_after(lsn_before, ticket, true),
-            Outcome::Nobody => self.settle(ticket, false),
+            Outcome::Nobody { full } => match self.stopped(full, ticket) {
+                Room::Free => {
+                    self.clients.counters.drop(DropCause::NoMember);
+                    self.settle(ticket, false);
+                }
+                Room::Full => self.settle_as(ticket, Settlement::Refused),
+                Room::Later => {
+                    let waiting = Waiting::Shared(filter.clone(), Arc::clone(message));
+                    self.hold_back(ticket, waiting, now);
+                }
+            },
             Outcome::Elsewhere(to, hop) => {
                 self.forward_shared(to, filter.clone(), Arc::clone(message), ticket, hop);
             }
@@ -155,8 +180,12 @@ impl Shard {
         {
             return Outcome::Elsewhere(other, Hop { last: true, tried });
         }
-        self.clients.counters.drop(DropCause::NoMember);
-        Outcome::Nobody
+        let full = |shard: &Shard, member: &Match| {
+            let qos = message.qos.min(member.options.qos);
+            shard.clients.is_full_for(member.client, qos, bytes) && may(shard, member)
+        };
+        let rejects = self.settings.queue.overflow == Overflow::Reject;
+        Outcome::Nobody { full: rejects && self.next_member(filter, full).is_some() }
     }
 
     /// A member may have messages of this topic.
@@ -239,21 +268,72 @@ impl Shard {
     }
 
     /// Gives the messages that a session without connection holds for its groups to other members.
-    pub(super) fn hand_on_shared(&mut self, key: Key, now: Millis) {
+    /// Those that lie in the log alone stay with it until they have been read: a crash finds them
+    /// there. Gives their sequence numbers.
+    pub(super) fn hand_on_shared(&mut self, key: Key, now: Millis) -> Vec<u64> {
         let routes = &self.routes;
-        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        let Some(session) = self.clients.sessions.get_mut(key) else { return Vec::new() };
         let ending = session.filters.is_empty();
-        let taken = session.outbound.take_shared(|filter| {
+        let mut away = Vec::new();
+        let to_others = |filter: &Filter| {
             // Members that are away too are no better place, unless this one is going for good.
             if ending { routes.share_of(filter).is_some() } else { routes.any_online(filter) }
+        };
+        let taken = session.outbound.take_shared(to_others, |slot| {
+            away.extend(slot.share().map(|filter| {
+                let (filter, sequence) = (filter.clone(), slot.sequence);
+                ((slot.lsn, slot.at), Purpose::HandOn { filter, session: key, sequence })
+            }));
         });
         for slot in taken {
             let Some(filter) = slot.share().cloned() else { continue };
             let done = (slot.is_logged()).then_some((key, slot.sequence));
-            match slot.message {
-                Some(message) => self.hand_on(&filter, &message, done, now),
-                None => self.fetch((slot.lsn, slot.at), Purpose::HandOn { filter, done }),
+            if let Some(message) = slot.message {
+                self.hand_on(&filter, &message, done, now);
             }
+        }
+        let sequence = |purpose: &Purpose| match purpose {
+            Purpose::HandOn { sequence, .. } | Purpose::Deliver(_, sequence) => *sequence,
+        };
+        let sequences = away.iter().map(|(_, purpose)| sequence(purpose)).collect();
+        for (place, purpose) in away {
+            self.fetch(place, purpose);
+        }
+        sequences
+    }
+
+    /// A message that another member may get has come from the log.
+    pub(super) fn hand_on_fetched(
+        &mut self,
+        filter: &Filter,
+        delivery: (Key, u64),
+        message: &Arc<Message>,
+        now: Millis,
+    ) {
+        let (key, sequence) = delivery;
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        if session.connection.is_some() {
+            // The client is back.
+            session.outbound.fetched(sequence, Arc::clone(message));
+            return self.progress(key, now);
+        }
+        if !session.ended && !self.routes.any_online(filter) {
+            return session.outbound.leave_away(sequence);
+        }
+        if session.outbound.take_fetched(sequence) {
+            self.hand_on(filter, message, Some(delivery), now);
+        }
+        self.end_if_empty(key);
+    }
+
+    /// A message that another member would get cannot be read. A session that has ended has no
+    /// client who could come back for it.
+    pub(super) fn leave_unreadable(&mut self, key: Key, sequence: u64) {
+        let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        session.outbound.leave_away(sequence);
+        if session.ended && session.outbound.take_fetched(sequence) {
+            self.clients.counters.drop(DropCause::NoMember);
+            self.end_if_empty(key);
         }
     }
 
@@ -273,7 +353,8 @@ impl Shard {
             if done.is_some() {
                 self.hand_on_logged(share, &publication, now);
             } else {
-                self.give_share(share, &publication, NO_TICKET, now);
+                let mut fanned = Fanned::default();
+                self.give_share(share, &publication, NO_TICKET, &mut fanned, now);
                 self.commit(&publication, Source::Plain, None);
             }
         } else {

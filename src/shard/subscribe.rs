@@ -181,7 +181,7 @@ impl Shard {
         hand_out: bool,
     ) -> u32 {
         let waiter = Waiter::Suback { number };
-        let ticket = Ticket { origin: self.place.origin(), waiter };
+        let ticket = Ticket { origin: self.place.origin(), waiter, patient: false };
         // While answers are outstanding an earlier announcement may not be known everywhere yet, so
         // it is made again: that is harmless.
         let outstanding = self.subacks.announced > 0;

@@ -256,7 +256,9 @@ impl Image {
                 return false;
             };
             head.next_sequence = head.next_sequence.max(session.next_sequence);
-            let is_newest = newest.get(&head.client) == Some(number);
+            // Sessions that have ended have no client.
+            let is_newest =
+                head.client.as_str().is_empty() || newest.get(&head.client) == Some(number);
             counts.replaced += usize::from(!is_newest);
             is_newest
         });

@@ -115,7 +115,8 @@ pub fn rehome(mut images: Vec<Image>, layout: &Layout<'_>) -> Plan {
         plan.clock_ms = plan.clock_ms.max(image.clock_ms);
         for (number, mut session) in image.sessions {
             let head = session.head.take().expect("finish() drops sessions without a head");
-            if !clients.insert(head.client.clone()) {
+            let ended = head.client.as_str().is_empty();
+            if !clients.insert(head.client.clone()) && !ended {
                 plan.moves.doubled += 1;
                 continue;
             }

@@ -242,7 +242,7 @@ fn dollar_topics_are_the_servers() {
          p: pubrec 2 0x87
          p: pingresp
          o: connack
-         o: closed",
+         o: puback 1",
     );
 }
 
@@ -501,15 +501,23 @@ fn more_expired_messages_than_identifiers_do_not_stop_a_session() {
 #[test]
 fn a_repetition_of_what_was_refused_is_refused_again() {
     // [MQTT-4.3.3-9]; 3.1.1: [MQTT-3.3.5-2 of 3.1.1]
-    check(
+    let mut rig = Rig::with(1, |settings| settings.acknowledge_denied = false);
+    check_on(
+        &mut rig,
         "connect o v311 keep
          o publish $SYS/a x q2 id=1
          connect o v311 keep
-         o publish $SYS/a x q2 id=1 dup",
+         o publish $SYS/a x q2 id=1 dup
+         connect p v5
+         p publish $SYS/a x q2 id=1
+         p publish $SYS/a x q2 id=1 dup",
         "o: connack
          o: closed
          o: connack present
-         o: closed",
+         o: closed
+         p: connack
+         p: pubrec 1 0x87
+         p: pubrec 1 0x87",
     );
 }
 

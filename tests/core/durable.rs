@@ -470,3 +470,81 @@ fn a_message_makes_one_record_for_all_its_sessions() {
     let Some(Record::Publish(publish)) = rig.records.last() else { panic!("{:?}", kinds(&rig)) };
     assert!(publish.entries.len() == 2 && publish.retained && publish.onward.is_none());
 }
+
+#[test]
+fn a_packet_identifier_waits_until_its_last_message_is_over_for_good() {
+    // [MQTT-2.2.1-4] [MQTT-4.3.3-1] A queue over all identifiers: the last message has that of the
+    // first. A PUBREL that a crash repeats for the first would release the last at the client.
+    let mut rig = Rig::with(1, |settings| {
+        settings.recording = true;
+        settings.queue.queue_messages_max = 100_000;
+        settings.queue.queue_qos0 = true;
+    });
+    rig.quiet("connect s v311 keep\ns subscribe a q2\ndurable\ns drop\nconnect p v5");
+    rig.quiet("p publish a first q2 id=1\ndurable\np pubrel 1");
+    for _ in 0..65_534 {
+        rig.quiet("p publish a x");
+    }
+    rig.quiet("p publish a last q2 id=1\ndurable");
+    let lines = rig.run("connect s v311 keep\ndurable");
+    assert!(lines.contains("publish a first q2 id=1") && !lines.contains("last"));
+    check_on(&mut rig, "s pubrec 1\ndurable", "s: pubrel 1");
+    check_on(&mut rig, "s pubcomp 1", "");
+    check_on(&mut rig, "durable", "s: publish a last q2 id=1");
+    check_on(&mut rig, "s pubrec 1\ndurable\ns pubcomp 1\ndurable", "s: pubrel 1");
+}
+
+/// `a` holds a message of its group that lies in the log alone; `b` is the other member.
+fn group_with_a_message_on_disk() -> Rig {
+    let mut rig = recording();
+    rig.quiet(
+        "connect a v5 expiry=100
+         a subscribe $share/g/t q1
+         connect p v311
+         p publish t 1 q1 id=1
+         connect b v5 expiry=100
+         b subscribe $share/g/t q1
+         durable",
+    );
+    rig.hold_fetches = true;
+    rig
+}
+
+#[test]
+fn a_message_of_a_session_that_ends_survives_until_another_member_has_it() {
+    let mut rig = group_with_a_message_on_disk();
+    rig.quiet("a drop");
+    // The end of the session is durable, and the message has not been read yet.
+    check_on(&mut rig, "connect a v5\ndurable", "a: connack");
+    rig.hold_fetches = false;
+    rig.quiet("crash\ndurable");
+    assert_eq!(rig.shards[0].report().sessions, 1);
+    check_on(
+        &mut rig,
+        "connect b v5 keep expiry=100\ndurable\nb puback 1\ndurable",
+        "b: connack present\nb: publish t 1 q1 id=1",
+    );
+    rig.quiet("crash");
+    check_on(&mut rig, "connect b v5 keep expiry=100\ndurable", "b: connack present");
+    check_on(&mut rig, "connect a v5 keep expiry=100\ndurable", "a: connack");
+}
+
+#[test]
+fn a_message_of_a_session_that_ends_goes_to_another_member_when_it_was_read() {
+    let mut rig = group_with_a_message_on_disk();
+    rig.quiet("a drop");
+    check_on(&mut rig, "connect a v5\ndurable", "a: connack");
+    assert_eq!(rig.shards[0].report().sessions, 4);
+    assert_eq!(rig.fetch(), "b: publish t 1 q1 id=1");
+    assert_eq!(rig.shards[0].report().sessions, 3);
+    assert_eq!(kinds(&rig)[kinds(&rig).len() - 3..], ["publish", "done", "end"]);
+    assert_eq!(rig.counters().dropped_total(), 0);
+}
+
+#[test]
+fn a_client_that_is_back_before_its_message_was_read_keeps_it() {
+    let mut rig = group_with_a_message_on_disk();
+    rig.quiet("a drop");
+    check_on(&mut rig, "connect a v5 keep expiry=100\ndurable", "a: connack present");
+    assert_eq!(rig.fetch(), "a: publish t 1 q1 id=1 dup");
+}

@@ -20,6 +20,7 @@ mod expiry_in_flight;
 mod lifecycle;
 mod login;
 mod quotas;
+mod reject;
 mod retained;
 mod rig;
 mod rights;

@@ -22,7 +22,7 @@ use culex::codec::{
     Unsubscribe, Version, Will,
 };
 use culex::session::Counters;
-use culex::shard::{Certificate, Effect, Flow, Input, Mail, Peer, Place, Settings, Shard};
+use culex::shard::{Certificate, Effect, Flow, Input, Mail, Peer, Place, Purpose, Settings, Shard};
 use culex::store::{Image, Record, image};
 use shards::{ConnId, Millis};
 use std::collections::{BTreeMap, VecDeque};
@@ -46,6 +46,9 @@ pub(crate) struct Rig {
     pub flows: Vec<Flow>,
     /// Mail stays where it is until [`Rig::deliver_mail`].
     pub hold_mail: bool,
+    /// Messages stay in the log until [`Rig::fetch`].
+    pub hold_fetches: bool,
+    fetches: Vec<(usize, u64, Purpose)>,
     /// Output is not taken: the client does not read.
     pub unread: Vec<String>,
     /// User names are asked about; else they are believed.
@@ -91,6 +94,8 @@ impl Rig {
             logs: (0..count).map(|_| Log::default()).collect(),
             flows: Vec::new(),
             hold_mail: false,
+            hold_fetches: false,
+            fetches: Vec::new(),
             unread: Vec::new(),
             asking: false,
             asked: Vec::new(),
@@ -485,6 +490,7 @@ impl Rig {
         let mut images: Vec<Image> = self.logs.iter_mut().map(Log::recover).collect();
         image::fence(&mut images);
         self.mail.clear();
+        self.fetches.clear();
         self.by_conn.clear();
         self.clients.values_mut().for_each(|client| client.open = false);
         let shards = self.logs.len();
@@ -538,13 +544,28 @@ impl Rig {
                 }
                 self.shards[index].handle(Input::Closed { conn }, self.now);
             }
-            for (lsn, purpose) in fetches {
-                let Record::Publish(publish) = &self.logs[index].records[&lsn] else {
-                    panic!("what was fetched is no message");
-                };
-                let message = Arc::clone(&publish.message);
-                self.shards[index].on_fetched(purpose, message, self.now);
+            let fetches = fetches.into_iter().map(|(lsn, purpose)| (index, lsn, purpose));
+            self.fetches.extend(fetches);
+            if !self.hold_fetches {
+                self.give_fetched();
             }
+        }
+    }
+
+    /// Gives what was asked for from the log.
+    pub(crate) fn fetch(&mut self) -> String {
+        self.give_fetched();
+        self.settle();
+        std::mem::take(&mut self.lines).join("\n")
+    }
+
+    fn give_fetched(&mut self) {
+        for (shard, lsn, purpose) in std::mem::take(&mut self.fetches) {
+            let Record::Publish(publish) = &self.logs[shard].records[&lsn] else {
+                panic!("what was fetched is no message");
+            };
+            let message = Arc::clone(&publish.message);
+            self.shards[shard].on_fetched(purpose, message, self.now);
         }
     }
 

@@ -49,11 +49,42 @@ fn publish_needs_the_right_to_write() {
 fn a_3x_publisher_is_cut_where_it_cannot_be_told() {
     // 3.1.1 §3.3.5: a server that does not authorise a PUBLISH acknowledges it or closes.
     for version in ["v31", "v311"] {
-        let mut rig = Rig::new(1);
+        let mut rig = Rig::with(1, |settings| settings.acknowledge_denied = false);
         rig.rules(RULES);
         let script =
             format!("connect p {version} user=alice\np publish b 1\np publish b 1 q1 id=1");
         check_on(&mut rig, &script, "p: connack\np: closed");
+        assert_eq!(denied(&rig), 2);
+    }
+}
+
+#[test]
+fn a_3x_publisher_is_acknowledged_where_it_cannot_be_told() {
+    // 3.1.1: [MQTT-3.3.5-2] the other of the two ways.
+    for version in ["v31", "v311"] {
+        let mut rig = Rig::new(1);
+        rig.rules(RULES);
+        check_on(
+            &mut rig,
+            &format!(
+                "connect s v5 user=bob
+                 s subscribe b q2
+                 connect p {version} user=alice
+                 p publish b 1
+                 p publish b 1 q1 id=1
+                 p publish b 2 q2 id=2
+                 p publish b 2 q2 id=2 dup
+                 p pubrel 2"
+            ),
+            "s: connack
+             s: suback 0x02
+             p: connack
+             p: puback 1
+             p: pubrec 2
+             p: pubrec 2
+             p: pubcomp 2",
+        );
+        assert_eq!(denied(&rig), 4);
     }
 }
 

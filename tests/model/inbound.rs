@@ -1,7 +1,7 @@
 //! The incoming half of a session against a list of what its client sent.
 
 use culex::codec::{self, AckKind, Packet, PacketId, Qos, Reason, Version};
-use culex::session::{AckKey, Counters, Inbound, Link, PendingAck, Received};
+use culex::session::{AckKey, Counters, Inbound, Link, PendingAck, Received, Settlement};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -152,6 +152,7 @@ proptest! {
                         let id_of = packet_id;
                         inbound.push(PendingAck {
                             kind, id: id_of, waits, lsn, reason, matched, silent,
+                            held_back: false, frees: false,
                         });
                         let wanted = true;
                         model.owed.push(Owed { place, qos2, id, waits, lsn, matched, wanted });
@@ -162,7 +163,7 @@ proptest! {
                     if let Some(owed) = waiting.nth(nth) {
                         owed.waits -= 1;
                         owed.matched |= matched;
-                        inbound.settle(AckKey(owed.place), matched);
+                        inbound.settle(AckKey(owed.place), Settlement::of(matched));
                     }
                 }
                 Step::Durable(records) => {

@@ -1,8 +1,10 @@
-//! Power fails: every shard's log is cut somewhere behind what it was told to be durable, each at
-//! its own place; connections, letters and memory are gone. What comes back is held against what
+//! Power fails: every shard's disk keeps what was synced, and of the rest what it likes;
+//! connections, letters and memory are gone. What a start reads is held against what was written,
+//! and what comes back of it against what
 //! clients were promised (the invariants of `docs/durability.md`), and what no promise fixed is
 //! taken over by the shadow.
 
+use crate::drive::Read;
 use crate::plant::Plant;
 use crate::shadow::{MsgId, Session, Shadow, Sub, message_id};
 use crate::wire::Stage;
@@ -19,8 +21,6 @@ pub(crate) type Log = BTreeMap<u64, Record>;
 /// Sessions of the shadow, by shard and number in the log.
 pub(crate) type Numbers = BTreeMap<(usize, SessionNumber), usize>;
 
-/// Positions that a start leaves out.
-const LEFT_OUT: u64 = 1000;
 /// Grace of wills after a start.
 const WILL_GRACE_MS: u64 = 10_000;
 
@@ -30,13 +30,18 @@ impl World {
         let count = self.shards.len();
         let mut images = Vec::new();
         for shard in 0..count {
-            // More may be durable than the shard was told.
-            let told = self.shadow.durable[shard];
-            let untold = usize::try_from(self.lsn[shard] - told).unwrap();
-            let durable = told + self.faults.below(untold + 1) as u64;
-            self.note(|| format!("power fails: {shard} keeps records up to {durable}"));
-            self.logs[shard].split_off(&(durable + 1));
-            images.push(image_of(&self.logs[shard], self.planted.plant));
+            let read = match self.drives[shard].power_cut() {
+                Ok(read) => read,
+                Err(wrong) => return self.shadow.fail(format!("shard {shard}: {wrong}")),
+            };
+            let read = self.planted.on_scan(read, &self.logs[shard]);
+            let last = read.last().map_or(0, |(lsn, ..)| *lsn);
+            self.note(|| format!("power fails: {shard} keeps records up to {last}"));
+            if let Some(wrong) = differs(&self.logs[shard], &read, self.shadow.durable[shard]) {
+                return self.shadow.fail(format!("shard {shard}: {wrong}"));
+            }
+            self.logs[shard].split_off(&(last + 1));
+            images.push(image_of(read, self.planted.plant));
             self.pending[shard].clear();
             self.places[shard].clear();
             for to in 0..count {
@@ -57,9 +62,9 @@ impl World {
         for (shard, image) in images.into_iter().enumerate() {
             let place = Place { shard, shards: count };
             self.shards[shard] = Shard::new(self.swarm.settings.clone(), place, self.now);
-            self.lsn[shard] += LEFT_OUT;
+            self.lsn[shard] = self.drives[shard].log.next_lsn().0 - 1;
             self.shadow.durable[shard] = self.lsn[shard];
-            self.dropped[shard] = [0; 10];
+            self.dropped[shard] = [0; 11];
             self.ready[shard] = false;
             self.shards[shard].restore(image, self.lsn[shard], self.now);
             self.collect(shard);
@@ -67,11 +72,25 @@ impl World {
     }
 }
 
-fn image_of(log: &Log, plant: Plant) -> Image {
+/// What was read is the beginning of what was written, and at least what was durable.
+fn differs(written: &Log, read: &[Read], durable: u64) -> Option<String> {
+    let pairs = written.iter().zip(read);
+    let same = |((lsn, record), (read_lsn, _, read)): &((&u64, &Record), &Read)| {
+        *lsn == read_lsn && *record == read
+    };
+    let equal = pairs.take_while(same).count();
+    if let Some((lsn, ..)) = read.get(equal) {
+        let there = written.iter().nth(equal);
+        return Some(format!("record {lsn} was read where {there:?} was written"));
+    }
+    let next = written.keys().nth(equal).filter(|lsn| **lsn <= durable);
+    next.map(|lsn| format!("record {lsn} was durable and is gone"))
+}
+
+fn image_of(records: Vec<Read>, plant: Plant) -> Image {
     let mut image = Image::default();
-    for (lsn, record) in log {
-        let place = store::Place { lsn: *lsn, offset: 0, bytes: 0 };
-        let mut record = record.clone();
+    for (lsn, offset, mut record) in records {
+        let place = store::Place { lsn, offset, bytes: 0 };
         if plant == Plant::ReceivedForgotten
             && let Record::Publish(publish) = &mut record
         {
@@ -104,6 +123,10 @@ impl Shadow {
         let mut found = BTreeMap::new();
         for (shard, image) in images.iter().enumerate() {
             for (number, session) in &image.sessions {
+                if session.head.as_ref().is_some_and(|head| head.client.as_str().is_empty()) {
+                    self.left_over(session, &logs[shard]);
+                    continue;
+                }
                 found.insert(numbers[&(shard, *number)], session);
             }
         }
@@ -126,6 +149,17 @@ impl Shadow {
             }
             self.current.insert(self.sessions[index].client.clone(), index);
             self.recovered(index, image, &logs[self.sessions[index].home]);
+        }
+    }
+
+    /// A session that has ended holds messages for other members of its groups.
+    fn left_over(&mut self, session: &SessionImage, log: &Log) {
+        for waiting in session.queue.iter() {
+            if let Some(Record::Publish(publish)) = log.get(&waiting.place.lsn)
+                && let Some(id) = message_id(publish.message.payload())
+            {
+                self.messages[id].lost_unacked += 1;
+            }
         }
     }
 

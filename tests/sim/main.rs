@@ -14,6 +14,7 @@
 
 mod client;
 mod crash;
+mod drive;
 mod oracle;
 mod plant;
 mod rng;
@@ -85,6 +86,10 @@ fn seeds_pass() {
     assert!(failures.is_empty(), "{} of {runs} seeds failed", failures.len());
 }
 
+/// What a client that was promised too much misses, or what the log itself misses.
+const LOST: [&str; 8] =
+    ["[I2]", "[I3]", "[I6]", "[I8]", "never came", "was durable", "where", "is refused"];
+
 /// Seeds within which a planted bug has to be found.
 const PLANTED_SEEDS: u64 = 1000;
 
@@ -143,11 +148,31 @@ fn ack_before_durable_is_found() {
 }
 
 #[test]
+fn ack_before_the_sync_is_found() {
+    is_found(Plant::AckBeforeSync, &LOST);
+}
+
+#[test]
+fn skipped_sync_is_found() {
+    is_found(Plant::SyncSkipped, &LOST);
+}
+
+#[test]
+fn scan_that_stops_too_early_is_found() {
+    is_found(Plant::ScanEarly, &LOST);
+}
+
+#[test]
+fn scan_that_goes_on_too_far_is_found() {
+    is_found(Plant::ScanLate, &LOST);
+}
+
+#[test]
 fn forward_before_durable_is_found() {
     is_found(Plant::ForwardBeforeDurable, &["copies", "at QoS 2", "acknowledged before"]);
 }
 
 #[test]
 fn forgotten_identifier_is_found() {
-    is_found(Plant::ReceivedForgotten, &["[I3]"]);
+    is_found(Plant::ReceivedForgotten, &["[I3]", "out of order"]);
 }

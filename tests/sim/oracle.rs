@@ -132,7 +132,7 @@ impl Shadow {
             self.fail(format!("[MQTT-4.6.0-2] acknowledgement {} out of order", pid.get()));
         }
         if reason.is_error() {
-            return;
+            return self.refused(link, pid.get(), id, qos2);
         }
         self.check_acknowledged(link, id, reason);
         let index = self.links[link].session.unwrap();
@@ -148,6 +148,17 @@ impl Shadow {
             for write in writes.iter_mut().filter(|write| write.msg == id) {
                 write.done.get_or_insert(step);
             }
+        }
+    }
+
+    /// A message was not taken, or not for everybody: a full disk, a full queue.
+    fn refused(&mut self, link: usize, pid: u16, id: MsgId, qos2: bool) {
+        if let Some(index) = self.links[link].session.filter(|_| qos2) {
+            // [MQTT-4.3.3-9]
+            self.sessions[index].received.remove(&pid);
+        }
+        if let Some(writes) = self.writes.get_mut(&self.messages[id].topic) {
+            writes.iter_mut().filter(|write| write.msg == id).for_each(|w| w.doubtful = true);
         }
     }
 

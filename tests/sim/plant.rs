@@ -1,8 +1,11 @@
 //! Bugs put into the seams of the rig, to see that it finds them: the product is untouched.
 
+use crate::crash::Log;
+use crate::drive::Read;
 use crate::rng::{Rng, Stream};
 use crate::shadow::{Link, Shadow, message_id};
 use culex::codec::{self, Packet, Qos, Version};
+use culex::session::Settlement;
 use culex::shard::{Interest, Mail, Ticket};
 use culex::store::Record;
 use std::collections::VecDeque;
@@ -28,6 +31,14 @@ pub(crate) enum Plant {
     AckBeforeDurable,
     /// Other shards get an exchange before its record is durable.
     ForwardBeforeDurable,
+    /// Records count as durable when they are written.
+    AckBeforeSync,
+    /// The disk says that it has synced, and has not.
+    SyncSkipped,
+    /// A start leaves out the last records.
+    ScanEarly,
+    /// A start takes records that are not on the disk.
+    ScanLate,
     /// The identifier that comes with an accepted message is not restored.
     ReceivedForgotten,
 }
@@ -54,7 +65,8 @@ impl Planted {
         let (from, to) = pair;
         match (self.plant, &mail) {
             (Plant::AckBeforeSettle, Mail::Forward { ticket: Some(ticket), .. }) => {
-                let settled = Mail::Settled { ticket: *ticket, matched: true };
+                let settlement = Settlement::Matched;
+                let settled = Mail::Settled { ticket: *ticket, settlement };
                 mailboxes[to][from].push_back(settled);
                 self.swallow.push(*ticket);
             }
@@ -96,8 +108,23 @@ impl Planted {
             let message = Arc::clone(&publish.message);
             let (exchange, part, tried) = (onward.exchange, part.clone(), 0);
             let to = usize::from(part.shard);
-            mailboxes[shard][to].push_back(Mail::Exchange { exchange, part, tried, message });
+            let refusable = false;
+            let mail = Mail::Exchange { exchange, part, tried, message, refusable };
+            mailboxes[shard][to].push_back(mail);
         }
+    }
+
+    /// A start has read the log of a shard.
+    pub(crate) fn on_scan(&mut self, mut read: Vec<Read>, written: &Log) -> Vec<Read> {
+        match self.plant {
+            Plant::ScanEarly => read.truncate(read.len().saturating_sub(1 + self.rng.below(3))),
+            Plant::ScanLate => {
+                let more = written.iter().skip(read.len()).take(1 + self.rng.below(3));
+                read.extend(more.map(|(lsn, record)| (*lsn, 0, record.clone())));
+            }
+            _ => {}
+        }
+        read
     }
 
     /// A letter has been put in an outbox.
@@ -124,7 +151,8 @@ impl Planted {
         let (from, to) = pair;
         match (self.plant, mail) {
             (Plant::QueueLimitOffByOne, Mail::Forward { ticket: Some(ticket), .. }) if full => {
-                mailboxes[to][from].push_back(Mail::Settled { ticket, matched: true });
+                let settlement = Settlement::Matched;
+                mailboxes[to][from].push_back(Mail::Settled { ticket, settlement });
                 None
             }
             (Plant::RetainedLost, Mail::Retain { ticket, .. }) if self.rng.chance(10) => {

@@ -1,6 +1,7 @@
 //! One run: events by chance, then rest, then the last checks.
 
 use crate::client::{Client, Manner};
+use crate::drive::Drive;
 use crate::plant::Plant;
 use crate::shadow::{Msg, MsgId};
 use crate::wire::Stage;
@@ -90,11 +91,13 @@ impl World {
         }
     }
 
+    /// The disk of a shard gets on with its work.
     fn sync(&mut self, shard: usize) {
-        let (durable, last) = (self.shadow.durable[shard], self.lsn[shard]);
-        if durable < last {
-            let count = u64::try_from(self.faults.below(6)).unwrap();
-            self.durable(shard, last.min(durable + 1 + count * count));
+        let Some(drive) = self.drives.get_mut(shard) else { return };
+        for _ in 0..drive.burst() {
+            if !self.disk_step(shard) {
+                return;
+            }
         }
     }
 
@@ -174,6 +177,7 @@ impl World {
     /// Faults stop, hostile clients go, everybody comes back, everything arrives.
     fn end(&mut self) {
         self.note(|| "---- the end".into());
+        self.drives.iter_mut().for_each(Drive::heal);
         for at in self.open_conns() {
             let client = self.conns[at].client;
             let gone = self.clients[client].manner != Manner::Correct
@@ -219,10 +223,7 @@ impl World {
                 for to in 0..self.shards.len() {
                     moved |= self.deliver(shard, to);
                 }
-                if self.shadow.durable[shard] < self.lsn[shard] {
-                    self.durable(shard, self.lsn[shard]);
-                    moved = true;
-                }
+                moved |= self.disk_step(shard);
             }
             for at in self.open_conns() {
                 moved |= self.up(at, 5000) | self.down(at, 5000) | self.drained(at);

@@ -3,17 +3,18 @@
 
 use crate::client::{Client, Manner};
 use crate::crash::{Log, Numbers};
+use crate::drive::Drive;
 use crate::plant::{Plant, Planted};
 use crate::rng::{Rng, Stream};
 use crate::shadow::{Link, MsgId, Shadow, message_id};
 use crate::swarm::Swarm;
 use crate::wire::{Conn, Stage};
 use culex::codec::{self, Packet, Version};
-use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Shard};
+use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Purpose, Shard};
 use culex::store::{Record, SessionNumber, Source};
+use shards::log::Commit;
 use shards::{ConnId, Millis};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// Patience between accept and CONNECT.
 const CONNECT_TIMEOUT_MS: u64 = 10_000;
@@ -31,6 +32,8 @@ pub(crate) struct World {
     pub lsn: Vec<u64>,
     /// Records of each shard that are not lost, and the sessions in them.
     pub logs: Vec<Log>,
+    /// What the logs are written to; none if nothing is recorded.
+    pub drives: Vec<Drive>,
     pub numbers: Numbers,
     /// The shard has come back after the last crash.
     pub ready: Vec<bool>,
@@ -49,7 +52,7 @@ pub(crate) struct World {
     pub hostile: Rng,
     pub events: u64,
     pub trace: bool,
-    pub dropped: Vec<[u64; 10]>,
+    pub dropped: Vec<[u64; 11]>,
 }
 
 /// What a call of a shard brought about.
@@ -86,6 +89,7 @@ impl World {
             pending: (0..count).map(|_| Vec::new()).collect(),
             lsn: vec![0; count],
             logs: vec![Log::new(); count],
+            drives: drives(seed, &swarm, plant),
             numbers: Numbers::new(),
             ready: vec![true; count],
             conns: Vec::new(),
@@ -102,7 +106,7 @@ impl World {
             hostile: Rng::new(seed, Stream::Hostile),
             events: 0,
             trace,
-            dropped: vec![[0; 10]; count],
+            dropped: vec![[0; 11]; count],
             swarm,
         };
         for number in 0..world.swarm.clients + world.swarm.hostile {
@@ -138,7 +142,6 @@ impl World {
                     if let Record::Session(head) = &record {
                         outcome.heads.push(head.session);
                     }
-                    self.shards[shard].note_place(outcome.lsn, 0);
                     if let Some((id, onward, retained)) = message_of(&record) {
                         let at = (shard, self.lsn[shard]);
                         let msg = &mut self.shadow.messages[id];
@@ -148,7 +151,9 @@ impl World {
                         }
                     }
                     self.planted.on_record(shard, &record, &mut self.mailboxes);
+                    let places = self.drives[shard].append(&record);
                     self.logs[shard].insert(outcome.lsn, record);
+                    self.placed(shard, &places);
                 }
                 Effect::Close(conn) => {
                     if let Some(at) = self.at(shard, conn) {
@@ -165,6 +170,33 @@ impl World {
             self.shadow.woke(shard);
         }
         outcome
+    }
+
+    /// The log of a shard has taken records.
+    fn placed(&mut self, shard: usize, places: &[shards::log::Place]) {
+        for place in places {
+            let lsn = place.lsn.0;
+            assert!(self.logs[shard].contains_key(&lsn), "the log counts otherwise: {lsn}");
+            self.shards[shard].note_place(lsn, place.at);
+        }
+    }
+
+    /// One operation of a shard's disk ends. False if there is none.
+    pub(crate) fn disk_step(&mut self, shard: usize) -> bool {
+        let Some(drive) = self.drives.get_mut(shard) else { return false };
+        if !drive.step() {
+            return false;
+        }
+        if let Some(failure) = drive.log.failure() {
+            self.note(|| format!("the log of {shard} fails, and with it the broker: {failure:?}"));
+            self.crash();
+            return true;
+        }
+        let settled = drive.log.settled().0;
+        if settled > self.shadow.durable[shard] {
+            self.durable(shard, settled);
+        }
+        true
     }
 
     fn post(&mut self, from: usize, to: usize, mail: Mail) {
@@ -199,8 +231,9 @@ impl World {
         let dropped = self.shards[shard].counters().dropped;
         let before = std::mem::replace(&mut self.dropped[shard], dropped);
         let grown = |cause: usize| dropped[cause] - before[cause];
-        // Queue full, retained store full, no member: the causes that no client chose.
-        let count = grown(0) + grown(6) + grown(7);
+        // Queue full, retained store full, no member, disk full, refused: the causes that no client
+        // chose.
+        let count = grown(0) + grown(6) + grown(7) + grown(9) + grown(10);
         if count == 0 {
             return;
         }
@@ -243,6 +276,8 @@ impl World {
         let told =
             if self.planted.plant == Plant::AckBeforeDurable { self.lsn[shard] } else { lsn };
         self.shards[shard].on_durable(told, self.now);
+        let places = self.drives[shard].retry();
+        self.placed(shard, &places);
         let outcome = self.collect(shard);
         self.conclude(shard, None, &outcome);
         self.after_input(shard);
@@ -287,6 +322,9 @@ impl World {
     /// Carries out effects and sends output.
     pub(crate) fn finish_turn(&mut self, shard: usize) {
         let mut closes = Vec::new();
+        if let Some(drive) = self.drives.get(shard) {
+            self.shards[shard].set_disk_full(drive.is_full());
+        }
         for effect in std::mem::take(&mut self.pending[shard]) {
             match effect {
                 Effect::Close(conn) => closes.extend(self.at(shard, conn)),
@@ -295,14 +333,7 @@ impl World {
                         self.conns[at].paused = flow == Flow::Pause;
                     }
                 }
-                Effect::Fetch { lsn, purpose, .. } => {
-                    let Some(Record::Publish(publish)) = self.logs[shard].get(&lsn) else {
-                        panic!("what is fetched from {lsn} is no message");
-                    };
-                    let message = Arc::clone(&publish.message);
-                    self.shards[shard].on_fetched(purpose, message, self.now);
-                    self.collect(shard);
-                }
+                Effect::Fetch { lsn, at, purpose } => self.fetch(shard, (lsn, at), purpose),
                 Effect::Mail(..) | Effect::Record(_) | Effect::Authenticate(..) => {
                     unreachable!("taken at once")
                 }
@@ -325,6 +356,20 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A message is read back from the log.
+    fn fetch(&mut self, shard: usize, place: (u64, u32), purpose: Purpose) {
+        let (lsn, at) = place;
+        let message = match (self.drives[shard].fetch(lsn, at), self.logs[shard].get(&lsn)) {
+            (Ok(message), Some(Record::Publish(known))) if *message == *known.message => message,
+            (Ok(message), known) => {
+                return self.shadow.fail(format!("{message:?} was read where {known:?} lies"));
+            }
+            (Err(wrong), _) => return self.shadow.fail(wrong),
+        };
+        self.shards[shard].on_fetched(purpose, message, self.now);
+        self.collect(shard);
     }
 
     /// Takes the output of a connection and looks at every packet in it.
@@ -652,6 +697,18 @@ fn carried(mail: &Mail) -> Option<MsgId> {
         | Mail::Retain { message, .. } => message_id(message.payload()),
         _ => None,
     }
+}
+
+/// A disk for the log of each shard.
+fn drives(seed: u64, swarm: &Swarm, plant: Plant) -> Vec<Drive> {
+    let count = if swarm.settings.recording { swarm.shards } else { 0 };
+    let commit = if plant == Plant::AckBeforeSync { Commit::Interval } else { Commit::Sync };
+    let mut drives: Vec<Drive> =
+        (0..count).map(|shard| Drive::new(seed, shard, count, commit)).collect();
+    for drive in &mut drives {
+        drive.lies = plant == Plant::SyncSkipped;
+    }
+    drives
 }
 
 /// Message of a record, whether the record commits it for all shards, whether it is retained here.

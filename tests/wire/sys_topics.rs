@@ -1,6 +1,6 @@
 //! `$SYS`: what the broker tells about itself.
 
-use crate::harness::{ALL, Packet, Test, V3, V5, check, each};
+use crate::harness::{ALL, Packet, Test, V3, V5, check, each, each_with};
 
 /// Next message of a `$SYS` topic whose text passes `wanted`.
 fn value(test: &mut Test<'_>, topic: &str, wanted: impl Fn(&str) -> bool) -> String {
@@ -104,16 +104,39 @@ fn clients_cannot_publish_there() {
         sub connects
         sub subscribes $SYS/~/# q2
         a connects
-        // Before 5.0 no acknowledgement can refuse, so the connection ends.
+        // Before 5.0 no acknowledgement can refuse, so these do not say so.
         a > publish $SYS/~/x q1 id=1 p=1
-        a < closed
-        b connects
-        b > publish $SYS/~/x q2 id=2 p=2 retain
-        b < closed
+        a < puback 1
+        a > publish $SYS/~/x q2 id=2 p=2 retain
+        a < pubrec 2
+        a > pubrel 2
+        a < pubcomp 2
         sub < nothing
         late connects
         late subscribes $SYS/~/x
         late < nothing
     ",
     );
+}
+
+#[test]
+fn a_3x_client_may_be_cut_off_for_it() {
+    // 3.1.1: [MQTT-3.3.5-2] the other way
+    let config = "sys_interval_s = 1\n[mqtt]\ndenied_publish = \"disconnect\"\n";
+    each_with(config, V3, |test| {
+        test.run(
+            "
+            sub connects
+            sub subscribes $SYS/~/# q2
+            a connects
+            a > publish $SYS/~/x q1 id=1 p=1
+            a < closed
+            b connects
+            b > publish $SYS/~/x q2 id=2 p=2 retain
+            b < closed
+            sub < nothing
+        ",
+        );
+        value(test, "$SYS/broker/publish/messages/dropped/denied", |text| text == "2");
+    });
 }

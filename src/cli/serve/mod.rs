@@ -225,7 +225,6 @@ fn not_started(error: &BrokerError) -> Failure {
         BrokerError::TooManyShards { .. }
         | BrokerError::Login(_)
         | BrokerError::Rules(_)
-        | BrokerError::NotSupported { .. }
         | BrokerError::Tls { .. }
         | BrokerError::Start(StartError::Listen { .. } | StartError::Settings(_)) => {
             Failure::usage(message)

@@ -78,6 +78,46 @@ impl Outbound {
         }
     }
 
+    /// Ends a delivery of a shared subscription whose message has come from the log, for another
+    /// member. False if this client is to have it after all.
+    pub fn take_fetched(&mut self, sequence: u64) -> bool {
+        let Some(index) = self.position(sequence) else { return false };
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.is_free()) else {
+            return false;
+        };
+        if slot.state == State::Queued {
+            let Some(slot) = self.slots.remove(index) else { return false };
+            self.unqueue(&slot);
+        } else {
+            slot.finish();
+            self.pop_done();
+        }
+        true
+    }
+
+    /// The message of a delivery stays in the log for now.
+    pub fn leave_away(&mut self, sequence: u64) {
+        if let Some(slot) = self.slot_mut(sequence) {
+            slot.asked = false;
+        }
+    }
+
+    /// The session has ended: keeps the deliveries that go to others when their messages have come
+    /// from the log, and gives the number of the others that the client never took.
+    pub fn keep_only(&mut self, sequences: &[u64]) -> usize {
+        let before = self.unfinished();
+        let mut slots = std::mem::take(&mut self.slots);
+        slots.retain(|slot| {
+            let kept = sequences.binary_search(&slot.sequence).is_ok();
+            if !kept && slot.state == State::Queued {
+                self.unqueue(slot);
+            }
+            kept
+        });
+        self.slots = slots;
+        before - self.unfinished()
+    }
+
     /// The record of a delivery is about to be written again: until that is durable its message is
     /// in memory.
     pub fn take_back(&mut self, sequence: u64, message: &Arc<Message>) {
