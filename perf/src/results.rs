@@ -241,7 +241,7 @@ fn load(runs: &Runs, plots: &Path) -> Result<String> {
         let cells = BROKERS.map(|broker| {
             format!("{}, {}", at(broker, "/latency/p50_us"), at(broker, "/latency/p99_us"))
         });
-        writeln!(out, "| {} | {} |", short(rate), cells.join(" | ")).ok();
+        writeln!(out, "| {rate:.0} | {} |", cells.join(" | ")).ok();
     }
     Ok(out)
 }
@@ -264,7 +264,7 @@ fn clients(runs: &Runs, plots: &Path) -> Result<String> {
             let there = curve.iter().find(|(x, _)| x.total_cmp(&count).is_eq());
             number(there.map(|(_, bytes)| bytes / MIB))
         });
-        writeln!(out, "| {} | {} |", short(count), cells.join(" | ")).ok();
+        writeln!(out, "| {count:.0} | {} |", cells.join(" | ")).ok();
     }
     Ok(out)
 }
@@ -299,7 +299,7 @@ fn durable(runs: &Runs) -> String {
                 "/broker/us_per_message",
             ]
             .map(at);
-            writeln!(out, "| {} | {mode} | {} |", short(count), cells.join(" | ")).ok();
+            writeln!(out, "| {count:.0} | {mode} | {} |", cells.join(" | ")).ok();
         }
     }
     out
