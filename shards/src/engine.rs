@@ -569,6 +569,7 @@ impl<M: Send + 'static, L: Send + 'static, C: Send + 'static> Seed<M, L, C> {
             shared: Arc::clone(&shared),
             stop_grace_ms: settings.stop_grace_ms,
             arrivals: Vec::new(),
+            arrived: 0,
             controls,
         };
         driver.run().map_err(|broken| match broken {

@@ -182,6 +182,11 @@ impl<M, L> Mesh<M, L> {
         flushed
     }
 
+    /// Batches of one shard that are there.
+    pub(crate) fn batches(&self, from: usize) -> usize {
+        self.inboxes.get(from).map_or(0, |inbox| inbox.mailbox.len())
+    }
+
     /// The next batch of one shard.
     pub(crate) fn take(&mut self, from: usize) -> Option<Batch<M, L>> {
         let batch = self.inboxes.get(from)?.mailbox.try_recv().ok()?;

@@ -1,11 +1,14 @@
 //! The loop of one shard.
 //!
 //! ```text
-//!   stop? ─▶ mail, controls ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, bells, log
+//!   stop? ─▶ controls ─▶ kept bytes ─▶ timers ─▶ ends ─▶ finish_turn ─▶ outboxes, bells, log
 //!                                                                        │
-//!     completions ◀── enter: submit; sleep if nothing is pending ◀───────┘
+//!     completions ◀── mail ◀── enter: submit; sleep if nothing is pending ◀┘
 //!      └─▶ what is durable, what was read back
 //! ```
+//!
+//! Mail comes before the completions of the same `enter`: what a peer sent because it had been told
+//! something by another shard is handled after all that this shard had posted before it told.
 //!
 //! The loop is the only task of its glommio executor and never yields: glommio's reactor is not
 //! entered. Files are on the same ring as the network: nothing else has to be waited for.
@@ -33,8 +36,6 @@ use crate::time::Millis;
 
 /// Completions handled before the outputs they caused are sent.
 const COMPLETIONS_PER_TURN: usize = 1024;
-/// Batches taken from one mailbox per turn.
-const BATCHES_PER_TURN: usize = 4;
 /// Controls taken per turn.
 const CONTROLS_PER_TURN: usize = 64;
 /// A full mailbox is tried again after this time even if nothing else happens.
@@ -56,6 +57,8 @@ pub(crate) struct Driver<H: Handler> {
     /// Connections from other shards that are adopted when all that the kernel had before them has
     /// been handled: a peer that ends one connection and opens the next is seen in that order.
     pub(crate) arrivals: Vec<Parcel<H::Luggage>>,
+    /// So many of them came before the ring was entered last.
+    pub(crate) arrived: usize,
     /// What other threads tell this shard.
     pub(crate) controls: Receiver<H::Control>,
 }
@@ -128,7 +131,6 @@ impl<H: Handler> Driver<H> {
             self.io.now = self.clock.now();
             phase = self.advance(phase);
             self.listeners.arm(&mut self.io.net.ring, self.io.now);
-            self.drain_mail();
             self.drain_controls();
             self.deliver_kept();
             self.tick();
@@ -151,10 +153,12 @@ impl<H: Handler> Driver<H> {
             if self.is_over(phase) {
                 return Ok(());
             }
+            self.arrived = self.arrivals.len();
             self.rest(phase)?;
             place.doorbell.unpark();
             place.pulse.wake();
             self.io.now = self.clock.now();
+            self.drain_mail();
             self.handle_events();
             self.adopt_arrivals();
             self.tell_log()?;
@@ -241,9 +245,10 @@ impl<H: Handler> Driver<H> {
         over || self.shared.is_abandoned()
     }
 
+    /// All that is there, which the bounds of the mailboxes limit.
     fn drain_mail(&mut self) {
         for from in 0..self.io.shards() {
-            for _ in 0..BATCHES_PER_TURN {
+            for _ in 0..self.io.mesh.batches(from) {
                 let Some(mut batch) = self.io.mesh.take(from) else { break };
                 for letter in batch.drain(..) {
                     match letter {
@@ -267,7 +272,8 @@ impl<H: Handler> Driver<H> {
     /// before is done.
     fn adopt_arrivals(&mut self) {
         if !self.io.net.ring.has_events() {
-            for parcel in std::mem::take(&mut self.arrivals) {
+            let arrived = std::mem::take(&mut self.arrived);
+            for parcel in self.arrivals.drain(..arrived).collect::<Vec<_>>() {
                 self.adopt(parcel);
             }
         }

@@ -9,6 +9,9 @@ use std::path::Path;
 use std::thread;
 use tracing::{info, warn};
 
+/// What a log is written in.
+const BLOCK: u64 = 4096;
+
 /// What the shards start with.
 #[derive(Debug)]
 pub(super) struct Data {
@@ -62,7 +65,12 @@ pub(super) fn settings(config: &Config) -> disk::Settings {
         Durability::Interval => disk::Durability::Interval { ms: config.fsync_interval_ms.into() },
         Durability::Fsync | Durability::None => disk::Durability::Fsync,
     };
-    disk::Settings { durability, ..disk::Settings::default() }
+    let usual = disk::Settings::default();
+    let segment_bytes = config.log_segment_bytes;
+    // A short segment has room for two batches.
+    let half = usize::try_from((segment_bytes - BLOCK) / 2 / BLOCK * BLOCK);
+    let batch_bytes_max = half.unwrap_or(usize::MAX).min(usual.batch_bytes_max);
+    disk::Settings { durability, segment_bytes, batch_bytes_max, ..usual }
 }
 
 fn recover(

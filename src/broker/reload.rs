@@ -105,6 +105,7 @@ fn with_what_stays(old: &Config, new: &Config) -> (Config, Vec<&'static str>) {
         "helpers": helpers;
         "durability": durability;
         "fsync_interval_ms": fsync_interval_ms;
+        "log_segment_bytes": log_segment_bytes;
         "data_dir": data_dir;
         "sys_interval_s": sys_interval_s;
         "limits.packet_bytes_max": limits.packet_bytes_max;

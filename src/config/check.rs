@@ -25,6 +25,9 @@ impl Config {
         if self.data_dir.as_deref() == Some(Path::new("")) {
             return Some(Fault::new("data_dir", "must not be empty"));
         }
+        if !self.log_segment_bytes.is_multiple_of(4096) {
+            return Some(Fault::new("log_segment_bytes", "must be a multiple of 4096"));
+        }
         self.auth.fault().or_else(|| self.log.fault()).or_else(|| self.open_to_all())
     }
 

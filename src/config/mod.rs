@@ -41,6 +41,10 @@ const SHARDS_MAX: u64 = shard::SHARDS_MAX as u64;
 const SYS_INTERVAL_S_MAX: u64 = 86_400;
 /// An hour of lost messages is no durability any more.
 const FSYNC_INTERVAL_MS_MAX: u64 = 3_600_000;
+/// A few batches of some blocks have room.
+const LOG_SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// A start holds one segment of each shard in memory.
+const LOG_SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Assigned port of MQTT without TLS.
 pub const PORT: u16 = 1883;
 
@@ -62,6 +66,9 @@ pub struct Config {
     /// Longest time until a message is on disk, for [`Durability::Interval`].
     #[serde(deserialize_with = "within::<_, _, 1, FSYNC_INTERVAL_MS_MAX>")]
     pub fsync_interval_ms: u32,
+    /// Length of the files a log is made of, a multiple of 4096; those that are there keep theirs.
+    #[serde(deserialize_with = "within::<_, _, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_BYTES_MAX>")]
+    pub log_segment_bytes: u64,
     /// Where sessions and messages are kept; unset = see [`Self::data_dir`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
@@ -160,6 +167,7 @@ impl Default for Config {
             helpers: Vec::new(),
             durability: Durability::default(),
             fsync_interval_ms: 200,
+            log_segment_bytes: 64 << 20,
             data_dir: None,
             sys_interval_s: 10,
             acl: Acl::default(),

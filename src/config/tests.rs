@@ -149,6 +149,10 @@ fn errors_name_line_and_key() {
     refused("listener = []\n", "culex.toml:1: listener: there must be at least one");
     refused("shards = 1\n\ndata_dir = ''\n", "culex.toml:3: data_dir: must not be empty");
     refused(
+        "log_segment_bytes = 65537",
+        "culex.toml:1: log_segment_bytes: must be a multiple of 4096",
+    );
+    refused(
         "[[listener]]\naddress = \"[::1]:1\"\n[[listener]]\naddress = \"[::1]:1\"\n",
         "culex.toml:4: address: is given twice",
     );

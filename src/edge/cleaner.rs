@@ -12,6 +12,7 @@ use crate::shard::Shard;
 use crate::store::{self, Wall};
 use shards::Millis;
 use shards::ShardLog;
+use shards::disk::point;
 use shards::log::{Chunk, Cursor, ReadFault};
 use tracing::{debug, error};
 
@@ -70,14 +71,17 @@ impl Cleaner {
             }
             State::Settling { segment, lsn, next } if lsn <= durable => {
                 self.due = now.after(STEP_MS);
+                point("clean.durable");
                 if let Some(cursor) = next {
                     self.read(log, segment, cursor);
                 } else {
+                    point("clean.rest");
                     let lsn = shard.revive_rest(now);
                     self.state = State::Ending { segment, lsn };
                 }
             }
             State::Ending { segment, lsn } if lsn <= durable => {
+                point("clean.release");
                 log.release_before(segment + 1);
                 debug!(segment, "cleaning is over");
                 self.state = State::Idle;
@@ -105,6 +109,7 @@ impl Cleaner {
         now: Millis,
     ) {
         let State::Reading { segment } = self.state else { return };
+        point("clean.read");
         let revived = chunk.map_err(|fault| fault.to_string()).and_then(|chunk| {
             for record in &chunk.records {
                 let decoded = store::decode(record.kind, &record.body, wall);

@@ -9,6 +9,7 @@ use super::flow::Throttle;
 use super::journal::Journal;
 use super::layers::Layers;
 use super::logins::Logins;
+use super::points;
 use super::rate::Rates;
 use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
@@ -337,7 +338,10 @@ impl Driver {
         let mut closes = Vec::new();
         for effect in effects.drain(..) {
             match effect {
-                Effect::Mail(to, mail) => io.post(to, mail),
+                Effect::Mail(to, mail) => {
+                    points::letter(&mail);
+                    io.post(to, mail);
+                }
                 Effect::Authenticate(conn, credentials) => {
                     self.logins.ask(self.place.shard, conn, credentials);
                 }
@@ -389,7 +393,7 @@ impl Driver {
     }
 
     pub(super) fn send(&mut self, io: &mut Wire, conn: ConnId) {
-        let output = self.shard.take_output(conn);
+        let output = self.shard.take_output(conn).inspect(points::output);
         if self.conn(conn).is_some_and(|entry| entry.stack.is_some()) {
             self.send_layered(io, conn, output);
         } else if let Some(outgoing) = output {
@@ -555,6 +559,9 @@ impl Handler for Driver {
     }
 
     fn on_durable(&mut self, io: &mut Wire, lsn: Lsn) {
+        if let Some(journal) = &mut self.journal {
+            journal.points.durable(lsn.0);
+        }
         self.shard.on_durable(lsn.0, io.now());
         if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
             journal.retry(log, &mut self.shard);

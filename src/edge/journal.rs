@@ -10,6 +10,7 @@
 //! ```
 
 use super::cleaner::Cleaner;
+use super::points::Points;
 use crate::shard::{Purpose, Shard};
 use crate::store::{self, Record, Wall};
 use shards::log::{Lsn, Place, ReadFault, Refused, StoredRecord};
@@ -33,6 +34,7 @@ pub(super) struct Journal {
     /// waits for at most.
     late: VecDeque<(Place, u64)>,
     pub(super) cleaner: Cleaner,
+    pub(super) points: Points,
 }
 
 impl Journal {
@@ -45,6 +47,7 @@ impl Journal {
             free: Vec::new(),
             late: VecDeque::new(),
             cleaner: Cleaner::default(),
+            points: Points::default(),
         }
     }
 
@@ -61,7 +64,10 @@ impl Journal {
         let kind = store::encode(record, self.wall, &mut self.body);
         if self.backlog.is_empty() {
             match log.append_urgent(kind, &self.body) {
-                Ok(place) => return shard.note_place(place.lsn.0, place.at),
+                Ok(place) => {
+                    self.points.record(place.lsn.0, record);
+                    return shard.note_place(place.lsn.0, place.at);
+                }
                 Err(Refused::Full | Refused::DiskFull) => {}
                 Err(refused) => return given_up(refused),
             }

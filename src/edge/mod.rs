@@ -21,6 +21,7 @@ mod journal;
 mod layers;
 mod logins;
 mod memory;
+mod points;
 mod rate;
 mod reassembly;
 

@@ -89,25 +89,21 @@ impl Shard {
         let kind = ack_kind(publish.qos);
         match inbound.receive(publish.qos, id, maximum) {
             Received::New => {}
-            // [MQTT-4.3.3-10]
-            Received::Duplicate => return self.clients.ack(conn, kind, id, Reason::Success),
+            // [MQTT-4.3.3-10] In its place: [MQTT-4.6.0-3]
+            Received::Duplicate => {
+                return self.acknowledge(
+                    conn,
+                    key,
+                    PendingAck { matched: true, ..pending(kind, id) },
+                );
+            }
             Received::DuplicatePending => return,
             // [MQTT-3.3.4-7]
             Received::TooMany => {
                 return self.end_connection(conn, Reason::ReceiveMaximumExceeded, now);
             }
         }
-        let mut ack = PendingAck {
-            kind,
-            id,
-            waits: 0,
-            lsn: 0,
-            reason: Reason::Success,
-            matched: false,
-            silent: false,
-            held_back: false,
-            frees: false,
-        };
+        let mut ack = pending(kind, id);
         ack.reason = self.verdict(key, publish, topic).err().unwrap_or(Reason::Success);
         if ack.reason == Reason::Success {
             let waiter = Waiter::Ack { session: key, key: next };
@@ -151,7 +147,7 @@ impl Shard {
         if ack.waits == 0 && ack.lsn <= durable && inbound.is_clear() {
             let (kind, id, reason) = (ack.kind, ack.id, ack.final_reason());
             if ack.frees {
-                inbound.release(id);
+                inbound.release(ack.id);
             }
             return self.clients.ack(conn, kind, id, reason);
         }
@@ -402,6 +398,21 @@ impl Shard {
             // [MQTT-4.3.3-11] PUBCOMP also for an identifier that is not known (§3.7.2.1).
             self.clients.ack(conn, AckKind::Pubcomp, id, Reason::PacketIdentifierNotFound);
         }
+    }
+}
+
+/// An acknowledgement that waits for nothing yet.
+fn pending(kind: AckKind, id: PacketId) -> PendingAck {
+    PendingAck {
+        kind,
+        id,
+        waits: 0,
+        lsn: 0,
+        reason: Reason::Success,
+        matched: false,
+        silent: false,
+        held_back: false,
+        frees: false,
     }
 }
 

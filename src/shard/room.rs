@@ -26,7 +26,7 @@ use super::shares::{Hop, Outcome};
 use super::slots::Key;
 use super::{Shard, Timer};
 use crate::codec::{AckKind, Qos, Reason};
-use crate::session::{AckKey, DropCause, Message, Overflow, Publication, Settlement};
+use crate::session::{AckKey, ClientId, DropCause, Message, Overflow, Publication, Settlement};
 use crate::store::{Record, Source};
 use crate::topic::{Filter, Match};
 use ahash::{AHashMap, AHashSet};
@@ -65,35 +65,34 @@ pub(super) enum Waiting {
     Shared(Filter, Arc<Message>),
 }
 
-/// A publisher: shard and session.
-type Publisher = (u16, Key);
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
     /// In the order in which they came.
     list: VecDeque<(Millis, Ticket, Waiting)>,
     /// Messages in it of each publisher: what follows them waits too.
-    publishers: AHashMap<Publisher, u32>,
+    publishers: AHashMap<ClientId, u32>,
+    /// A timer is set.
+    timed: bool,
 }
 
 impl HeldBack {
-    fn leave(&mut self, publisher: Option<Publisher>) {
-        if let Some(publisher) = publisher
-            && let Some(count) = self.publishers.get_mut(&publisher)
-        {
+    fn leave(&mut self, publisher: &ClientId) {
+        if let Some(count) = self.publishers.get_mut(publisher) {
             *count -= 1;
             if *count == 0 {
-                self.publishers.remove(&publisher);
+                self.publishers.remove(publisher);
             }
         }
     }
 }
 
-fn publisher_of(ticket: Ticket) -> Option<Publisher> {
-    match ticket.waiter {
-        Waiter::Ack { session, .. } => Some((ticket.origin, session)),
-        Waiter::Suback { .. } => None,
+impl Waiting {
+    fn publisher(&self) -> ClientId {
+        let (Waiting::Publish(_, message)
+        | Waiting::Forward(message)
+        | Waiting::Shared(_, message)) = self;
+        message.publisher().clone()
     }
 }
 
@@ -103,11 +102,8 @@ impl Shard {
         if self.settings.queue.overflow != Overflow::Reject {
             return Room::Free;
         }
-        let behind = |ticket: Ticket| {
-            publisher_of(ticket).is_some_and(|from| self.held_back.publishers.contains_key(&from))
-        };
         // [MQTT-4.6.0-5] Not past those of its publisher that wait.
-        if ticket.is_some_and(behind) {
+        if ticket.is_some() && self.held_back.publishers.contains_key(message.publisher) {
             return Room::Later;
         }
         let too_large = message.weight_bytes() > self.settings.queue.queue_bytes_max;
@@ -151,14 +147,16 @@ impl Shard {
     /// Keeps a message until there is room for it, and has its publisher held back.
     pub(super) fn hold_back(&mut self, ticket: Option<Ticket>, waiting: Waiting, now: Millis) {
         let Some(ticket) = ticket else { return };
-        if self.held_back.list.is_empty() {
-            self.timers.insert(now.after(RETRY_MS), Timer::Room);
-        }
-        if let Some(publisher) = publisher_of(ticket) {
-            *self.held_back.publishers.entry(publisher).or_default() += 1;
-        }
+        self.time_room(now);
+        *self.held_back.publishers.entry(waiting.publisher()).or_default() += 1;
         self.held_back.list.push_back((now, ticket, waiting));
         self.effects.mail(usize::from(ticket.origin), Mail::HeldBack { ticket });
+    }
+
+    fn time_room(&mut self, now: Millis) {
+        if !std::mem::replace(&mut self.held_back.timed, true) {
+            self.timers.insert(now.after(RETRY_MS), Timer::Room);
+        }
     }
 
     /// A message of a client here waits for room somewhere: the client is not read meanwhile.
@@ -179,31 +177,34 @@ impl Shard {
 
     /// Looks again at what waits, in its order.
     pub(super) fn room_due(&mut self, now: Millis) {
-        let mut stopped: AHashSet<Publisher> = AHashSet::new();
+        self.held_back.timed = false;
+        let mut stopped: AHashSet<ClientId> = AHashSet::new();
         for (since, ticket, waiting) in std::mem::take(&mut self.held_back.list) {
-            let publisher = publisher_of(ticket);
-            let over = now >= since.after(PATIENCE_MS);
-            let behind = publisher.is_some_and(|publisher| stopped.contains(&publisher));
-            let left = if over {
-                self.held_back.leave(publisher);
+            let publisher = waiting.publisher();
+            let left = if now >= since.after(PATIENCE_MS) {
                 self.give_up(ticket, &waiting, now);
                 None
-            } else if behind {
+            } else if stopped.contains(&publisher) {
                 Some(waiting)
             } else {
-                self.try_again(ticket, waiting, now)
+                let before = self.held_back.list.len();
+                let left = self.try_again(ticket, waiting, now);
+                if self.held_back.list.len() > before {
+                    // A group of it waits on.
+                    stopped.insert(publisher.clone());
+                }
+                left
             };
             match left {
                 Some(waiting) => {
-                    stopped.extend(publisher);
+                    stopped.insert(publisher);
                     self.held_back.list.push_back((since, ticket, waiting));
                 }
-                None if !over => self.held_back.leave(publisher),
-                None => {}
+                None => self.held_back.leave(&publisher),
             }
         }
         if !self.held_back.list.is_empty() {
-            self.timers.insert(now.after(RETRY_MS), Timer::Room);
+            self.time_room(now);
         }
     }
 

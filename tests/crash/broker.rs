@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +34,8 @@ pub(crate) struct Setup {
     pub(crate) binary: PathBuf,
     pub(crate) durability: String,
     pub(crate) shards: usize,
+    /// Length of the files of the log: short ones are changed, cleaned and removed all the time.
+    pub(crate) segment_bytes: usize,
     /// Environment of the broker alone.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -44,6 +47,7 @@ impl Setup {
             binary: env!("CARGO_BIN_EXE_culex").into(),
             durability: durability.into(),
             shards,
+            segment_bytes: 64 << 20,
             environment: Vec::new(),
         }
     }
@@ -70,7 +74,8 @@ pub(crate) struct Broker {
 impl Broker {
     /// Nothing is started yet. Settings and log are kept in `folder`, messages in `data`.
     pub(crate) fn new(setup: Setup, folder: &Path, data: &Path, rng: &mut Rng) -> Self {
-        std::fs::write(folder.join("culex.toml"), LIMITS).unwrap();
+        let settings = format!("log_segment_bytes = {}{LIMITS}", setup.segment_bytes);
+        std::fs::write(folder.join("culex.toml"), settings).unwrap();
         Self {
             setup,
             address: free_address(rng),
@@ -152,6 +157,13 @@ impl Broker {
         let (child, _) = self.process.as_mut()?;
         let status = child.try_wait().unwrap()?;
         Some(format!("the broker ended by itself: {status}\n{}", self.log_end()))
+    }
+
+    /// Was it ended by a named point? (Others kill it by SIGKILL.)
+    pub(crate) fn ended_at_point(&mut self) -> bool {
+        let Some((child, _)) = self.process.as_mut() else { return false };
+        let status = child.try_wait().unwrap();
+        status.is_some_and(|status| status.signal() == Some(Signal::ABORT.as_raw()))
     }
 
     /// The last lines of standard error of all processes so far.

@@ -19,24 +19,6 @@ const CYCLES_PER_RUN: usize = 15;
 /// A file system holds the segments of two shards, spare ones too, and what a run adds.
 const DISK_BYTES: u64 = 4 << 30;
 
-/// Points of the log, and what may happen there.
-const POINTS: &[(&str, &[&str])] = &[
-    ("log.header", &["crash", "short", "eio"]),
-    ("log.write", &["crash", "short", "eio", "delay(20)"]),
-    ("log.sync", &["crash", "eio", "delay(20)"]),
-    ("ring.write", &["crash", "short", "eio"]),
-    ("ring.sync", &["crash", "eio"]),
-    ("manifest.write", &["crash", "short", "eio"]),
-    ("manifest.sync", &["crash", "eio"]),
-    ("draft.create", &["crash", "enospc"]),
-    ("draft.write", &["crash", "enospc"]),
-    ("draft.sync", &["crash", "enospc"]),
-    ("draft.rename", &["crash", "enospc"]),
-    ("directory.sync", &["crash", "eio"]),
-    ("mark.write", &["crash", "eio"]),
-    ("release.remove", &["crash", "eio"]),
-];
-
 /// How the number of shards changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shards {
@@ -52,9 +34,6 @@ pub(crate) enum Fault {
     Kill,
     /// The disk loses its power, then the broker is killed.
     PowerCut(Loss),
-    /// The broker ends itself, or its disk fails, at a named point of its log (a build with the
-    /// feature `failpoints`).
-    Point,
 }
 
 /// What is run.
@@ -102,38 +81,21 @@ impl Campaign {
     fn one(&self, shards: Shards, cycles: usize, seed: u64) -> Result<Report, String> {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut disk = match self.fault {
-            Fault::Kill | Fault::Point => None,
+            Fault::Kill => None,
             Fault::PowerCut(loss) => Some(Disk::make(folder.path(), DISK_BYTES, loss)?),
         };
         let data = disk.as_ref().map_or(folder.path(), |disk| &disk.path).join("data");
         let mut rng = Rng::new(seed, "faults");
-        let mut world = self.world(folder.path(), &data, seed, &mut rng);
+        let mut setup = self.setup.clone();
         if let Shards::Always(count) = shards {
-            world.broker.setup.shards = count;
+            setup.shards = count;
         }
+        // Most of the time segments are changed, cleaned and removed; some runs take the usual size.
+        let usual = [64 << 20, 1 << 20, 1 << 18, 1 << 16, 4 << 20][seed as usize % 5];
+        setup.segment_bytes = crate::setting("CRASH_SEGMENT_BYTES", usual);
+        let mut world = world((folder.path(), &data), setup, seed, &mut rng);
         let ended = self.faults(&mut world, disk.as_mut(), (shards, cycles), &mut rng);
-        let panics = world.broker.panics();
-        let ended = ended.and(if panics.is_empty() { Ok(()) } else { Err(panics.join("\n")) });
-        let retained = world.clients.last().unwrap().retained.clone();
-        let mut report = match ended {
-            Ok(()) => judge(&mut world.ledger, &retained),
-            Err(text) => {
-                let finding = Finding { wrong: Wrong::Ended, text, message: None, client: None };
-                world.ledger.findings.push(finding);
-                sum_up(&world.ledger)
-            }
-        };
-        report.restarts_ms = world.restarts_ms.split_off(1.min(world.restarts_ms.len()));
-        Ok(report)
-    }
-
-    fn world(&self, folder: &Path, data: &Path, seed: u64, rng: &mut Rng) -> World {
-        let broker = Broker::new(self.setup.clone(), folder, data, rng);
-        let mut world = World::new(broker, load::draw(seed), Tamper::new(Bug::None, 0), seed);
-        if self.setup.durability == "none" {
-            world.hasten();
-        }
-        world
+        Ok(judged(&mut world, ended))
     }
 
     fn faults(
@@ -143,46 +105,58 @@ impl Campaign {
         (shards, cycles): (Shards, usize),
         rng: &mut Rng,
     ) -> Result<(), String> {
-        self.start(world, rng);
+        world.start_broker();
         for _ in 0..cycles {
-            world.may_end = self.fault == Fault::Point;
             // Most of the time it serves first; else the fault may come before.
             if rng.chance(750) {
                 world.until_served()?;
             }
             world.run(rng.spread(50, 1500) as u64, Mood::Busy)?;
             match &mut disk {
-                None if self.fault == Fault::Kill => strike(world, rng)?,
-                None => {
-                    world.broker.kill();
-                    world.fault();
-                }
+                None => strike(world, rng)?,
                 Some(disk) => cut(world, disk, rng)?,
             }
             world.may_end = false;
             if shards == Shards::Changing {
                 world.broker.setup.shards = rng.between(1, 2);
             }
-            self.start(world, rng);
-        }
-        if self.fault == Fault::Point {
-            world.broker.kill();
-            world.fault();
-            world.broker.setup.environment.clear();
             world.start_broker();
         }
         world.come_to_rest()
     }
+}
 
-    fn start(&self, world: &mut World, rng: &mut Rng) {
-        if self.fault == Fault::Point {
-            let (point, actions) = rng.pick(POINTS);
-            let (action, time) = (rng.pick(actions), rng.spread(1, 64));
-            let value = format!("{point}={action}@{time}");
-            world.broker.setup.environment = vec![("CULEX_FAILPOINTS".into(), value)];
-        }
-        world.start_broker();
+/// Clients of a seed, and a broker that is not started.
+pub(crate) fn world(
+    (folder, data): (&Path, &Path),
+    setup: Setup,
+    seed: u64,
+    rng: &mut Rng,
+) -> World {
+    let in_memory = setup.durability == "none";
+    let broker = Broker::new(setup, folder, data, rng);
+    let mut world = World::new(broker, load::draw(seed), Tamper::new(Bug::None, 0), seed);
+    if in_memory {
+        world.hasten();
     }
+    world
+}
+
+/// What is to be said of a run that came to rest, or did not.
+pub(crate) fn judged(world: &mut World, ended: Result<(), String>) -> Report {
+    let panics = world.broker.panics();
+    let ended = ended.and(if panics.is_empty() { Ok(()) } else { Err(panics.join("\n")) });
+    let retained = world.clients.last().unwrap().retained.clone();
+    let mut report = match ended {
+        Ok(()) => judge(&mut world.ledger, &retained),
+        Err(text) => {
+            let finding = Finding { wrong: Wrong::Ended, text, message: None, client: None };
+            world.ledger.findings.push(finding);
+            sum_up(&world.ledger)
+        }
+    };
+    report.restarts_ms = world.restarts_ms.split_off(1.min(world.restarts_ms.len()));
+    report
 }
 
 /// One fault; afterwards no process is left.

@@ -32,9 +32,15 @@ mod packet;
 #[cfg(test)]
 mod planted;
 #[cfg(test)]
+mod points;
+#[cfg(test)]
 mod power;
 #[cfg(test)]
 mod rng;
+#[cfg(test)]
+mod rot;
+#[cfg(test)]
+mod sample;
 #[cfg(test)]
 mod tamper;
 #[cfg(test)]

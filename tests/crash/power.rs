@@ -49,32 +49,15 @@ fn without_durability_a_power_cut_is_seen() {
 
 #[test]
 fn a_log_that_does_not_sync_is_seen() {
-    let Some(mut setup) = with_points() else { return };
+    if !crate::points::are_built() {
+        return;
+    }
+    let mut setup = Setup::new("fsync", 1);
     setup.environment.push(("CULEX_FAILPOINTS".into(), "log.sync=skip".into()));
     if let Some(report) = run(Loss::Drive, 45, setup) {
         // The loss, or that the broker itself sees what is missing and does not start.
         assert!(!report.is_clean(), "{}", report.line());
     }
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_at_any_point_of_the_log() {
-    let Some(setup) = with_points() else { return };
-    let cycles = crate::setting("CRASH_POINTS", 100);
-    let report = Campaign { fault: Fault::Point, cycles, setup }.run().unwrap();
-    assert!(report.is_clean(), "{}\n{}", report.line(), report.story);
-}
-
-/// A broker with named points of failure; `make crash-points` builds it.
-fn with_points() -> Option<Setup> {
-    if crate::needs_durability() {
-        return None;
-    }
-    let Ok(binary) = std::env::var("CRASH_POINTS_BINARY") else {
-        crate::not_run("`make crash-points` builds the binary that this needs");
-        return None;
-    };
-    Some(Setup { binary: binary.into(), ..Setup::new("fsync", 1) })
 }
 
 /// The rig itself, without a broker: what is synced stays, what is not is lost as each loss says.

@@ -187,7 +187,9 @@ impl Shadow {
         }
         let client = session.client.clone();
         for id in lost {
-            self.messages[id].lost += 1;
+            // One that was refused after all has lost its identifier, and is with some all the same.
+            let msg = &mut self.messages[id];
+            msg.lost += usize::from(msg.onward.is_none());
         }
         for id in shared {
             self.messages[id].lost_unacked += 1;

@@ -1,7 +1,7 @@
 //! What the shadow's facts allow and demand: checked at each packet that leaves for a client, and
 //! once more when everything has come to rest.
 
-use crate::shadow::{Flight, MsgId, Session, Shadow, Terms, is_shared, matches, message_id};
+use crate::shadow::{Flight, MsgId, Session, Shadow, Terms, Write, is_shared, matches, message_id};
 use culex::codec::{Packet, PacketId, Publish, Reason};
 use shards::Millis;
 use std::collections::BTreeSet;
@@ -326,15 +326,18 @@ impl Shadow {
         let arrived = msg.arrived.get(&session.home).copied();
         let own = session.client == msg.publisher;
         let fits = |filter: &str| matches(filter, &msg.topic);
-        let high = arrived.unwrap_or(low);
+        let late = if self.rejects { msg.acked.unwrap_or(self.step) } else { 0 };
+        let high = arrived.unwrap_or(low).max(late);
         let (mut live, mut groups) = (Vec::new(), 0);
         for sub in session.subs.iter().filter(|sub| fits(&sub.filter)) {
             if is_shared(&sub.filter) {
                 groups += usize::from(sub.possible(low, u64::MAX));
             } else if sub.possible(low, high) && arrived.is_some() {
-                let certain = sub.certain(low, high);
+                let all = sub.versions(low, high).count();
                 let versions = sub.versions(low, high).filter(|v| !(own && v.1.no_local));
-                live.push((certain, versions.copied().collect::<Vec<_>>()));
+                let versions: Vec<_> = versions.copied().collect();
+                let certain = sub.certain(low, high) && versions.len() == all;
+                live.push((certain, versions));
             }
         }
         live.retain(|(_, versions)| !versions.is_empty());
@@ -360,7 +363,7 @@ impl Shadow {
         }
         // [I2] What was lost in a crash has not left at QoS 2.
         let qos2 = publish.qos as u8 == 2;
-        let instances = msg.instances.len() - if qos2 { msg.lost } else { 0 };
+        let instances = msg.instances.len() + msg.maybe - if qos2 { msg.lost } else { 0 };
         let direct = if live.is_empty() { 0 } else { instances };
         let repeats = session.repeats.get(&id).copied().filter(|_| !qos2).unwrap_or(0);
         let most = direct + groups * (instances + msg.lost_unacked) + handouts + repeats;
@@ -502,7 +505,9 @@ impl Shadow {
             None if msg.will && !msg.excused && msg.lost < msg.instances.len() => last(),
             None => return None,
         };
-        if msg.qos == 0 || msg.payload.is_empty() {
+        // Its identifier is kept when a shard has refused it, so that who has it gets it once.
+        let given_up = self.rejects && msg.qos == 2 && msg.maybe > 0;
+        if msg.qos == 0 || msg.payload.is_empty() || given_up {
             return None;
         }
         let bytes = msg.topic.len() + msg.payload.len() + OVERHEAD_BYTES;
@@ -553,7 +558,7 @@ impl Shadow {
         };
         let alone = self.sessions.iter().filter(|session| !direct(session));
         let copies: usize = alone.filter_map(|session| session.copies.get(&id)).sum();
-        let most = groups * msg.instances.len() + msg.lost_unacked;
+        let most = groups * (msg.instances.len() + msg.maybe) + msg.lost_unacked;
         (copies > most).then(|| format!("m{id}: {copies} copies for {groups} groups"))
     }
 
@@ -601,7 +606,9 @@ impl Shadow {
     pub(crate) fn retained_candidates(&self, topic: &str) -> BTreeSet<Option<MsgId>> {
         let Some(writes) = self.writes.get(topic) else { return BTreeSet::from([None]) };
         let mut candidates = BTreeSet::new();
-        if writes.iter().all(|write| write.doubtful) {
+        // What was not acknowledged may have been refused.
+        let doubtful = |write: &Write| write.doubtful || self.rejects && write.done.is_none();
+        if writes.iter().all(doubtful) {
             candidates.insert(None);
         }
         for write in writes {
@@ -610,7 +617,7 @@ impl Shadow {
                 let later = &self.messages[other.msg];
                 let same = later.publisher == msg.publisher && other.begun > write.begun;
                 let after = write.done.is_some_and(|done| other.begun > done);
-                (same || after) && later.drops.is_empty() && !other.doubtful
+                (same || after) && later.drops.is_empty() && !doubtful(other)
             });
             if replaced {
                 continue;

@@ -24,6 +24,8 @@ pub(crate) enum Stream {
     Hostile = 6,
     /// Planted bugs.
     Plant = 7,
+    /// Limits that came later: they do not change what older seeds draw.
+    Later = 8,
 }
 
 impl Rng {

@@ -204,6 +204,7 @@ impl World {
             }
             assert!(round < 19, "clients can't come back");
         }
+        self.give_room();
         if self.shadow.failure.is_none() {
             self.shadow.check_rest();
             self.check_reports();
@@ -212,6 +213,22 @@ impl World {
         if self.shadow.failure.is_none() {
             self.check_retained();
         }
+    }
+
+    /// What waits for room in a queue gets it.
+    fn give_room(&mut self) {
+        if !self.shadow.rejects || self.shadow.failure.is_some() {
+            return;
+        }
+        let mut settings = self.swarm.settings.clone();
+        settings.queue.queue_messages_max = 1 << 20;
+        settings.queue.queue_bytes_max = 1 << 30;
+        self.shards.iter_mut().for_each(|shard| shard.reconfigure(&settings));
+        self.now = self.now.after(2 * TICK_MS);
+        for shard in 0..self.shards.len() {
+            self.tick(shard);
+        }
+        self.settle();
     }
 
     /// Everything moves until nothing moves any more; time stands still.

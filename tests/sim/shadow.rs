@@ -41,6 +41,8 @@ pub(crate) struct Msg {
     pub excused: bool,
     /// Instances of which a crash left nothing.
     pub lost: usize,
+    /// Repetitions at `QoS` 2 that may count as new, because the message was refused meanwhile.
+    pub maybe: usize,
     /// Deliveries at `QoS` 1 whose connection ended before the acknowledgement.
     pub lost_unacked: usize,
 }
@@ -170,6 +172,8 @@ pub(crate) struct Shadow {
     pub subscriptions_max: usize,
     pub inflight_max: u16,
     pub expiry_max: u32,
+    /// Full queues stop publishers: a message may come later than it arrived, or not at all.
+    pub rejects: bool,
     pub messages: Vec<Msg>,
     pub sessions: Vec<Session>,
     pub current: BTreeMap<String, usize>,
@@ -427,7 +431,19 @@ impl Shadow {
         let pid = publish.packet_id.map(culex::codec::PacketId::get);
         let repeated = pid.filter(|_| qos2).and_then(|id| self.sessions[index].received.get(&id));
         let id = match repeated {
-            Some(first) => *first,
+            Some(first) => {
+                let first = *first;
+                let pid = pid.unwrap_or_default();
+                if self.rejects && !self.sessions[index].pubrec_sent.contains(&pid) {
+                    let (step, msg) = (self.step, &mut self.messages[first]);
+                    msg.maybe += 1;
+                    if msg.retain {
+                        let writes = self.writes.entry(msg.topic.clone()).or_default();
+                        writes.push(Write { msg: first, begun: step, done: None, doubtful: false });
+                    }
+                }
+                first
+            }
             None => {
                 let id = message_id(publish.payload).unwrap_or_else(|| {
                     // Without payload there is no number; every deletion is a message of its own.

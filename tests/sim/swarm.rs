@@ -45,9 +45,11 @@ impl Swarm {
         let mut rng = Rng::new(seed, Stream::Swarm);
         let r = &mut rng;
         let payload_bytes_max = *r.pick(&[20, 20, 60, 400]);
+        let mut later = Rng::new(seed, Stream::Later);
+        let rejects = later.chance(30);
         Swarm {
             shards: *r.pick(&[1, 2, 2, 3, 3, 4]),
-            settings: settings(r),
+            settings: settings(r, rejects),
             clients: r.between(3, 9),
             hostile: *r.pick(&[0, 0, 1, 2, 3]),
             steps: r.between(1000, 9000),
@@ -73,7 +75,7 @@ impl Swarm {
     }
 }
 
-fn settings(r: &mut Rng) -> Settings {
+fn settings(r: &mut Rng, rejects: bool) -> Settings {
     Settings {
         hash_key: (r.next(), r.next()),
         id_seed: r.next(),
@@ -82,7 +84,7 @@ fn settings(r: &mut Rng) -> Settings {
             queue_messages_max: *r.pick(&[1, 2, 5, 20, 1000, 1000]),
             queue_bytes_max: *r.pick(&[1024, 4096, 1 << 20, 1 << 20]),
             queue_qos0: r.chance(30),
-            overflow: Overflow::DropNewest,
+            overflow: if rejects { Overflow::Reject } else { Overflow::DropNewest },
         },
         inflight_max: *r.pick(&[1, 2, 5, 100]),
         receive_maximum: *r.pick(&[1, 2, 5, 100]),

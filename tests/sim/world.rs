@@ -10,6 +10,7 @@ use crate::shadow::{Link, MsgId, Shadow, message_id};
 use crate::swarm::Swarm;
 use crate::wire::{Conn, Stage};
 use culex::codec::{self, Packet, Version};
+use culex::session::Overflow;
 use culex::shard::{Effect, Flow, Input, Mail, Peer, Place, Purpose, Shard};
 use culex::store::{Record, SessionNumber, Source};
 use shards::log::Commit;
@@ -78,6 +79,7 @@ impl World {
             subscriptions_max: settings.subscriptions_per_session_max,
             inflight_max: settings.inflight_max,
             expiry_max: settings.session_expiry_s_max,
+            rejects: settings.queue.overflow == Overflow::Reject,
             durable: vec![0; count],
             ..Shadow::default()
         };

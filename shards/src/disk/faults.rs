@@ -1,17 +1,21 @@
-//! Named points at which a test makes the disk fail. Only in builds with the feature `failpoints`;
-//! without it every point is [`Fault::None`] and costs nothing.
+//! Named points at which a test makes the disk fail or the process end. Only in builds with debug
+//! assertions or the feature `failpoints`; in others every point is [`Fault::None`] and costs nothing.
 //!
 //! ```text
 //!   CULEX_FAILPOINTS = point "=" action [ "@" n [ "+" ] ] { ";" … }
-//!   action           = crash | skip | short | eio | enospc | einval | delay(ms)
+//!   action           = crash | crash(ms) | skip | short | eio | enospc | einval | delay(ms)
 //! ```
-//! `@n`: only at the n-th time (from 1); `@n+`: from then on; neither: always.
+//! `@n`: only at the n-th time (from 1); `@n+`: from then on; neither: always. `crash(ms)` ends the
+//! process so many milliseconds later, when what was to happen there has happened.
 
 use crate::log::{Action, File, Lane, Operation};
 
 /// What is to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "only tests make faults"))]
+#[cfg_attr(
+    not(any(feature = "failpoints", debug_assertions)),
+    expect(dead_code, reason = "only tests make faults")
+)]
 pub(crate) enum Fault {
     /// Nothing special.
     None,
@@ -53,7 +57,7 @@ pub(crate) fn name(operation: &Operation) -> &'static str {
     }
 }
 
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(any(feature = "failpoints", debug_assertions)))]
 mod points {
     use super::Fault;
 
@@ -64,9 +68,17 @@ mod points {
 
     /// The same after an operation has ended: only `crash` has a meaning there.
     pub(crate) fn hit_after(_: &str) {}
+
+    /// Is there a point at which something is to happen?
+    pub fn points_are_set() -> bool {
+        false
+    }
+
+    /// The process ends here if a test wants it to.
+    pub fn point(_: &str) {}
 }
 
-#[cfg(feature = "failpoints")]
+#[cfg(any(feature = "failpoints", debug_assertions))]
 mod points {
     use super::Fault;
     use std::sync::OnceLock;
@@ -75,6 +87,7 @@ mod points {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) enum What {
         Crash,
+        CrashLater(u64),
         Fault(Fault),
     }
 
@@ -108,8 +121,12 @@ mod points {
             "enospc" => What::Fault(Fault::Errno(libc::ENOSPC)),
             "einval" => What::Fault(Fault::Errno(libc::EINVAL)),
             _ => {
-                let ms = what.strip_prefix("delay(")?.strip_suffix(')')?;
-                What::Fault(Fault::DelayMs(ms.parse().ok()?))
+                let (what, ms) = what.strip_suffix(')')?.split_once('(')?;
+                match (what, ms.parse().ok()?) {
+                    ("crash", ms) => What::CrashLater(ms),
+                    ("delay", ms) => What::Fault(Fault::DelayMs(ms)),
+                    _ => return None,
+                }
             }
         };
         Some(Point { name: name.trim().to_owned(), what, first, last, hits: AtomicU64::new(0) })
@@ -133,6 +150,7 @@ mod points {
             }
             match point.what {
                 What::Crash => std::process::abort(),
+                What::CrashLater(ms) => end_later(ms),
                 What::Fault(fault) => return fault,
             }
         }
@@ -141,9 +159,26 @@ mod points {
 
     /// The same after an operation has ended: only `crash` has a meaning there.
     pub(crate) fn hit_after(name: &str) {
-        if !points().is_empty() {
+        if points_are_set() {
             let _ = hit(&format!("{name}.done"));
         }
+    }
+
+    /// Is there a point at which something is to happen?
+    pub fn points_are_set() -> bool {
+        !points().is_empty()
+    }
+
+    /// The process ends here if a test wants it to.
+    pub fn point(name: &str) {
+        let _ = hit(name);
+    }
+
+    fn end_later(ms: u64) {
+        std::thread::spawn(move || {
+            std::thread::park_timeout(std::time::Duration::from_millis(ms));
+            std::process::abort()
+        });
     }
 
     #[cfg(test)]
@@ -152,16 +187,18 @@ mod points {
 
         #[test]
         fn points_are_parsed() {
-            let points = parse("log.sync=skip; log.write=eio@3;log.sync.done=crash@2+;").unwrap();
+            let points =
+                parse("log.sync=skip; log.write=eio@3;log.sync.done=crash@2+;a=crash(5)").unwrap();
             let all: Vec<_> =
                 points.iter().map(|p| (p.name.as_str(), p.what, p.first, p.last)).collect();
             let expected = [
                 ("log.sync", What::Fault(Fault::Skip), 1, u64::MAX),
                 ("log.write", What::Fault(Fault::Errno(libc::EIO)), 3, 3),
                 ("log.sync.done", What::Crash, 2, u64::MAX),
+                ("a", What::CrashLater(5), 1, u64::MAX),
             ];
             assert_eq!(all, expected);
-            for wrong in ["log.sync", "a=b", "a=delay(x)", "a=crash@x"] {
+            for wrong in ["log.sync", "a=b", "a=delay(x)", "a=crash@x", "a=x(1)"] {
                 assert!(parse(wrong).is_none(), "{wrong}");
             }
         }
@@ -169,3 +206,4 @@ mod points {
 }
 
 pub(crate) use points::{hit, hit_after};
+pub use points::{point, points_are_set};

@@ -29,7 +29,9 @@ pub(super) fn put_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result
         OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&draft)?;
     file.write_all_at(bytes, 0)?;
     file.sync_all()?;
+    faults::point("file.rename");
     fs::rename(&draft, &whole)?;
+    faults::point("file.rename.done");
     sync_directory(directory)
 }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory::shard_directories;
 use super::error::DirectoryError;
+use super::faults;
 use super::files::{put_file, sync_directory};
 
 const FILE: &str = "layout";
@@ -35,7 +36,11 @@ impl Layout {
     pub(super) fn read(path: &Path) -> Result<Layout, DirectoryError> {
         let file = path.join(FILE);
         match fs::read(&file) {
-            Ok(bytes) => Layout::decode(&bytes).ok_or(DirectoryError::Missing { path: file }),
+            // An old file names directories that are gone; those of another layout may be all that
+            // is left, and would be removed.
+            Ok(bytes) => Layout::decode(&bytes)
+                .filter(|layout| layout.base(path).is_dir())
+                .ok_or(DirectoryError::Missing { path: file }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let fail = |error| DirectoryError::io("read", path, error);
                 let none_here = shard_directories(path).map_err(fail)?.is_empty();
@@ -64,7 +69,9 @@ impl Layout {
     /// From now on this one holds; all that is in it is synced.
     pub(super) fn put(self, path: &Path) -> io::Result<()> {
         sync_directory(path)?;
-        put_file(path, FILE, &self.encode())
+        put_file(path, FILE, &self.encode())?;
+        faults::point("move.switch.done");
+        Ok(())
     }
 
     /// Removes the directories of all other layouts.
@@ -72,12 +79,14 @@ impl Layout {
         let mut removed = false;
         for (generation, other) in others(path)? {
             if generation != self.generation {
+                faults::point("move.remove");
                 fs::remove_dir_all(other)?;
                 removed = true;
             }
         }
         if self.generation > 0 {
             for shard in shard_directories(path)? {
+                faults::point("move.remove");
                 fs::remove_dir_all(path.join(super::directory::shard_name(shard)))?;
                 removed = true;
             }

@@ -34,6 +34,7 @@ pub use broker_file::{BROKER_FILE_BYTES, Broker};
 pub use directory::Directory;
 pub use error::DirectoryError;
 pub use examination::{Examination, read_segment_file};
+pub use faults::{point, points_are_set};
 pub use offline::OfflineLog;
 pub use pump::ShardLog;
 pub(crate) use reads::Answer;

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::error::DirectoryError;
+use super::faults;
 use super::recovery::Opened;
 use crate::log::{Place, Refused, Urgency};
 
@@ -26,6 +27,7 @@ impl OfflineLog {
     /// # Errors
     /// The record is too long, or the disk is full or has failed. The log is of no use then.
     pub fn append(&mut self, kind: u8, body: &[u8]) -> Result<Place, DirectoryError> {
+        faults::point("move.record");
         match self.try_append(kind, body) {
             Err(Refused::Full | Refused::DiskFull) => self.perform()?,
             other => return other.map_err(|refused| self.refuse(refused)),
@@ -38,6 +40,7 @@ impl OfflineLog {
     /// # Errors
     /// The disk is full or has failed.
     pub fn close(mut self) -> Result<(), DirectoryError> {
+        faults::point("move.close");
         self.opened.log.close();
         self.perform()?;
         if self.opened.log.is_closed() { Ok(()) } else { Err(self.fail(libc::ENOSPC)) }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::directory::{Directory, QUARANTINE, random};
 use super::error::DirectoryError;
 use super::files::{Files, make_directory, read_or_empty, sync_directory};
-use super::{Durability, Settings};
+use super::{Durability, Settings, faults};
 use crate::log::survey::Found;
 use crate::log::{
     self, BLOCK_BYTES, BlockFault, Cause, Identity, Log, Loss, Lsn, Manifest, Mode, Record,
@@ -55,9 +55,11 @@ impl Directory {
         let fail = |error| DirectoryError::io("read", &path, error);
         let (segments, drafts) = list(&path).map_err(fail)?;
         let recovered = scan(&files, &identity, self.shards, (mode, sink)).map_err(fail)?;
-        let Some(resume) = recovered.resume else {
+        let Some(mut resume) = recovered.resume else {
             return Err(refusal(path, &recovered.verdict));
         };
+        // A lost manifest does not say it; those of the other shards do.
+        resume.manifest.shards = self.shards;
         Ok(Recovery {
             data_path: self.path.clone(),
             shard,
@@ -129,6 +131,7 @@ impl Recovery {
         assert!(settings.fault().is_none(), "the settings were checked");
         let path = self.files.path.clone();
         let fail = |action, error| DirectoryError::io(action, &path, error);
+        faults::point("recover.tidy");
         let tidied = self.tidy(settings).map_err(|error| fail("tidy up", error))?;
         let epoch = self.draw_epoch().map_err(|error| fail("draw the epoch for", error))?;
         self.open_files().map_err(|error| fail("open", error))?;
@@ -143,6 +146,7 @@ impl Recovery {
                 return Err(fail("open the log in", io::Error::from_raw_os_error(errno)));
             }
         }
+        faults::point("recover.clear");
         self.clear_away(&tidied).map_err(|error| fail("move what is unused from", error))?;
         let Recovery { shard, lock, files, .. } = self;
         Ok(Opened { shard, lock, files, log, durability: settings.durability })
@@ -233,6 +237,7 @@ impl Recovery {
             let target = target.ok_or(io::ErrorKind::AlreadyExists)?;
             tracing::warn!(file = %target.display(), "moved away what no log needs");
             fs::rename(self.files.path_of(file), target)?;
+            faults::point("recover.quarantine");
         }
         sync_directory(&quarantine)?;
         sync_directory(&self.files.path)?;
@@ -288,6 +293,7 @@ pub(super) fn scan(
     let (mut bytes, mut read) = (Vec::new(), None);
     while let Some(number) = scan.wanted() {
         if read != Some(number) {
+            faults::point("recover.read");
             read_segment(&files.path_of(log::File::Segment(number)), &mut bytes)?;
             read = Some(number);
         }

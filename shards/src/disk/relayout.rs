@@ -10,13 +10,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Settings;
 use super::directory::Directory;
 use super::error::DirectoryError;
 use super::files::{make_directory, sync_directory};
 use super::layout::Layout;
 use super::offline::OfflineLog;
 use super::recovery::Recovery;
+use super::{Settings, faults};
 use crate::log::{self, Fetch, Mode, Place, ReadFault, Record, StoredRecord, Verdict};
 
 /// A data directory on its way to another number of shards. Everything blocks.
@@ -50,6 +50,7 @@ impl Relayout {
         let base = layout.base(path);
         make_directory(&base, false).map_err(|error| DirectoryError::io("create", &base, error))?;
         let new = old.beside(layout, shards)?;
+        faults::point("move.begun");
         let recoveries = Vec::new();
         Ok(Some(Relayout { old, new, layout, recoveries, open: None }))
     }
@@ -91,6 +92,7 @@ impl Relayout {
         let index = recovery.ok_or_else(|| fault(ReadFault::Gone))?.index();
         let mut fetch = Fetch::begin_in(index, place).map_err(fault)?;
         loop {
+            faults::point("move.read");
             let extent = fetch.wanted();
             let segment = extent.segment;
             let open = match self.open.take() {
@@ -125,6 +127,7 @@ impl Relayout {
     /// The old ones hold on.
     pub fn switch(self) -> Result<(), DirectoryError> {
         for shard in 0..self.new.shards {
+            faults::point("move.check");
             let recovery = self.new.recover(shard, Mode::Strict, &mut |_| {})?;
             if !recovery.is_closed() || *recovery.verdict() != Verdict::Clean {
                 return Err(DirectoryError::Missing { path: self.new.shard_path(shard) });
@@ -133,6 +136,7 @@ impl Relayout {
         let base = self.layout.base(&self.old.path);
         sync_directory(&base).map_err(|error| DirectoryError::io("sync", &base, error))?;
         let path = &self.old.path;
+        faults::point("move.switch");
         self.layout.put(path).map_err(|error| DirectoryError::io("switch layout of", path, error))
     }
 }
@@ -274,6 +278,26 @@ mod tests {
         assert!(matches!(found(path, 2), Err(DirectoryError::Missing { .. })));
         fs::write(path.join("layout"), b"MQLY").expect("it can be written");
         assert!(matches!(found(path, 2), Err(DirectoryError::Missing { .. })));
+    }
+
+    #[test]
+    fn an_old_switch_removes_nothing() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let path = temporary.path();
+        written(path, 1);
+        let mut old = Vec::new();
+        for shards in [2, 1] {
+            let mut relayout =
+                Relayout::begin(path, shards).expect("it can be read").expect("other");
+            copy(&mut relayout, shards);
+            relayout.switch().expect("whole logs");
+            found(path, shards).expect("whole logs");
+            old.push(fs::read(path.join("layout")).expect("it is there"));
+        }
+        fs::write(path.join("layout"), &old[0]).expect("it can be written");
+        assert!(matches!(found(path, 1), Err(DirectoryError::Missing { .. })));
+        fs::write(path.join("layout"), &old[1]).expect("it can be written");
+        found(path, 1).expect("the logs are still there");
     }
 
     #[test]

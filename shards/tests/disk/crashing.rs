@@ -2,7 +2,8 @@
 //! reported durable is there.
 //!
 //! The process is this test again, alone, told by its environment what to do. It prints a line for
-//! each report; a line that was printed is a promise. Named points need the feature `failpoints`.
+//! each report; a line that was printed is a promise. Named points need a
+//! debug build or the feature `failpoints`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -123,7 +124,7 @@ fn what_was_reported_survives_kill_9() {
     }
 }
 
-#[cfg(feature = "failpoints")]
+#[cfg(any(feature = "failpoints", debug_assertions))]
 mod failpoints {
     use super::*;
 

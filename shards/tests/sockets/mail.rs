@@ -1,6 +1,12 @@
 //! Mail arrives once and in order, also through full mailboxes.
 
-use crate::common::{Act, Base, Seen, TestIo, settings, start};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+
+use shards::ConnId;
+
+use crate::common::{Act, Base, Seen, TestIo, read, settings, start, write};
 
 const MAILS: u64 = 60_000;
 const MAILS_PER_TURN: u64 = 3_000;
@@ -142,4 +148,65 @@ fn the_doorbell_wakes_sleepers() {
     let watchdog = rig.running.as_ref().expect("running").watchdog();
     // On a busy machine a shard may be told and not yet running when the watchdog looks.
     assert!(watchdog.wakes < 20, "20,000 passes by doorbell, {watchdog:?}");
+}
+
+/// "p": a letter to the other shard, and an answer. "s": stands still at the end of the turn, until
+/// the test lets it go on.
+struct Standing {
+    stands: bool,
+    gate: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Act for Standing {
+    fn bytes(&mut self, base: &mut Base, io: &mut TestIo, conn: ConnId, bytes: &[u8]) {
+        match bytes {
+            b"p" => {
+                io.post(1 - io.shard(), 7);
+                base.write(conn, bytes);
+            }
+            b"s" => self.stands = true,
+            _ => {}
+        }
+    }
+
+    fn turn(&mut self, base: &mut Base, _: &mut TestIo) {
+        if std::mem::take(&mut self.stands) {
+            base.see(Seen::Note(0));
+            self.gate.lock().expect("nobody panics").recv().expect("the test lets it go on");
+        }
+    }
+}
+
+/// A client that knows what another one was told is not handled before what was posted by then.
+#[test]
+fn mail_posted_before_an_answer_comes_before_what_follows_the_answer() {
+    let (go_on, gate) = channel();
+    let gate = Arc::new(Mutex::new(gate));
+    let rig = start(settings(2), move |_| Standing { stands: false, gate: Arc::clone(&gate) });
+    let mut clients = BTreeMap::new();
+    while clients.len() < 2 {
+        let client = rig.connect();
+        let shard =
+            rig.wait(|seen| if let Seen::Accepted(shard) = seen { Some(*shard) } else { None });
+        clients.insert(shard, client);
+    }
+    let (mut here, mut there) = (clients.remove(&0).unwrap(), clients.remove(&1).unwrap());
+    write(&mut there, b"s");
+    rig.wait(|seen| (*seen == Seen::Note(0)).then_some(()));
+    write(&mut here, b"p");
+    assert_eq!(read(&mut here, 1), b"p");
+    // Now the letter is posted, and the other shard does not know of either.
+    write(&mut there, b"uu");
+    go_on.send(()).expect("the shard waits");
+    let first = rig.wait(|seen| match seen {
+        Seen::Mail { .. } | Seen::Bytes(2) => Some(seen.clone()),
+        Seen::Accepted(_)
+        | Seen::Adopted(_)
+        | Seen::Bytes(_)
+        | Seen::Closed(..)
+        | Seen::Control { .. }
+        | Seen::Tick(_)
+        | Seen::Note(_) => None,
+    });
+    assert_eq!(first, Seen::Mail { from: 0, mail: 7 });
 }
