@@ -1,14 +1,15 @@
 //! One shard's connections, as the engine's handler.
 
 use super::conns::{
-    Arrival, Conn, Handshake, PAUSED_BY_LOG, PAUSED_BY_MESH, PAUSED_BY_MOVE, PAUSED_BY_OUTPUT,
-    PAUSED_BY_SHARD, PAUSED_BY_START, Stage, VACANT,
+    Arrival, Conn, Handshake, PAUSED_BY_DISK, PAUSED_BY_LOG, PAUSED_BY_MESH, PAUSED_BY_MOVE,
+    PAUSED_BY_OUTPUT, PAUSED_BY_SHARD, PAUSED_BY_START, Stage, VACANT,
 };
 use super::flow::Throttle;
 use super::journal::Journal;
 use super::layers::Layers;
 use super::logins::Logins;
 use super::points;
+use super::room::Room;
 use super::told::{Change, Control, Durable, Luggage, Settings};
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::shard::{Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
@@ -29,7 +30,7 @@ pub(super) type Wire = Io<Mail, Luggage>;
 pub struct Driver {
     pub(super) shard: Shard,
     place: Place,
-    packet_bytes_max: u32,
+    pub(super) packet_bytes_max: u32,
     connect_packet_bytes_max: u32,
     connect_plain_bytes_max: u32,
     connect_timeout_ms: u64,
@@ -42,13 +43,14 @@ pub struct Driver {
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
     /// Connections that came before all shards had come back.
-    early: Vec<ConnId>,
+    pub(super) early: Vec<ConnId>,
     /// Connections that are not read because the disk does not keep up.
     waiting_for_log: Vec<ConnId>,
+    pub(super) room: Room,
     /// Connections whose end is decided, and when they are cut; times ascend.
     pub(super) closing: VecDeque<(Millis, ConnId)>,
     /// The log; none if all is in memory.
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     /// What the log held, until it was taken over.
     durable: Option<Durable>,
 }
@@ -78,6 +80,7 @@ impl Driver {
             waiting: Vec::new(),
             early: Vec::new(),
             waiting_for_log: Vec::new(),
+            room: Room::default(),
             closing: VecDeque::new(),
             journal: durable.as_ref().map(|durable| Journal::new(durable.wall)),
             durable,
@@ -194,6 +197,9 @@ impl Driver {
         let now = io.now();
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
         let version = entry.version;
+        if entry.paused & PAUSED_BY_DISK != 0 {
+            return entry.reassembly.keep(bytes);
+        }
         let max =
             if entry.admitted { self.packet_bytes_max } else { self.connect_packet_bytes_max };
         let mut rest = bytes;
@@ -201,8 +207,13 @@ impl Driver {
             match entry.reassembly.complete(rest, max) {
                 Ok((None, _)) => return,
                 Ok((Some(packet), after)) => {
+                    if self.decode(conn, &packet, (version, max), now) == 0 {
+                        let Some(entry) = self.conn(conn) else { return };
+                        entry.reassembly.put_back(packet);
+                        entry.reassembly.keep(after);
+                        return self.wait_for_room(io, conn);
+                    }
                     rest = after;
-                    self.decode(conn, &packet, (version, max), now);
                 }
                 Err(error) => {
                     entry.stage = Stage::Closing;
@@ -217,10 +228,12 @@ impl Driver {
             && entry.stage == Stage::Live
         {
             entry.reassembly.keep(left);
+            self.wait_if_whole(io, conn);
         }
     }
 
-    /// Hands every complete packet to the shard. Gives the bytes used.
+    /// Hands every complete packet to the shard, up to one that waits for room on the disk. Gives
+    /// the bytes used.
     fn decode(
         &mut self,
         conn: ConnId,
@@ -233,6 +246,9 @@ impl Driver {
             let rest = bytes.get(at..).unwrap_or_default();
             match codec::decode(rest, version, max) {
                 Ok(Some((packet, packet_bytes))) => {
+                    if self.shard.awaits_room(version, &packet) {
+                        return at;
+                    }
                     at += packet_bytes;
                     self.throttle.packets += 1;
                     self.shard.handle(Input::Packet { conn, packet }, now);
@@ -258,6 +274,7 @@ impl Driver {
                 self.wait_for_login(io, conn, bytes);
             }
             Stage::Live => {
+                self.look_at_disk(io);
                 let before = self.throttle.packets;
                 self.live(io, conn, bytes);
                 self.charge(io, conn, self.throttle.packets - before, bytes.len());
@@ -314,18 +331,6 @@ impl Driver {
         for conn in closes {
             self.end(io, conn);
         }
-    }
-
-    /// Nobody is served before all shards have come back from their logs.
-    fn wait_for_start(&mut self, io: &mut Wire, conn: ConnId) {
-        self.pause(io, conn, PAUSED_BY_START);
-        self.early.push(conn);
-    }
-
-    /// The log has more to write than it should, or could not take something.
-    fn is_log_behind(&self, io: &mut Wire) -> bool {
-        let Some(journal) = &self.journal else { return false };
-        journal.is_behind() || io.log().is_some_and(|log| log.is_congested())
     }
 
     fn send_dirty(&mut self, io: &mut Wire) {
@@ -467,9 +472,8 @@ impl Handler for Driver {
     fn finish_turn(&mut self, io: &mut Wire) {
         self.layers.end_turn();
         self.shard.set_pressed(self.throttle.is_pressed());
-        if let Some(log) = io.log() {
-            self.shard.set_disk_full(log.is_full());
-        }
+        self.look_at_disk(io);
+        self.use_room(io);
         self.carry_out(io);
         if self.answer_refused(io) {
             self.carry_out(io);
@@ -500,8 +504,8 @@ impl Handler for Driver {
         let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
         // Handshakes that wait for the next turn want it at once.
         let handshakes = self.layers.has_deferred().then_some(Millis(0));
-        let times = [self.shard.next_deadline(), cut, cleaning, throttle, handshakes];
-        times.into_iter().flatten().min()
+        let own = [cut, cleaning, throttle, self.room.next_deadline(), handshakes];
+        self.shard.next_deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {

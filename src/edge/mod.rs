@@ -24,6 +24,7 @@ mod memory;
 mod points;
 mod rate;
 mod reassembly;
+mod room;
 mod told;
 
 pub use admission::{Admission, AdmissionLimits, ListenerCount, ListenerLimit};

@@ -130,8 +130,8 @@ impl Shard {
             self.audit_denied(key, Action::Subscribe, filter.as_str());
             return Ok(Reason::NotAuthorized);
         }
-        if (session.filters.len() >= maximum || self.pressed) && !session.filters.contains(&filter)
-        {
+        let full = self.pressed || (self.disk_full && session.log.is_some());
+        if (session.filters.len() >= maximum || full) && !session.filters.contains(&filter) {
             return Ok(Reason::QuotaExceeded);
         }
         let subscribed = self.subscriptions.subscribe(&filter, key.index, options, identifier);
