@@ -118,8 +118,8 @@ fn introduction(folder: &Path) -> String {
         "# Results\n\nWritten by `make perf-results`; what is measured and how stands in \
          [README.md](README.md).\nBroker on one core, generator on another, loopback, MQTT 3.1.1, \
          64-byte payloads unless said. Mosquitto\nis Debian's, with unlimited queues and window \
-         and nothing on disk. The relay is the engine of Culex\nwithout a broker: bytes in, the same \
-         bytes out; it is the limit of this machine.\n\n| | |\n|---|---|\n",
+         and nothing on disk. The relay is the engine of Culex\nwithout a broker: bytes in, the \
+         same bytes out; it is the limit of this machine.\n\n| | |\n|---|---|\n",
     );
     for line in machine.lines() {
         let (name, value) = line.split_once(' ').unwrap_or((line, ""));
