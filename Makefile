@@ -11,7 +11,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help deps run test check conformance mutants perf perf-compare perf-profile perf-results \
-	differential sim crash crash-soak crash-points fuzz loom asan abuse-soak clean
+	differential sim crash crash-soak crash-points corrupt-soak fuzz loom asan abuse-soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,14 +80,18 @@ sim: ## simulate RUNS=10000 seeds from FROM=0 on, or one with its trace: SEED=17
 crash: ## kill the broker, cut its power, fill its disk under load (as root: a loop device is mounted)
 	$(CARGO) test --locked --test crash -- --nocapture --test-threads 1
 
-crash-soak: ## the same with 1,000 kills and 200 power cuts
+crash-soak: ## the same with 1,000 kills, 200 power cuts of each kind, each named point 10 times
 	CRASH_CYCLES=$(or $(CRASH_CYCLES),1000) CRASH_CUTS=$(or $(CRASH_CUTS),200) \
-	  $(CARGO) test --release --locked --test crash -- --nocapture --test-threads 1
+	  CRASH_POINTS=$(or $(CRASH_POINTS),10) \
+	  $(CARGO) test --locked --test crash -- --nocapture --test-threads 1
 
-crash-points: ## let the log end or fail at each of its named points, or skip its syncs
-	$(CARGO) build --locked --features failpoints --target-dir target/failpoints --bin culex
-	CRASH_POINTS_BINARY=$(CURDIR)/target/failpoints/debug/culex \
-	  $(CARGO) test --locked --test crash power:: -- --nocapture --test-threads 1
+crash-points: ## end the broker at each named point, before and after each thing that must be durable
+	CRASH_POINTS=$(or $(CRASH_POINTS),2) \
+	  $(CARGO) test --locked --test crash points:: -- --nocapture --test-threads 1
+
+corrupt-soak: ## change files of a stopped broker 100,000 times (CHANGES=n) and start it
+	CRASH_ROT=$(or $(CHANGES),100000) \
+	  $(CARGO) test --locked --test crash rot:: -- --nocapture
 
 clean: ## remove everything that was built or downloaded
 	$(CARGO) clean

@@ -36,6 +36,10 @@ use crate::time::Millis;
 
 /// Completions handled before the outputs they caused are sent.
 const COMPLETIONS_PER_TURN: usize = 1024;
+/// When the buffers run out although a turn brought less than this, there are more connections than
+/// buffers, and more are filled in. Otherwise they hold enough: what a turn brings and what it sends
+/// should stay in the cache between the kernel's copies.
+const FULL_TURN_BYTES: u64 = 128 << 10;
 /// Controls taken per turn.
 const CONTROLS_PER_TURN: usize = 64;
 /// A full mailbox is tried again after this time even if nothing else happens.
@@ -124,6 +128,7 @@ impl<H: Handler> Driver<H> {
         self.handler.on_start(&mut self.io);
         let mut phase = Phase::Running;
         let mut turn = 0;
+        let mut received_before = 0;
         let mut known = Known::default();
         loop {
             turn += 1;
@@ -138,9 +143,12 @@ impl<H: Handler> Driver<H> {
             self.handler.finish_turn(&mut self.io);
             self.io.net.settle_ended(self.io.now);
             if self.io.net.is_hungry() {
-                self.buffers.grow();
+                if self.io.net.stats.bytes_in - received_before < FULL_TURN_BYTES {
+                    self.buffers.grow();
+                }
                 self.io.net.settle_hungry();
             }
+            received_before = self.io.net.stats.bytes_in;
             if phase == Phase::Running {
                 self.flush_outboxes();
             } else {

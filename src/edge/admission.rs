@@ -42,6 +42,8 @@ pub struct Admission {
     refused: AtomicUsize,
     /// Memory is above its limit.
     pressed: AtomicBool,
+    /// Shards whose log has no room.
+    disks_full: AtomicUsize,
 }
 
 /// A connection's place in the counts; it is given back when this is dropped.
@@ -66,6 +68,7 @@ impl Admission {
             connecting: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             pressed: AtomicBool::new(false),
+            disks_full: AtomicUsize::new(0),
             limits: RwLock::new(limits),
         })
     }
@@ -112,6 +115,20 @@ impl Admission {
     /// Memory is above its limit.
     pub(super) fn is_pressed(&self) -> bool {
         self.pressed.load(Ordering::Relaxed)
+    }
+
+    /// The log of one shard has no room, or has it again.
+    pub(super) fn note_disk_full(&self, full: bool) {
+        if full {
+            self.disks_full.fetch_add(1, Ordering::Relaxed);
+        } else {
+            give(&self.disks_full);
+        }
+    }
+
+    /// The log of some shard has no room.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.disks_full.load(Ordering::Relaxed) > 0
     }
 
     fn take_address(&self, address: IpAddr) -> bool {

@@ -2,8 +2,8 @@
 
 use super::admission::{Admission, Pass};
 use super::conns::{
-    Arrival, Conn, Handshake, PAUSED_BY_LOG, PAUSED_BY_MESH, PAUSED_BY_MOVE, PAUSED_BY_OUTPUT,
-    PAUSED_BY_SHARD, PAUSED_BY_START, Stage, VACANT,
+    Arrival, Conn, Handshake, PAUSED_BY_DISK, PAUSED_BY_LOG, PAUSED_BY_MESH, PAUSED_BY_MOVE,
+    PAUSED_BY_OUTPUT, PAUSED_BY_SHARD, PAUSED_BY_START, Stage, VACANT,
 };
 use super::flow::Throttle;
 use super::journal::Journal;
@@ -11,6 +11,7 @@ use super::layers::Layers;
 use super::logins::Logins;
 use super::points;
 use super::rate::Rates;
+use super::room::Room;
 use crate::access::Access;
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::gate::{Answer, Gate};
@@ -103,7 +104,7 @@ pub(super) type Wire = Io<Mail, Luggage>;
 pub struct Driver {
     pub(super) shard: Shard,
     place: Place,
-    packet_bytes_max: u32,
+    pub(super) packet_bytes_max: u32,
     connect_packet_bytes_max: u32,
     connect_timeout_ms: u64,
     pub(super) logins: Logins,
@@ -115,13 +116,14 @@ pub struct Driver {
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
     /// Connections that came before all shards had come back.
-    early: Vec<ConnId>,
+    pub(super) early: Vec<ConnId>,
     /// Connections that are not read because the disk does not keep up.
     waiting_for_log: Vec<ConnId>,
+    pub(super) room: Room,
     /// Connections whose end is decided, and when they are cut; times ascend.
     pub(super) closing: VecDeque<(Millis, ConnId)>,
     /// The log; none if all is in memory.
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     /// What the log held, until it was taken over.
     durable: Option<Durable>,
 }
@@ -150,6 +152,7 @@ impl Driver {
             waiting: Vec::new(),
             early: Vec::new(),
             waiting_for_log: Vec::new(),
+            room: Room::default(),
             closing: VecDeque::new(),
             journal: durable.as_ref().map(|durable| Journal::new(durable.wall)),
             durable,
@@ -256,13 +259,21 @@ impl Driver {
         let (max, now) = (self.packet_bytes_max, io.now());
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
         let version = entry.version;
+        if entry.paused & PAUSED_BY_DISK != 0 {
+            return entry.reassembly.keep(bytes);
+        }
         let mut rest = bytes;
         if !entry.reassembly.bytes().is_empty() {
             match entry.reassembly.complete(rest, max) {
                 Ok((None, _)) => return,
                 Ok((Some(packet), after)) => {
+                    if self.decode(conn, &packet, version, now) == 0 {
+                        let Some(entry) = self.conn(conn) else { return };
+                        entry.reassembly.put_back(packet);
+                        entry.reassembly.keep(after);
+                        return self.wait_for_room(io, conn);
+                    }
                     rest = after;
-                    self.decode(conn, &packet, version, now);
                 }
                 Err(error) => {
                     entry.stage = Stage::Closing;
@@ -277,16 +288,21 @@ impl Driver {
             && entry.stage == Stage::Live
         {
             entry.reassembly.keep(left);
+            self.wait_if_whole(io, conn);
         }
     }
 
-    /// Hands every complete packet to the shard. Gives the bytes used.
+    /// Hands every complete packet to the shard, up to one that waits for room on the disk. Gives
+    /// the bytes used.
     fn decode(&mut self, conn: ConnId, bytes: &[u8], version: Version, now: Millis) -> usize {
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
             match codec::decode(rest, version, self.packet_bytes_max) {
                 Ok(Some((packet, packet_bytes))) => {
+                    if self.shard.awaits_room(version, &packet) {
+                        return at;
+                    }
                     at += packet_bytes;
                     self.throttle.packets += 1;
                     self.shard.handle(Input::Packet { conn, packet }, now);
@@ -309,6 +325,7 @@ impl Driver {
         match stage {
             Stage::Connecting => self.connecting(io, conn, bytes),
             Stage::Live => {
+                self.look_at_disk(io);
                 let before = self.throttle.packets;
                 self.live(io, conn, bytes);
                 self.charge(io, conn, self.throttle.packets - before, bytes.len());
@@ -365,18 +382,6 @@ impl Driver {
         for conn in closes {
             self.end(io, conn);
         }
-    }
-
-    /// Nobody is served before all shards have come back from their logs.
-    fn wait_for_start(&mut self, io: &mut Wire, conn: ConnId) {
-        self.pause(io, conn, PAUSED_BY_START);
-        self.early.push(conn);
-    }
-
-    /// The log has more to write than it should, or could not take something.
-    fn is_log_behind(&self, io: &mut Wire) -> bool {
-        let Some(journal) = &self.journal else { return false };
-        journal.is_behind() || io.log().is_some_and(|log| log.is_congested())
     }
 
     fn send_dirty(&mut self, io: &mut Wire) {
@@ -507,9 +512,8 @@ impl Handler for Driver {
 
     fn finish_turn(&mut self, io: &mut Wire) {
         self.shard.set_pressed(self.throttle.is_pressed());
-        if let Some(log) = io.log() {
-            self.shard.set_disk_full(log.is_full());
-        }
+        self.look_at_disk(io);
+        self.use_room(io);
         self.carry_out(io);
         if self.answer_refused(io) {
             self.carry_out(io);
@@ -538,7 +542,9 @@ impl Handler for Driver {
         let cut = self.closing.front().map(|(due, _)| *due);
         let throttle = self.throttle.next_deadline();
         let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
-        self.shard.next_deadline().into_iter().chain(cut).chain(cleaning).chain(throttle).min()
+        let room = self.room.next_deadline();
+        let own = [cut, cleaning, throttle, room].into_iter().flatten();
+        self.shard.next_deadline().into_iter().chain(own).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {

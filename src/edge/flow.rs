@@ -64,6 +64,11 @@ impl Throttle {
         self.admission.is_pressed()
     }
 
+    /// What all shards share.
+    pub(super) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         let watch = self.watch.as_ref().map(Watch::due);
         let nudge = self.is_pressed().then_some(self.nudge_due);

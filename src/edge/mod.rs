@@ -24,6 +24,7 @@ mod memory;
 mod points;
 mod rate;
 mod reassembly;
+mod room;
 
 pub use admission::{Admission, AdmissionLimits};
 pub use driver::{Control, Driver, Durable, Luggage, Settings};

@@ -17,7 +17,7 @@ mod reuse;
 mod shelf;
 mod terms;
 
-pub use terms::{Acked, Delivered, Grant, Limits, Overflow};
+pub use terms::{Acked, Delivered, Grant, Keeping, Limits, Overflow};
 
 use super::counters::{Counters, DropCause};
 use super::layouts::{Face, Layouts};
@@ -87,9 +87,9 @@ impl Outbound {
     pub fn deliver(
         &mut self,
         message: &Publication<'_>,
-        grant: Grant<'_>,
+        (grant, keeping): (&Grant<'_>, Keeping),
         link: Option<&mut Link>,
-        limits: Limits,
+        limits: &Limits,
         tools: &mut Tools<'_>,
     ) -> Delivered {
         self.free_identifiers(tools.durable);
@@ -98,14 +98,14 @@ impl Outbound {
         if qos == Qos::AtMostOnce {
             let Some(link) = link else {
                 if limits.queue_qos0 {
-                    return self.enqueue(message, qos, grant, limits, tools);
+                    return self.enqueue(message, qos, (grant, keeping), limits, tools);
                 }
                 // Not a drop: QoS 0 is not kept for sessions that are away. [MQTT-4.5.0-1]
                 return Delivered::Queued;
             };
-            if self.queued_qos0 > 0 || grant.once {
+            if self.queued_qos0 > 0 || keeping.once {
                 // [MQTT-4.6.0-5] Not past those that were kept while the client was away.
-                return self.enqueue(message, qos, grant, limits, tools);
+                return self.enqueue(message, qos, (grant, keeping), limits, tools);
             }
             if !link.has_room() {
                 return Delivered::Dropped(DropCause::OutputFull);
@@ -118,7 +118,7 @@ impl Outbound {
                 Err(_) => Delivered::Dropped(DropCause::TooLarge),
             };
         }
-        let waits_for_log = grant.logged && qos == Qos::ExactlyOnce;
+        let waits_for_log = keeping.logged && qos == Qos::ExactlyOnce;
         let direct = link.filter(|link| {
             self.cursor == self.slots.len()
                 && !waits_for_log
@@ -126,7 +126,7 @@ impl Outbound {
                 && link.has_room()
         });
         let Some(link) = direct else {
-            return self.enqueue(message, qos, grant, limits, tools);
+            return self.enqueue(message, qos, (grant, keeping), limits, tools);
         };
         let packet_id = Some(packet_id(self.next_sequence));
         let face = Face { version: link.version, qos, retain: grant.retain, packet_id };
@@ -135,7 +135,7 @@ impl Outbound {
         if link.publish(message, face, extra, tools.layouts, at).is_err() {
             return Delivered::Dropped(DropCause::TooLarge);
         }
-        self.push(message, qos, grant, State::Sent);
+        self.push(message, qos, (grant, keeping), State::Sent);
         self.cursor += 1;
         self.unacknowledged += 1;
         Delivered::Sent
@@ -145,8 +145,8 @@ impl Outbound {
         &mut self,
         message: &Publication<'_>,
         qos: Qos,
-        grant: Grant<'_>,
-        limits: Limits,
+        terms: (&Grant<'_>, Keeping),
+        limits: &Limits,
         tools: &mut Tools<'_>,
     ) -> Delivered {
         let bytes = message.weight_bytes();
@@ -158,15 +158,21 @@ impl Outbound {
         }
         self.queued += 1;
         self.queued_qos0 += u32::from(qos == Qos::AtMostOnce);
-        self.push(message, qos, grant, State::Queued);
+        self.push(message, qos, terms, State::Queued);
         self.queued_bytes += self.slots.back().map_or(0, Slot::bytes);
         Delivered::Queued
     }
 
-    fn push(&mut self, message: &Publication<'_>, qos: Qos, grant: Grant<'_>, state: State) {
-        self.slots.push_back(Slot::new(message, self.next_sequence, qos, grant, state));
+    fn push(
+        &mut self,
+        message: &Publication<'_>,
+        qos: Qos,
+        terms: (&Grant<'_>, Keeping),
+        state: State,
+    ) {
+        self.slots.push_back(Slot::new(message, self.next_sequence, qos, terms, state));
         self.next_sequence += 1;
-        if grant.logged {
+        if terms.1.logged {
             self.watch_identifiers();
         }
     }
@@ -412,7 +418,7 @@ impl Outbound {
     }
 
     /// A message of this weight may be queued.
-    pub fn has_queue_room(&self, bytes: usize, limits: Limits) -> bool {
+    pub fn has_queue_room(&self, bytes: usize, limits: &Limits) -> bool {
         self.queued() < limits.queue_messages_max
             && self.queued_bytes + bytes <= limits.queue_bytes_max
     }
@@ -423,7 +429,7 @@ impl Outbound {
         message: (Qos, usize),
         logged: bool,
         link: Option<&Link>,
-        limits: Limits,
+        limits: &Limits,
     ) -> bool {
         let (qos, bytes) = message;
         let direct = |link: &Link| {

@@ -102,7 +102,7 @@ impl Shard {
         }
         let client_id = self.client_id(connect)?;
         let known = self.clients.by_id.contains_key(&client_id);
-        if !known && !self.has_session_room(identity) {
+        if !known && !self.has_session_room(identity, wanted_expiry_s(connect) > 0) {
             return Err(Reason::QuotaExceeded);
         }
         let will = will.map(|will| self.will(will, &client_id, identity)).transpose()?;
@@ -191,12 +191,7 @@ impl Shard {
         admission: &Admission<'_>,
     ) -> Granted {
         let settings = &self.settings;
-        let wanted_expiry_s = match connect.version {
-            Version::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
-            Version::V31 | Version::V311 if connect.clean_start => 0,
-            Version::V31 | Version::V311 => EXPIRY_NEVER,
-        };
-        let expiry_s = wanted_expiry_s.min(settings.session_expiry_s_max);
+        let expiry_s = wanted_expiry_s(connect).min(settings.session_expiry_s_max);
         let keep_alive_s = match connect.keep_alive_s {
             // 3.x cannot be told of another value than its own, but is held to it.
             0 if settings.keep_alive_s_max < u16::MAX => settings.keep_alive_s_max,
@@ -204,7 +199,7 @@ impl Shard {
         };
         let mut properties = PropertyList::default();
         if connect.version == Version::V5 {
-            if expiry_s != wanted_expiry_s {
+            if expiry_s != wanted_expiry_s(connect) {
                 properties.push(Property::SessionExpiryInterval(expiry_s));
             }
             properties.push(Property::ReceiveMaximum(settings.receive_maximum));
@@ -401,5 +396,14 @@ impl Granted {
         let mut bytes = Vec::new();
         codec::encode(&Packet::Connack(connack), connect.version, &mut bytes);
         u32::try_from(bytes.len()).is_ok_and(|bytes| bytes <= packet_bytes_max)
+    }
+}
+
+/// Seconds that the client wants its session to outlast the connection.
+fn wanted_expiry_s(connect: &Connect<'_>) -> u32 {
+    match connect.version {
+        Version::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
+        Version::V31 | Version::V311 if connect.clean_start => 0,
+        Version::V31 | Version::V311 => EXPIRY_NEVER,
     }
 }

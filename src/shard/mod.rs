@@ -182,6 +182,7 @@ pub struct Shard {
     start: restore::Start,
     sys: sys::Sys,
     stopping: bool,
+    writer: Option<publish::Writer>,
     /// Buffer for property bytes that are passed on.
     scratch: Vec<u8>,
     /// Buffer for the identifiers of overlapping subscriptions.
@@ -271,6 +272,7 @@ impl Shard {
             start: restore::Start::default(),
             sys: sys::Sys::new(now),
             stopping: false,
+            writer: None,
             scratch: Vec::new(),
             identifiers: Vec::new(),
             settings: Rc::new(settings),
@@ -367,6 +369,15 @@ impl Shard {
 
     /// A session got room in its window or output: more may leave.
     fn progress(&mut self, key: Key, now: Millis) {
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        if !session.outbound.has_waiting()
+            && !session.outbound.watches_identifiers()
+            && session.queries.is_empty()
+            && session.access_epoch == self.access_epoch
+            && !self.clients.has_ended()
+        {
+            return;
+        }
         self.revoke_waiting(key);
         self.clients.pump(key, now);
         self.fetch_wanted();

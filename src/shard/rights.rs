@@ -42,6 +42,7 @@ impl Shard {
         }
         self.clients.count_user(identity.user.as_ref());
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        self.writer = None;
         let before = std::mem::replace(&mut session.identity, identity);
         session.access_epoch = self.access_epoch.wrapping_sub(1);
         for filter in &session.filters {

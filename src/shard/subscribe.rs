@@ -129,8 +129,8 @@ impl Shard {
         {
             return Ok(Reason::NotAuthorized);
         }
-        if (session.filters.len() >= maximum || self.pressed) && !session.filters.contains(&filter)
-        {
+        let full = self.pressed || (self.disk_full && session.log.is_some());
+        if (session.filters.len() >= maximum || full) && !session.filters.contains(&filter) {
             return Ok(Reason::QuotaExceeded);
         }
         let subscribed = self.subscriptions.subscribe(&filter, key.index, options, identifier);

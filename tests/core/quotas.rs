@@ -204,7 +204,7 @@ fn under_pressure_nothing_new_is_taken_in() {
 
 #[test]
 fn a_full_disk_refuses_what_would_have_to_be_kept() {
-    let mut rig = Rig::new(1);
+    let mut rig = Rig::with(1, |settings| settings.recording = true);
     rig.quiet(
         "connect a v5 keep expiry=100
          connect b v311 clean
@@ -218,12 +218,22 @@ fn a_full_disk_refuses_what_would_have_to_be_kept() {
          a publish t 3
          a publish t 4 retain
          a publish t - retain q1 id=5
+         a subscribe u q1
+         connect c v5 keep expiry=100
+         connect d v311 keep
+         connect e v5 keep
          b publish t 6 q1 id=6",
         "a: puback 1 0x97
          a: pubrec 2 0x97
          b: publish t 3
          b: publish t - q1 id=1
          a: puback 5
+         a: suback 0x97
+         c: connack 0x97
+         c: closed
+         d: connack 0x88
+         d: closed
+         e: connack
          b: publish t 6 q1 id=2
          b: puback 6",
     );

@@ -439,7 +439,7 @@ impl Shadow {
                     msg.maybe += 1;
                     if msg.retain {
                         let writes = self.writes.entry(msg.topic.clone()).or_default();
-                        writes.push(Write { msg: first, begun: step, done: None, doubtful: false });
+                        writes.push(Write { msg: first, begun: step, done: None, doubtful: true });
                     }
                 }
                 first
