@@ -70,12 +70,15 @@ pub use conn::ConnId;
 pub use disk::ShardLog;
 #[cfg(not(loom))]
 pub use engine::{
-    Bound, EngineError, Running, StartError, Stopper, bind, start, start_with, start_with_logs,
+    Bound, EngineError, Running, StartError, Stopper, bind, listen, start, start_with,
+    start_with_logs,
 };
 #[cfg(not(loom))]
 pub use handler::{Accepted, Cause, Handler, ShardContext};
 #[cfg(not(loom))]
 pub use io::Io;
+#[cfg(not(loom))]
+pub use net::listener::{Listening, is_same_socket};
 #[cfg(not(loom))]
 pub use outgoing::Outgoing;
 #[cfg(not(loom))]

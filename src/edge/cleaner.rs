@@ -16,7 +16,7 @@ use shards::disk::point;
 use shards::log::{Chunk, Cursor, ReadFault};
 use tracing::{debug, error};
 
-/// A log with fewer segments is left alone.
+/// A log with fewer segments is left alone, unless the disk is full.
 const SEGMENTS_MIN: usize = 4;
 /// How often it is looked whether the log is too long.
 const LOOK_MS: u64 = 1_000;
@@ -139,8 +139,9 @@ fn oldest_if_too_long(log: &ShardLog, shard: &Shard) -> Option<u64> {
         bytes += segment.bytes;
         oldest = oldest.or(Some(segment.number));
     }
-    // With so few the oldest could be the one that is written.
-    if count <= SEGMENTS_MIN || bytes / 2 <= shard.live_bytes() {
+    // The last one is being written.
+    let few = if log.is_full() { 1 } else { SEGMENTS_MIN };
+    if count <= few || bytes / 2 <= shard.live_bytes() {
         return None;
     }
     oldest

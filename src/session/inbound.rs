@@ -33,6 +33,7 @@ impl Settlement {
 
 /// An acknowledgement that waits.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct PendingAck {
     /// PUBACK or PUBREC.
     pub kind: AckKind,
@@ -134,6 +135,11 @@ impl Inbound {
     /// Nothing waits before a new acknowledgement: it may be written at once.
     pub fn is_clear(&self) -> bool {
         self.acks.is_empty()
+    }
+
+    /// The client waits for a PUBREC on this connection.
+    pub fn owes_pubrec(&self) -> bool {
+        self.acks.iter().any(|ack| ack.kind == AckKind::Pubrec && !ack.silent)
     }
 
     /// Acknowledgements that wait.

@@ -2,19 +2,26 @@
 
 use super::Shard;
 use crate::access::Identity;
-use crate::codec::{Properties, Reason, Version};
+use crate::codec::{Packet, Properties, Publish, Qos, Reason, Version};
 use shards::{ConnId, Millis};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// A user property has at least its identifier and two lengths.
 const USER_PROPERTY_BYTES_MIN: usize = 5;
 
+/// What deletes a retained message makes room.
+pub(super) fn deletes(publish: &Publish<'_>) -> bool {
+    publish.retain && publish.payload.is_empty()
+}
+
 impl Shard {
-    /// One more session may begin, of this client and on this shard at all.
-    pub(super) fn has_session_room(&self, identity: &Identity) -> bool {
+    /// One more session may begin, of this client and on this shard at all. One that is to outlast
+    /// its connection needs room on the disk.
+    pub(super) fn has_session_room(&self, identity: &Identity, durable: bool) -> bool {
         let per_user_max = self.settings.sessions_per_user_max;
-        let of_user = || identity.user.as_deref().map_or(0, |user| self.clients.sessions_of(user));
-        !self.pressed
+        let of_user = || identity.user.as_deref().map_or(0, |user| self.sessions_of(user));
+        let full = self.pressed || (self.disk_full && durable);
+        !full
             && self.clients.sessions.len() < self.settings.sessions_max
             && (per_user_max == 0 || of_user() < per_user_max)
     }
@@ -24,8 +31,23 @@ impl Shard {
         if disk_full != self.disk_full {
             let words = if disk_full { "the disk is full" } else { "the disk has room again" };
             warn!(shard = self.place.shard, "{words}");
+            info!(target: "audit", event = "limit", cause = words, shard = self.place.shard);
         }
         self.disk_full = disk_full;
+    }
+
+    /// See [`Self::set_disk_full`].
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full
+    }
+
+    /// A PUBLISH that may have to be kept on a disk that is full, from a client who cannot be told
+    /// so. The edge keeps it until there is room.
+    pub fn awaits_room(&self, version: Version, packet: &Packet<'_>) -> bool {
+        self.disk_full
+            && version != Version::V5
+            && matches!(packet, Packet::Publish(publish)
+                if publish.qos != Qos::AtMostOnce && !deletes(publish))
     }
 
     /// Memory is above its limit, or not any more: nothing new is taken in meanwhile.
@@ -33,6 +55,7 @@ impl Shard {
         if pressed != self.pressed {
             let words = if pressed { "memory is above its limit" } else { "memory is back" };
             warn!(shard = self.place.shard, "{words}");
+            info!(target: "audit", event = "limit", cause = words, shard = self.place.shard);
         }
         self.pressed = pressed;
     }

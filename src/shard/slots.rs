@@ -68,6 +68,13 @@ impl<T> Slots<T> {
         self.entries.get(index as usize)?.1.as_ref()
     }
 
+    /// The live entry at a place, to change, and its key.
+    pub(super) fn at_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
+        let (generation, entry) = self.entries.get_mut(index as usize)?;
+        let generation = *generation;
+        entry.as_mut().map(|entry| (Key { index, generation }, entry))
+    }
+
     /// The key of the live entry at a place.
     pub(super) fn key_at(&self, index: u32) -> Option<Key> {
         let (generation, entry) = self.entries.get(index as usize)?;

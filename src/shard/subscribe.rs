@@ -127,10 +127,11 @@ impl Shard {
         let session = self.clients.sessions.get_mut(key).ok_or(Reason::UnspecifiedError)?;
         if authorise(&self.access, session.who(), Action::Subscribe, filter.path()) == Verdict::Deny
         {
+            self.audit_denied(key, Action::Subscribe, filter.as_str());
             return Ok(Reason::NotAuthorized);
         }
-        if (session.filters.len() >= maximum || self.pressed) && !session.filters.contains(&filter)
-        {
+        let full = self.pressed || (self.disk_full && session.log.is_some());
+        if (session.filters.len() >= maximum || full) && !session.filters.contains(&filter) {
             return Ok(Reason::QuotaExceeded);
         }
         let subscribed = self.subscriptions.subscribe(&filter, key.index, options, identifier);

@@ -32,6 +32,13 @@ pub(crate) fn times(short: usize, long: usize) -> usize {
     if soak() { long } else { short }
 }
 
+/// As many clients as `long` in a soak, or as this process may have sockets.
+pub(crate) fn crowd(short: usize, long: usize) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let room = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    times(short, long).min(room.saturating_sub(1_000))
+}
+
 /// A broker under attack.
 pub(crate) struct Siege {
     pub(crate) broker: Broker,

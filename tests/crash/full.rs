@@ -86,7 +86,21 @@ fn refused(world: &World) -> usize {
     world.ledger.messages.iter().filter(|message| message.refused).count()
 }
 
-fn run(folder: &std::path::Path, disk: &Disk, restart: bool) -> Result<World, String> {
+/// What gives room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relief {
+    /// Files of others are removed.
+    Ballast,
+    /// The subscriber comes back and takes what was kept for it.
+    Drain,
+}
+
+fn run(
+    folder: &std::path::Path,
+    disk: &Disk,
+    restart: bool,
+    relief: Relief,
+) -> Result<World, String> {
     let ballast = disk.path.join("ballast");
     let file = File::create(&ballast).map_err(|error| error.to_string())?;
     fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES).expect("there is room for it");
@@ -112,7 +126,11 @@ fn run(folder: &std::path::Path, disk: &Disk, restart: bool) -> Result<World, St
         world.start_broker();
         world.run(1_000, Mood::Calm)?;
     }
-    std::fs::remove_file(&ballast).map_err(|error| error.to_string())?;
+    if relief == Relief::Ballast {
+        std::fs::remove_file(&ballast).map_err(|error| error.to_string())?;
+    } else {
+        world.clients[WATCHER].rest_until = 0;
+    }
     drop(file);
     let enough = acked(&world) + 20;
     let end = world.now() + NOTICE_MS;
@@ -122,7 +140,7 @@ fn run(folder: &std::path::Path, disk: &Disk, restart: bool) -> Result<World, St
     Ok(world)
 }
 
-fn check(restart: bool) {
+fn check(restart: bool, relief: Relief) {
     if crate::needs_durability() {
         return;
     }
@@ -131,20 +149,31 @@ fn check(restart: bool) {
         Ok(disk) => disk,
         Err(text) => return crate::not_run(&text),
     };
-    let mut world = run(folder.path(), &disk, restart).unwrap_or_else(|text| panic!("{text}"));
+    let mut world =
+        run(folder.path(), &disk, restart, relief).unwrap_or_else(|text| panic!("{text}"));
     let retained = world.clients.last().unwrap().retained.clone();
     let report = judge(&mut world.ledger, &retained);
-    println!("full disk, restart={restart}: {}", report.line());
+    println!("full disk, restart={restart} {relief:?}: {}", report.line());
     assert!(report.is_clean(), "{}\n{}", report.line(), report.story);
     assert!(world.broker.panics().is_empty(), "{:?}", world.broker.panics());
 }
 
 #[test]
 fn a_full_disk_refuses_and_recovers() {
-    check(false);
+    check(false, Relief::Ballast);
 }
 
 #[test]
 fn a_full_disk_outlives_a_crash() {
-    check(true);
+    check(true, Relief::Ballast);
+}
+
+#[test]
+fn a_full_disk_is_drained_by_subscribers() {
+    check(false, Relief::Drain);
+}
+
+#[test]
+fn a_full_disk_is_drained_after_a_crash() {
+    check(true, Relief::Drain);
 }

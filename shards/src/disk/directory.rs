@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::broker_file::{Broker, BrokerFault};
 use super::error::DirectoryError;
 use super::faults::{self, Fault};
-use super::files::{make_directory, open_file, put_file, read_or_empty, sync_directory};
+use super::files::{is_full, make_directory, open_file, put_file, read_or_empty, sync_directory};
 use super::layout::Layout;
 use crate::log::{self, AlignedBuffer, BLOCK_BYTES, Identity, Manifest, manifest, ring};
 
@@ -183,7 +183,12 @@ fn take_lock(directory: &Path) -> Result<File, DirectoryError> {
         Err(TryLockError::Error(error)) => return Err(fail(error)),
     }
     let pid = format!("{}\n", std::process::id());
-    file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0)).map_err(fail)?;
+    let written = file.write_all_at(pid.as_bytes(), 0);
+    match written.and_then(|()| file.set_len(log::offset(pid.len()))) {
+        // It is the lock that counts. Without a number nobody is named to who comes later.
+        Err(error) if is_full(&error) => file.set_len(0).map_err(fail)?,
+        written => written.map_err(fail)?,
+    }
     Ok(file)
 }
 
@@ -209,14 +214,18 @@ fn probe(directory: &Path) -> io::Result<bool> {
     };
     let direct = match direct {
         Ok(()) => true,
+        // A log that is there can still be read, and goes on when there is room.
+        Err(error) if is_full(&error) => open_file(&directory.join(LOCK), true, false).is_ok(),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => write(false).map(|()| false)?,
         Err(error) => {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
     };
-    fs::remove_file(&path)?;
-    Ok(direct)
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(direct),
+    }
 }
 
 fn read_or_make_broker(directory: &Path) -> Result<Broker, DirectoryError> {

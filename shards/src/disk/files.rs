@@ -12,6 +12,11 @@ use crate::log::{self, Action, Operation, Outcome};
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
+/// Does the error say that there is no room?
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
 /// Makes a directory that only its owner can enter.
 pub(super) fn make_directory(path: &Path, recursive: bool) -> io::Result<()> {
     DirBuilder::new().recursive(recursive).mode(DIRECTORY_MODE).create(path)

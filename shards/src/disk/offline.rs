@@ -41,6 +41,7 @@ impl OfflineLog {
     /// The disk is full or has failed.
     pub fn close(mut self) -> Result<(), DirectoryError> {
         faults::point("move.close");
+        self.perform()?;
         self.opened.log.close();
         self.perform()?;
         if self.opened.log.is_closed() { Ok(()) } else { Err(self.fail(libc::ENOSPC)) }
@@ -59,7 +60,10 @@ impl OfflineLog {
                 return Err(self.fail(errno));
             }
         }
-        Ok(())
+        match self.opened.log.prepare_error() {
+            Some(errno) if !self.opened.log.is_open() => Err(self.fail(errno)),
+            _ => Ok(()),
+        }
     }
 
     fn try_append(&mut self, kind: u8, body: &[u8]) -> Result<Place, Refused> {

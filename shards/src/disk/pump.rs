@@ -288,7 +288,9 @@ impl ShardLog {
 
     /// Nothing waits for the disk, and the handler knows everything.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.log.pending_bytes() == 0 && self.reads.is_idle() && !self.has_news()
+        // What there was no room for since the start is not waited for.
+        let written = self.log.pending_bytes() == 0 || !self.log.is_open();
+        written && self.reads.is_idle() && !self.has_news()
     }
 
     /// No records any more; ends with [`Self::is_closed`], or fails.

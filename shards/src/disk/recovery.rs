@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::directory::{Directory, QUARANTINE, random};
 use super::error::DirectoryError;
-use super::files::{Files, make_directory, read_or_empty, sync_directory};
+use super::files::{Files, is_full, make_directory, read_or_empty, sync_directory};
 use super::{Durability, Settings, faults};
 use crate::log::survey::Found;
 use crate::log::{
@@ -122,8 +122,13 @@ impl Recovery {
     /// Opens the log anew. When this returns, everything that was recovered is on stable storage,
     /// what was cut off is in `quarantine/`, and records can be appended. Blocks.
     ///
+    /// If the disk has no room for a segment and none is ready, a log that was used before is given
+    /// all the same: what it holds can be read, what is appended is not durable before there is
+    /// room, and what was cut off stays in its directory until the next start.
+    ///
     /// # Errors
-    /// Why that could not be done. The directory can be recovered again.
+    /// Why that could not be done; for a new log that there is no room. The directory can be
+    /// recovered again.
     ///
     /// # Panics
     /// If [`Settings::fault`] has found one.
@@ -137,27 +142,40 @@ impl Recovery {
         self.open_files().map_err(|error| fail("open", error))?;
         let of_log = settings.of_log(self.identity);
         let mut log = Log::open(of_log, &self.resume, epoch);
-        while !log.is_open() {
-            let operation = log.next().expect("a log that is being opened has something to do");
+        // With a spare segment it is known whether there is room for what comes.
+        while !log.is_open() || log.spares() == 0 {
+            let operation = log.next().expect("a log without a segment has something to do");
             let outcome = self.files.perform(&operation);
             log.complete(operation, outcome);
-            let errno = log.failure().map(|failure| failure.errno.unwrap_or(libc::EIO));
-            if let Some(errno) = errno.or(log.prepare_error()) {
-                return Err(fail("open the log in", io::Error::from_raw_os_error(errno)));
+            if let Some(failure) = log.failure() {
+                let error = io::Error::from_raw_os_error(failure.errno.unwrap_or(libc::EIO));
+                return Err(fail("open the log in", error));
             }
+            let Some(errno) = log.prepare_error() else { continue };
+            let error = io::Error::from_raw_os_error(errno);
+            let usable = self.resume.last_segment.is_some() && is_full(&error);
+            if !log.is_open() && !usable {
+                return Err(fail("open the log in", error));
+            }
+            let shard = self.shard;
+            tracing::warn!(shard, %error, "no further log segment can be made; it is tried again");
+            break;
         }
         faults::point("recover.clear");
-        self.clear_away(&tidied).map_err(|error| fail("move what is unused from", error))?;
+        if log.is_open() {
+            self.clear_away(&tidied).map_err(|error| fail("move what is unused from", error))?;
+        }
         let Recovery { shard, lock, files, .. } = self;
         Ok(Opened { shard, lock, files, log, durability: settings.durability })
     }
 
-    /// Moves foreign files away, whose names might be used again, and removes drafts. Gives the
-    /// unused segments that are not just zeros.
+    /// Removes drafts and what was released, so that there is room; moves foreign files away, whose
+    /// names might be used again. Gives the unused segments that are not just zeros.
     fn tidy(&mut self, settings: &Settings) -> io::Result<Vec<u64>> {
         for draft in &self.drafts {
             fs::remove_file(draft)?;
         }
+        self.remove_released()?;
         let foreign = std::mem::take(&mut self.foreign);
         self.quarantine(&foreign)?;
         let (mut cut, mut bytes) = (Vec::new(), Vec::new());
@@ -202,21 +220,35 @@ impl Recovery {
         Ok(())
     }
 
-    /// The opening is durable: what it cut off is moved away, what was released before is removed.
-    fn clear_away(&mut self, cut: &[u64]) -> io::Result<()> {
-        self.quarantine(cut)?;
+    /// Removes the segments before the one where reading begins.
+    fn remove_released(&self) -> io::Result<()> {
         if matches!(self.verdict, Verdict::Corrupt(_)) {
             return Ok(());
         }
         let first = self.resume.manifest.first_segment;
         let known: BTreeSet<u64> =
             self.resume.index.segments().map(|segment| segment.number).collect();
-        for number in self.segments.iter().filter(|number| **number < first) {
-            if !known.contains(number) {
-                fs::remove_file(self.files.path_of(log::File::Segment(*number)))?;
-            }
+        let numbers = self.segments.iter().filter(|number| **number < first);
+        let needless = |number: &&u64| !known.contains(number) && !self.unused.contains(number);
+        let mut released = numbers.filter(needless).peekable();
+        if released.peek().is_some() {
+            // Else a crash could bring back the manifest before, which needs them.
+            File::open(self.files.path_of(log::File::Manifest))?.sync_data()?;
         }
-        sync_directory(&self.files.path)
+        released
+            .try_for_each(|number| fs::remove_file(self.files.path_of(log::File::Segment(*number))))
+    }
+
+    /// The opening is durable: what it cut off is moved away.
+    fn clear_away(&mut self, cut: &[u64]) -> io::Result<()> {
+        match self.quarantine(cut) {
+            // They harm nobody where they are: no log goes on in them any more.
+            Err(error) if is_full(&error) => {
+                tracing::warn!(shard = self.shard, %error, "segments that no log needs stay");
+            }
+            moved => moved?,
+        }
+        Ok(())
     }
 
     fn quarantine(&self, numbers: &[u64]) -> io::Result<()> {

@@ -196,8 +196,9 @@ impl Log {
         Ok(Place { lsn, at })
     }
 
-    /// No segment can be made, and a record of so many bytes would need the last one that is ready.
-    /// It is kept for records that free space.
+    /// No segment can be made, and a record of so many bytes would need the reserve: room of one
+    /// segment, which is kept for records that free space. After a start on a full disk that is the
+    /// segment that is being written.
     pub fn is_short_of_space(&self, frame_bytes: usize) -> bool {
         if self.trouble.errno.is_none() || self.settings.spares < 2 {
             return false;
@@ -205,10 +206,10 @@ impl Log {
         let Settings { segment_bytes, batch_bytes_max, .. } = self.settings;
         let drafts = self.full.iter().chain([&self.open]);
         let drafts = drafts.map(|draft| offset(whole_blocks(draft.buffer.len()))).sum::<u64>();
-        let spares = offset(self.spares.len().saturating_sub(1));
+        let reserve = segment_bytes - offset(BLOCK_BYTES);
         let here = self.active.map_or(0, |segment| segment_bytes - segment.end);
-        let room = here + spares * (segment_bytes - offset(BLOCK_BYTES));
-        room < drafts + offset(frame_bytes) + offset(batch_bytes_max)
+        let room = here + offset(self.spares.len()) * reserve;
+        room < reserve + drafts + offset(frame_bytes) + offset(batch_bytes_max)
     }
 
     /// All records up to this one are on stable storage.
@@ -347,15 +348,17 @@ impl Log {
         self.is_mark_due().then(|| self.mark())
     }
 
-    /// Takes no more records; when all are durable says so in ring and manifest.
-    ///
-    /// # Panics
-    /// Before [`Log::is_open`].
+    /// Takes no more records; when all are durable says so in ring and manifest. Before
+    /// [`Log::is_open`] nothing was written: what was appended is dropped, and the next start finds
+    /// what this one found.
     pub fn close(&mut self) {
-        assert!(self.phase != Phase::Opening, "an opening is never closed");
-        if self.phase == Phase::Open {
-            self.phase = Phase::Closing;
-            self.finish_draft(Kind::Closing);
+        match self.phase {
+            Phase::Opening => self.phase = Phase::Closed,
+            Phase::Open => {
+                self.phase = Phase::Closing;
+                self.finish_draft(Kind::Closing);
+            }
+            Phase::Closing | Phase::Closed | Phase::Failed(_) => {}
         }
     }
 

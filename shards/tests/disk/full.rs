@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::Sender;
 
-use shards::disk::{Directory, DirectoryError};
-use shards::log::{Mode, Refused};
+use shards::disk::{Directory, DirectoryError, OfflineLog};
+use shards::log::{Lsn, Mode, Refused};
 
-use crate::rig::{Act, Seen, TestIo, read, small, start};
+use crate::rig::{Act, Seen, TestIo, open, read, small, start};
 
 const ENOSPC: i32 = 28;
 
@@ -116,4 +116,98 @@ fn read_only_directory_is_refused() {
     let error = Directory::open(mount.path(), 1).unwrap_err();
     assert_eq!(error.exit_status(), 73);
     assert!(error.to_string().ends_with("the file system is read-only"), "{error}");
+}
+
+/// Fills the disk with records and ends without closing, as by kill -9.
+fn fill(path: &Path) -> u32 {
+    let directory = open(path, 1).unwrap();
+    let recovery = directory.recover(0, Mode::Strict, &mut |_| {}).unwrap();
+    let mut log = OfflineLog::from(recovery.begin(&small()).unwrap());
+    let mut taken = 0;
+    while log.append(1, &[1; 4000]).is_ok() {
+        taken += 1;
+    }
+    taken
+}
+
+/// What a start on a full disk takes.
+#[derive(Default)]
+struct Drain {
+    /// No segment was left.
+    without_room: bool,
+    appended: bool,
+    last: Lsn,
+}
+
+impl Act for Drain {
+    fn turn(&mut self, io: &mut TestIo, seen: &Sender<Seen>) {
+        let log = io.log().unwrap();
+        if !self.appended && log.is_full() {
+            self.appended = true;
+            assert_eq!(log.append(1, &[1; 4000]), Err(Refused::DiskFull));
+            for _ in 0..20 {
+                self.last = log.append_urgent(3, &[3; 100]).unwrap().lsn;
+            }
+            let _ = seen.send(Seen::Over);
+        }
+    }
+
+    fn durable(&mut self, io: &mut TestIo, lsn: Lsn, seen: &Sender<Seen>) {
+        let log = io.log().unwrap();
+        assert!(!self.without_room || log.prepare_error().is_none(), "where could it stand?");
+        if self.appended && lsn >= self.last {
+            let _ = seen.send(Seen::Over);
+        }
+    }
+}
+
+#[test]
+fn a_log_starts_on_a_full_disk_and_takes_what_frees_space() {
+    let Some(mount) = Mount::new(6 << 20) else { return };
+    let path = mount.path().join("data");
+    assert!(fill(&path) > 500);
+    let rig = start(&path, 1, &small(), |_| Drain::default());
+    let over = |seen| matches!(seen, Seen::Over).then_some(());
+    rig.wait(over);
+    rig.wait(over);
+    rig.stop();
+    let records = read(&path, 1, Mode::Strict).unwrap();
+    assert_eq!(records[0].iter().filter(|(_, kind, _)| *kind == 3).count(), 20);
+}
+
+#[test]
+fn a_log_without_any_room_starts_and_goes_on_when_there_is() {
+    let Some(mount) = Mount::new(6 << 20) else { return };
+    let path = mount.path().join("data");
+    let ballast = mount.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 2 << 20]).unwrap();
+    let taken = fill(&path);
+    assert!(taken > 100);
+    // Each start on a full disk uses a segment; after this one none is left.
+    assert_eq!(fill(&path), 0);
+    let rig = start(&path, 1, &small(), |_| Drain { without_room: true, ..Drain::default() });
+    let over = |seen| matches!(seen, Seen::Over).then_some(());
+    rig.wait(over);
+    std::fs::remove_file(&ballast).unwrap();
+    rig.wait(over);
+    rig.stop();
+    let records = read(&path, 1, Mode::Strict).unwrap();
+    let count = |wanted| records[0].iter().filter(|(_, kind, _)| *kind == wanted).count();
+    assert_eq!(count(1), taken as usize, "nothing was lost");
+    assert_eq!(count(3), 20);
+}
+
+#[test]
+fn a_log_without_any_room_can_be_stopped_and_started_again() {
+    let Some(mount) = Mount::new(6 << 20) else { return };
+    let path = mount.path().join("data");
+    let taken = fill(&path);
+    for _ in 0..3 {
+        let rig = start(&path, 1, &small(), |_| Drain::default());
+        rig.wait(|seen| matches!(seen, Seen::Over).then_some(()));
+        rig.stop();
+    }
+    assert_eq!(fill(&path), 0);
+    let records = read(&path, 1, Mode::Strict).unwrap();
+    assert_eq!(records[0].iter().filter(|(_, kind, _)| *kind == 1).count(), taken as usize);
 }

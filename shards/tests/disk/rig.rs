@@ -16,6 +16,9 @@ use shards::{
 /// Longest a test waits for something that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often a test tries to get a directory that nobody uses for long.
+const OPENS_MAX: u32 = 100_000;
+
 /// What the test sees from inside.
 #[derive(Debug)]
 pub(crate) enum Seen {
@@ -105,13 +108,25 @@ pub(crate) fn small() -> LogSettings {
 /// A record as a test knows it.
 pub(crate) type Known = (Lsn, u8, Vec<u8>);
 
+/// Opens a directory that no other process uses. A program that another test is starting has our
+/// lock until it runs.
+pub(crate) fn open(path: &Path, shards: u16) -> Result<Directory, DirectoryError> {
+    for _ in 0..OPENS_MAX {
+        match Directory::open(path, shards) {
+            Err(DirectoryError::InUse { .. }) => std::thread::yield_now(),
+            opened => return opened,
+        }
+    }
+    Directory::open(path, shards)
+}
+
 /// Reads all logs; gives the records of each shard.
 pub(crate) fn read(
     path: &Path,
     shards: u16,
     mode: Mode,
 ) -> Result<Vec<Vec<Known>>, DirectoryError> {
-    let directory = Directory::open(path, shards)?;
+    let directory = open(path, shards)?;
     (0..shards)
         .map(|shard| {
             let mut records = Vec::new();
@@ -130,7 +145,7 @@ pub(crate) fn start<A: Act>(
     settings: &LogSettings,
     make: impl Fn(usize) -> A + Send + Sync + 'static,
 ) -> Rig {
-    let directory = Directory::open(path, shards).unwrap();
+    let directory = open(path, shards).unwrap();
     let logs = (0..shards)
         .map(|shard| {
             let recovery = directory.recover(shard, Mode::Strict, &mut |_| {}).unwrap();
