@@ -17,7 +17,7 @@ use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, 
 use crate::store::{Image, Wall};
 use crate::transport::{self, Stack};
 use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
-use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
+use shards::{Accepted, Cause, Chunks, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ pub struct Driver {
     connect_packet_bytes_max: u32,
     connect_timeout_ms: u64,
     pub(super) logins: Logins,
-    pub(super) conns: Vec<Conn>,
+    pub(super) conns: Chunks<Conn>,
     pub(super) layers: Layers,
     pub(super) throttle: Throttle,
     effects: Vec<Effect>,
@@ -141,7 +141,7 @@ impl Driver {
                 .min(settings.shard.packet_bytes_max),
             connect_timeout_ms: settings.connect_timeout_ms,
             logins: Logins::new(settings.gate.clone()),
-            conns: Vec::new(),
+            conns: Chunks::default(),
             layers: Layers::new(settings),
             throttle: Throttle::new(settings, context),
             effects: Vec::new(),
