@@ -19,6 +19,8 @@
 #[cfg(not(loom))]
 pub mod account;
 #[cfg(not(loom))]
+pub mod chunks;
+#[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
 pub mod conn;
@@ -64,6 +66,8 @@ mod watchdog;
 #[cfg(not(loom))]
 pub mod wheel;
 
+#[cfg(not(loom))]
+pub use chunks::Chunks;
 #[cfg(not(loom))]
 pub use conn::ConnId;
 #[cfg(not(loom))]

@@ -95,8 +95,8 @@ pub(super) const VACANT: Conn = Conn {
 
 impl Driver {
     pub(super) fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
-        if self.conns.len() <= conn.index() {
-            self.conns.resize_with(conn.index() + 1, || VACANT);
+        while self.conns.len() <= conn.index() {
+            self.conns.push(VACANT);
         }
         if let Some(entry) = self.conns.get_mut(conn.index()) {
             *entry = Conn { id: conn, stage, arrival: Some(Box::new(arrival)), ..VACANT };

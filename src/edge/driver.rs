@@ -14,7 +14,7 @@ use super::told::{Change, Control, Durable, Luggage, Settings};
 use crate::codec::{self, DecodeError, Packet, Version};
 use crate::shard::{Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
 use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
-use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
+use shards::{Accepted, Cause, Chunks, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tracing::debug;
@@ -35,7 +35,7 @@ pub struct Driver {
     connect_plain_bytes_max: u32,
     connect_timeout_ms: u64,
     pub(super) logins: Logins,
-    pub(super) conns: Vec<Conn>,
+    pub(super) conns: Chunks<Conn>,
     pub(super) layers: Layers,
     pub(super) throttle: Throttle,
     effects: Vec<Effect>,
@@ -72,7 +72,7 @@ impl Driver {
             connect_plain_bytes_max: settings.connect_plain_bytes_max,
             connect_timeout_ms: settings.connect_timeout_ms,
             logins: Logins::new(settings.gate.clone()),
-            conns: Vec::new(),
+            conns: Chunks::default(),
             layers: Layers::new(settings),
             throttle: Throttle::new(settings, context),
             effects: Vec::new(),

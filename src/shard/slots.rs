@@ -1,5 +1,7 @@
 //! Slots with generations: an index that was reused is not mistaken for its former owner.
 
+use shards::Chunks;
+
 /// Names one entry of [`Slots`] for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -12,13 +14,13 @@ pub struct Key {
 /// A growing array with free places.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
-    entries: Vec<(u32, Option<T>)>,
+    entries: Chunks<(u32, Option<T>)>,
     free: Vec<u32>,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Slots { entries: Vec::new(), free: Vec::new() }
+        Slots { entries: Chunks::default(), free: Vec::new() }
     }
 }
 
