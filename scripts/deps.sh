@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Culex needs to be built (`deps.sh build`), fuzzed
-# (`deps.sh fuzz`), measured (`deps.sh perf`), or built and tested (`deps.sh`): as root through apt-get, otherwise it says
-# which command does it. Nothing is touched when all of them are there.
+# (`deps.sh fuzz`), measured (`deps.sh perf`), or built and tested (`deps.sh`): as root through
+# apt-get, otherwise it says which command does it. Nothing is touched when all of them are there.
 set -euo pipefail
 
 purpose=${1:-test}

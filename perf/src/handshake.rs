@@ -83,7 +83,8 @@ fn decode(bytes: &[u8], version: Version) -> Result<Packet<'_>> {
 /// Reads a CONNACK; returns the server's Receive Maximum.
 ///
 /// # Errors
-/// If the server refused, has or has not a session against what is expected, or sent something else.
+/// If the server refused, has or has not a session against what is expected, or sent something
+/// else.
 pub(crate) fn accept_connack(
     bytes: &[u8],
     frame: Frame<'_>,

@@ -103,12 +103,14 @@ fn client_config(ca: Option<&Path>) -> Result<ClientConfig> {
         let anybody = Arc::new(Anybody { provider });
         builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
     };
-    // Connections that continue an earlier one would cost the broker less than those of new clients.
+    // Connections that continue an earlier one would cost the broker less than those of new
+    // clients.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
 }
 
-/// Takes any certificate: a load generator talks to brokers of its own user. Signatures are checked.
+/// Takes any certificate: a load generator talks to brokers of its own user. Signatures are
+/// checked.
 struct Anybody {
     provider: Arc<CryptoProvider>,
 }

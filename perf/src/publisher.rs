@@ -253,8 +253,8 @@ impl Publisher {
         in_order
     }
 
-    /// Counts a PUBACK or PUBCOMP: when its message left or should have left, and whether it is that
-    /// of the next message.
+    /// Counts a PUBACK or PUBCOMP: when its message left or should have left, and whether it is
+    /// that of the next message.
     #[inline]
     pub(crate) fn acknowledged(&mut self, id: u16) -> (u64, bool) {
         let in_order = self.acknowledged < self.sent && packet_id(self.acknowledged) == id;

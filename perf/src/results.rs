@@ -117,9 +117,9 @@ fn introduction(folder: &Path) -> String {
     let mut out = String::from(
         "# Results\n\nWritten by `make perf-results`; what is measured and how stands in \
          [README.md](README.md).\nBroker on one core, generator on another, loopback, MQTT 3.1.1, \
-         64-byte payloads unless said. Mosquitto\nis Debian's, with unlimited queues and window and \
-         nothing on disk. The relay is the engine of Culex\nwithout a broker: bytes in, the same \
-         bytes out; it is the limit of this machine.\n\n| | |\n|---|---|\n",
+         64-byte payloads unless said. Mosquitto\nis Debian's, with unlimited queues and window \
+         and nothing on disk. The relay is the engine of Culex\nwithout a broker: bytes in, the \
+         same bytes out; it is the limit of this machine.\n\n| | |\n|---|---|\n",
     );
     for line in machine.lines() {
         let (name, value) = line.split_once(' ').unwrap_or((line, ""));
@@ -156,7 +156,8 @@ fn headline(runs: &Runs) -> String {
             .map(|broker| number(runs.median(case, broker, "/delivered_per_s")));
         writeln!(
             out,
-            "| {name} | {culex} | {relay} | {mosquitto} | {against} | {ceiling} | {ours} | {theirs} |"
+            "| {name} | {culex} | {relay} | {mosquitto} | {against} | {ceiling} | {ours} | \
+             {theirs} |"
         )
         .ok();
     }
@@ -275,7 +276,8 @@ fn durable(runs: &Runs) -> String {
         "\n## What durability costs\n\nCulex, QoS 1, window 100 per publisher, each publisher to a \
          durable session of its own. Acknowledged:\nfrom sending to PUBACK, with the window full. \
          Written: what the kernel counts for the process, per\nbyte of payload.\n\n\
-         | publishers | durability | msg/s | acknowledged p50 µs | p99 µs | written | CPU µs/msg |\n\
+         | publishers | durability | msg/s | acknowledged p50 µs | p99 µs | written | \
+         CPU µs/msg |\n\
          |---|---|---|---|---|---|---|\n",
     );
     let mut counts: Vec<f64> =
@@ -344,8 +346,8 @@ fn others(runs: &Runs) -> String {
             ("connect over TLS: p99, µs", "tls_connect", "/connects/latency/p99_us", 1.0),
         ],
     );
-    out += "\nIn `offline` Culex has every message on disk before it is acknowledged; Mosquitto has \
-            nothing there.\n";
+    out += "\nIn `offline` Culex has every message on disk before it is acknowledged; Mosquitto \
+            has nothing there.\n";
     out
 }
 

@@ -1,5 +1,5 @@
-//! Every kind of load, for a moment, against the broker in this process and against the relay: promises
-//! are kept, and what the run has to say is there.
+//! Every kind of load, for a moment, against the broker in this process and against the relay:
+//! promises are kept, and what the run has to say is there.
 
 #![cfg(test)]
 
@@ -64,7 +64,7 @@ fn run(port: u16, arguments: &[&str]) -> (i32, Value) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let output = Command::new(env!("CARGO_BIN_EXE_perf"))
         .args(["run", "--json", "--address", &SocketAddr::from(([127, 0, 0, 1], port)).to_string()])
-        .args(["--warm-s", "0.05", "--measured-s", "0.2"])
+        .args(["--warm-s", "0.05", "--measured-s", "0.5"])
         .args(arguments)
         .output()
         .unwrap();
@@ -206,7 +206,8 @@ fn relay_passes_what_pairs_and_groups_say() {
 #[test]
 fn relay_keeps_frames_of_many_publishers_apart() {
     let relay = Relay::start(&["--whole-frames"]);
-    kept(relay.port, &["fanin", "--publishers", "20", "--payload-bytes", "1000"]);
+    let large = ["--payload-bytes", "1000", "--outstanding", "64"];
+    kept(relay.port, &[&["fanin", "--publishers", "20"], &large[..]].concat());
 }
 
 #[test]

@@ -3,11 +3,11 @@
 #
 #   scripts/perf/compare.sh [-k ROUNDS] [-c "CASE ..."] [-o OUT.jsonl] [-s SECONDS] [BROKER ...]
 #
-# BROKER is mosquitto, relay (where it can do the case), a binary of Culex, or NAME=BINARY; without any:
-# mosquitto, relay and target/release/culex. CASE is the name of a file in perf/scenarios without
-# .toml. Every run has a fresh broker.
-# Environment: BROKER_CPU, GENERATOR_CPU, SHARDS, PERF, RELAY, CULEX, MOSQUITTO (binaries), BASE (name
-# of the broker to divide by, mosquitto if it is empty).
+# BROKER is mosquitto, relay (where it can do the case), a binary of Culex, or NAME=BINARY; without
+# any: mosquitto, relay and target/release/culex. CASE is the name of a file in perf/scenarios
+# without .toml. Every run has a fresh broker. Environment: BROKER_CPU, GENERATOR_CPU, SHARDS, PERF,
+# RELAY, CULEX, MOSQUITTO (binaries), BASE (name of the broker to divide by, mosquitto if it is
+# empty).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/perf/lib.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The headline table in at most five minutes: broker CPU per message, rate and latency of Culex, of the
-# null relay, and of Mosquitto where it is installed. Builds first.
+# The headline table in at most five minutes: broker CPU per message, rate and latency of Culex, of
+# the null relay, and of Mosquitto where it is installed. Builds first.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/perf/lib.sh

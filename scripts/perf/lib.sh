@@ -120,7 +120,8 @@ CONF
     fi
 }
 
-# start_broker NAME PORT BINARY WORK [TRANSPORT] [DURABILITY] [KIND]: leaves the process in $broker_pid.
+# start_broker NAME PORT BINARY WORK [TRANSPORT] [DURABILITY] [KIND]: leaves the process in
+# $broker_pid.
 start_broker() {
     local name=$1 port=$2 binary=$3 work=$4 transport=${5:-tcp} durability=${6:-fsync} kind=${7:-}
     work=$(realpath "$work")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Flame graph of the broker under a load: scripts/perf/profile.sh [CASE] [SECONDS], by default qos0 for 5
-# seconds. Needs the kernel's perf (Debian: linux-perf) and leaves target/perf/CASE.svg.
+# Flame graph of the broker under a load: scripts/perf/profile.sh [CASE] [SECONDS], by default qos0
+# for 5 seconds. Needs the kernel's perf (Debian: linux-perf) and leaves target/perf/CASE.svg.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/perf/lib.sh

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # One case against a fresh broker, with a table: scripts/perf/run.sh CASE [BROKER] [ARGUMENTS...]
 # CASE is the name of a file in perf/scenarios without .toml; BROKER is culex, mosquitto or relay;
-# the arguments are those of `perf run`, as --qos 1. Builds first. DURABILITY=fsync, interval or none.
+# the arguments are those of `perf run`, as --qos 1. Builds first. DURABILITY=fsync, interval or
+# none.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/perf/lib.sh

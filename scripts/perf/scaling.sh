@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures the slopes that docs/scaling.md builds on: what a connection costs in the broker and in the
-# kernel, what a message costs by size, by number of pairs and across shards.
+# Measures the slopes that docs/scaling.md builds on: what a connection costs in the broker and in
+# the kernel, what a message costs by size, by number of pairs and across shards.
 #
 #   scripts/perf/scaling.sh [connections | sizes | pairs | shards] ...      all of them without
 #
@@ -35,8 +35,8 @@ slab() { # NAME: bytes of all objects in use; 0 where the kernel keeps them with
 
 caches="TCP sock_inode_cache filp dentry"
 
-# Kernel and broker memory with BROKERS x COUNT idle connections. Both ends are on this machine, so a
-# connection has two sockets here; the kernel's share is given for one.
+# Kernel and broker memory with BROKERS x COUNT idle connections. Both ends are on this machine, so
+# a connection has two sockets here; the kernel's share is given for one.
 connections() {
     local brokers=${BROKERS:-4} limit count broker port name total
     limit=$(ulimit -Hn)

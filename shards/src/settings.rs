@@ -102,8 +102,8 @@ impl Settings {
     /// Default of [`Self::buffers`].
     pub const BUFFERS: u16 = 256;
     /// Default of [`Self::buffer_bytes`].
-    /// No power of two: the beginnings of the buffers, which is all that small packets fill, fall into
-    /// different sets of the caches.
+    /// No power of two: the beginnings of the buffers, which is all that small packets fill, fall
+    /// into different sets of the caches.
     pub const BUFFER_BYTES: u32 = 64 * 1024 + 320;
     /// Default of [`Self::connections_max`].
     pub const CONNECTIONS_MAX: usize = 1 << 20;

@@ -35,9 +35,9 @@ use crate::time::Millis;
 
 /// Completions handled before the outputs they caused are sent.
 const COMPLETIONS_PER_TURN: usize = 1024;
-/// When the buffers run out although a turn brought less than this, there are more connections than
-/// buffers, and more are filled in. Otherwise they hold enough: what a turn brings and what it sends
-/// should stay in the cache between the kernel's copies.
+/// When the buffers run out although a turn brought less than this, there are more connections
+/// than buffers, and more are filled in. Otherwise they hold enough: what a turn brings and what it
+/// sends should stay in the cache between the kernel's copies.
 const FULL_TURN_BYTES: u64 = 128 << 10;
 /// Controls taken per turn.
 const CONTROLS_PER_TURN: usize = 64;

@@ -310,8 +310,8 @@ impl Outbound {
 
     /// Takes deliveries of shared subscriptions that another member may get: those never sent, and
     /// those of `QoS` 1 without acknowledgement (MQTT 5.0 §4.8.2). `QoS` 2 deliveries that began
-    /// stay here. [MQTT-4.8.2-4] Those whose message lies in the log alone stay too, and are told to
-    /// `away`: [`Outbound::take_fetched`].
+    /// stay here. [MQTT-4.8.2-4] Those whose message lies in the log alone stay too, and are told
+    /// to `away`: [`Outbound::take_fetched`].
     pub fn take_shared(
         &mut self,
         mut other_member: impl FnMut(&Filter) -> bool,

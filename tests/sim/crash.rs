@@ -187,7 +187,7 @@ impl Shadow {
         }
         let client = session.client.clone();
         for id in lost {
-            // One that was refused after all has lost its identifier, and is with some all the same.
+            // One that was refused after all has no identifier, and some have it all the same.
             let msg = &mut self.messages[id];
             msg.lost += usize::from(msg.onward.is_none());
         }

@@ -181,6 +181,8 @@ pub(crate) struct Shadow {
     pub writes: BTreeMap<String, Vec<Write>>,
     /// Log positions that are durable, by shard.
     pub durable: Vec<u64>,
+    /// Shards that were told that the disk is full.
+    pub disk_full: Vec<bool>,
     /// Drops that no message could be blamed for.
     pub other_drops: u64,
     pub failure: Option<String>,
@@ -476,6 +478,7 @@ impl Shadow {
         let identifier = subscribe.properties.subscription_identifier();
         let session = &mut self.sessions[index];
         let (mut filters, mut codes) = (Vec::new(), Vec::new());
+        let disk_full = session.expiry_s > 0 && self.disk_full[session.home];
         for wanted in &subscribe.filters {
             let active = session.subs.iter().filter(|sub| sub.ended.is_none()).count();
             let known = session
@@ -491,7 +494,7 @@ impl Shadow {
             let is_new = known.is_none();
             match known {
                 Some(sub) => sub.versions.push(version),
-                None if active >= self.subscriptions_max => {
+                None if disk_full || active >= self.subscriptions_max => {
                     codes.push(0x97);
                     continue;
                 }

@@ -59,7 +59,8 @@ impl Websocket {
         !self.pending.is_empty()
     }
 
-    /// Appends one frame around all of `mqtt`, which is empty then, unless the request is unanswered.
+    /// Appends one frame around all of `mqtt`, which is empty then, unless the request is
+    /// unanswered.
     pub(crate) fn seal(&mut self, mqtt: &mut Vec<u8>, wire: &mut Vec<u8>) {
         wire.append(&mut self.pending);
         if self.open && !mqtt.is_empty() {

@@ -4,8 +4,8 @@
 //! offline:   subscribe, leave ─▶ publish until all is acknowledged ─▶ come back all at once
 //! retained:  publish until all is acknowledged ─▶ N clients come and subscribe
 //! ```
-//! The measured interval begins with the first of those who come and ends when all of them have all.
-//! Afterwards nothing is left in the broker.
+//! The measured interval begins with the first of those who come and ends when all of them have
+//! all. Afterwards nothing is left in the broker.
 
 use super::{
     Course, DRAIN_MAX_NS, LINGER_NS, cpu_use, elapsed_s, publisher_plan, subscriber_plans,
