@@ -302,7 +302,7 @@ fn who_takes_over_too_often_is_refused_and_the_other_stays() {
     check_on(&mut rig, "connect d v5 id=x\nc ping", "d: connack 0x9f\nd: closed\nc: pingresp");
     check_on(&mut rig, "connect e v311 id=x", "e: connack 0x88\ne: closed");
     rig.quiet("wait 31000");
-    check_on(&mut rig, "connect f v5 id=x", "c: disconnect 0x8e\nc: closed\nf: connack");
+    check_on(&mut rig, "connect f v5 id=x", "c: disconnect 0x8e\nf: connack\nc: closed");
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn handshakes_that_stall_give_way_to_others() {
         let mut hello = Vec::new();
         let mut tls = ClientConnection::new(Arc::clone(&client), name).unwrap();
         tls.write_tls(&mut hello).unwrap();
-        let stalled: Vec<TcpStream> = (0..16)
+        let mut stalled: Vec<TcpStream> = (0..16)
             .map(|_| {
                 let mut stream = TcpStream::connect(address).expect("accepted");
                 stream.write_all(&hello).unwrap();
@@ -211,6 +211,12 @@ fn handshakes_that_stall_give_way_to_others() {
                 stream
             })
             .collect();
+        // Each was answered or cut when the others come.
+        for stream in &mut stalled {
+            let answer = stream.read(&mut [0; 64]);
+            let kind = answer.err().map(|error| error.kind());
+            assert!(matches!(kind, None | Some(ErrorKind::ConnectionReset)), "{kind:?}");
+        }
         for number in 0..8 {
             assert!(connect(address, &client, "localhost", &format!("w{number}")).is_ok());
         }
