@@ -66,6 +66,7 @@ impl World {
             self.shadow.durable[shard] = self.lsn[shard];
             self.dropped[shard] = [0; 11];
             self.ready[shard] = false;
+            self.shadow.disk_full[shard] = false;
             self.shards[shard].restore(image, self.lsn[shard], self.now);
             self.collect(shard);
         }

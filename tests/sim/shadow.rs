@@ -84,6 +84,8 @@ pub(crate) struct Session {
     pub client: String,
     pub home: usize,
     pub expiry_s: u32,
+    /// It has a log.
+    pub durable: bool,
     pub link: Option<usize>,
     pub subs: Vec<Sub>,
     /// `QoS` 2 identifiers of the client between PUBLISH and PUBREL.
@@ -221,7 +223,8 @@ impl Shadow {
         }
         let present = self.current.contains_key(&client);
         let index = self.current.get(&client).copied().unwrap_or_else(|| {
-            self.sessions.push(Session { client: client.clone(), home, ..Session::default() });
+            let (client, durable) = (client.clone(), expiry_s > 0);
+            self.sessions.push(Session { client, home, durable, ..Session::default() });
             self.sessions.len() - 1
         });
         self.current.insert(client, index);
@@ -478,7 +481,7 @@ impl Shadow {
         let identifier = subscribe.properties.subscription_identifier();
         let session = &mut self.sessions[index];
         let (mut filters, mut codes) = (Vec::new(), Vec::new());
-        let disk_full = session.expiry_s > 0 && self.disk_full[session.home];
+        let disk_full = session.durable && self.disk_full[session.home];
         for wanted in &subscribe.filters {
             let active = session.subs.iter().filter(|sub| sub.ended.is_none()).count();
             let known = session
