@@ -68,7 +68,7 @@ mod tests {
     fn it_is_an_array() {
         let mut chunks = Chunks::default();
         assert!(chunks.is_empty() && chunks.get(0).is_none());
-        for n in 0..3 * CHUNK + 1 {
+        for n in 0..=3 * CHUNK {
             assert_eq!(chunks.len(), n);
             chunks.push(n);
         }
