@@ -28,6 +28,7 @@ mod pump;
 mod reads;
 mod recovery;
 mod relayout;
+mod segment_file;
 mod stats;
 
 pub use broker_file::{BROKER_FILE_BYTES, Broker};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::directory::{Directory, QUARANTINE, random};
 use super::error::DirectoryError;
 use super::files::{Files, is_full, make_directory, read_or_empty, sync_directory};
-use super::{Durability, Settings, faults};
+use super::{Durability, Settings, faults, segment_file};
 use crate::log::survey::Found;
 use crate::log::{
     self, BLOCK_BYTES, BlockFault, Cause, Identity, Log, Loss, Lsn, Manifest, Mode, Record,
@@ -180,10 +180,10 @@ impl Recovery {
         self.quarantine(&foreign)?;
         let (mut cut, mut bytes) = (Vec::new(), Vec::new());
         for number in std::mem::take(&mut self.unused) {
-            read_segment(&self.files.path_of(log::File::Segment(number)), &mut bytes)?;
-            let whole = log::offset(bytes.len()) == settings.segment_bytes;
-            let zero = bytes.iter().all(|byte| *byte == 0);
-            if whole && zero && number < self.resume.next_segment {
+            let path = self.files.path_of(log::File::Segment(number));
+            let length = segment_file::read(&path, Mode::Strict, &mut bytes)?;
+            let whole = length == settings.segment_bytes;
+            if whole && segment_file::is_zero(&bytes) && number < self.resume.next_segment {
                 self.resume.spares.push(number);
             } else {
                 cut.push(number);
@@ -322,14 +322,15 @@ pub(super) fn scan(
         return Ok(nothing_there(Resume::fresh(manifest)));
     };
     let mut scan = Scan::new(*survey, mode);
-    let (mut bytes, mut read) = (Vec::new(), None);
+    let (mut bytes, mut read, mut length) = (Vec::new(), None, 0);
     while let Some(number) = scan.wanted() {
         if read != Some(number) {
             faults::point("recover.read");
-            read_segment(&files.path_of(log::File::Segment(number)), &mut bytes)?;
+            let path = files.path_of(log::File::Segment(number));
+            length = segment_file::read(&path, mode, &mut bytes)?;
             read = Some(number);
         }
-        scan.feed(&bytes, sink);
+        scan.feed_part(&bytes, length, sink);
     }
     Ok(scan.finish())
 }
@@ -363,13 +364,4 @@ pub(super) fn list(path: &Path) -> io::Result<(Vec<u64>, Vec<PathBuf>)> {
     }
     segments.sort_unstable();
     Ok((segments, drafts))
-}
-
-fn read_segment(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
-    bytes.clear();
-    match File::open(path) {
-        Ok(mut file) => file.read_to_end(bytes).map(drop),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
 }

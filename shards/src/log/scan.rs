@@ -72,6 +72,8 @@ pub struct Scan {
     highest_batch_no: u64,
     highest_lsn: Lsn,
     refused: bool,
+    /// Length of the segment file that is being read.
+    file_bytes: u64,
 }
 
 /// Which checks are made. All of them, except in tests that prove that one is needed.
@@ -108,6 +110,7 @@ impl Scan {
             highest_batch_no: 0,
             highest_lsn: Lsn(0),
             refused: false,
+            file_bytes: 0,
             survey,
         };
         scan.start();
@@ -125,6 +128,18 @@ impl Scan {
 
     /// Reads the whole file of the segment that is wanted; records go to `sink` in order.
     pub fn feed(&mut self, bytes: &[u8], sink: &mut impl FnMut(Record<'_>)) {
+        self.feed_part(bytes, offset(bytes.len()), sink);
+    }
+
+    /// The same with the beginning of the file, whose length is `file_bytes`: what is left out was
+    /// never written, as far as is known.
+    pub fn feed_part(
+        &mut self,
+        bytes: &[u8],
+        file_bytes: u64,
+        sink: &mut impl FnMut(Record<'_>),
+    ) {
+        self.file_bytes = file_bytes;
         match self.phase {
             Phase::Reading => self.read(bytes, sink),
             Phase::Searching(segment, from) => self.search(segment, from, bytes),
@@ -176,7 +191,8 @@ impl Scan {
             salvaged: self.mode == Mode::Salvage && self.loss_count > 0,
             last_lsn,
             next_lsn: lsn.unwrap_or_default().plus(fence),
-            next_batch_no: batch_no.saturating_add(1),
+            // Batches that lie behind what was read may have the next numbers.
+            next_batch_no: batch_no.saturating_add(fence),
             prev_batch_no: place.last_batch_no,
             prev_hash: place.last_hash,
             mark_sequence: mark.sequence,
@@ -380,7 +396,8 @@ impl Scan {
             return Some((Proof::Mark, mark.durable_lsn));
         }
         let whole_bytes = self.survey.header(place.segment)?.segment_bytes();
-        (offset(bytes?.len()) < whole_bytes).then_some((Proof::Itself, mark.durable_lsn))
+        (bytes.is_some() && self.file_bytes < whole_bytes)
+            .then_some((Proof::Itself, mark.durable_lsn))
     }
 
     fn stopped_by_newer_format(&self) -> bool {
