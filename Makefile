@@ -10,11 +10,11 @@ TARGET ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help deps run test check conformance mutants perf differential sim crash crash-soak \
-	crash-points fuzz loom asan abuse-soak clean
+.PHONY: help deps run test check conformance mutants perf perf-compare perf-profile perf-results \
+	differential sim crash crash-soak crash-points corrupt-soak fuzz loom asan abuse-soak clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the Debian packages that building and testing need (or say which are missing)
 	@scripts/deps.sh
@@ -42,8 +42,17 @@ conformance: ## write docs/conformance.md from the statements, the tests that ci
 mutants: ## remove rules one by one and see that their tests fail (ARGS=PATTERN takes some of them)
 	scripts/mutate.sh $(ARGS)
 
-perf: ## load generator, release build (ARGS="run pairs ..."; without it lists its options)
-	$(CARGO) run --release --locked -p perf -- $(or $(ARGS),--help)
+perf: ## broker CPU per message, rate, latency: the headline table (5 minutes; CASE=churn: one case)
+	$(if $(CASE),scripts/perf/run.sh $(CASE) $(ARGS),scripts/perf/headline.sh)
+
+perf-compare: ## the same against Debian's Mosquitto, alternately (ROUNDS=5, CASES="qos0 qos1")
+	scripts/perf/against-mosquitto.sh
+
+perf-profile: ## flame graph of the broker under CASE=qos0
+	scripts/perf/profile.sh $(or $(CASE),qos0)
+
+perf-results: ## measure everything and write perf/RESULTS.md with its plots (10 minutes)
+	scripts/perf/results.sh $(ARGS)
 
 fuzz: ## run every fuzz target, or TARGET, FOR=60 seconds each
 	@scripts/deps.sh fuzz
@@ -71,14 +80,18 @@ sim: ## simulate RUNS=10000 seeds from FROM=0 on, or one with its trace: SEED=17
 crash: ## kill the broker, cut its power, fill its disk under load (as root: a loop device is mounted)
 	$(CARGO) test --locked --test crash -- --nocapture --test-threads 1
 
-crash-soak: ## the same with 1,000 kills and 200 power cuts
+crash-soak: ## the same with 1,000 kills, 200 power cuts of each kind, each named point 10 times
 	CRASH_CYCLES=$(or $(CRASH_CYCLES),1000) CRASH_CUTS=$(or $(CRASH_CUTS),200) \
-	  $(CARGO) test --release --locked --test crash -- --nocapture --test-threads 1
+	  CRASH_POINTS=$(or $(CRASH_POINTS),10) \
+	  $(CARGO) test --locked --test crash -- --nocapture --test-threads 1
 
-crash-points: ## let the log end or fail at each of its named points, or skip its syncs
-	$(CARGO) build --locked --features failpoints --target-dir target/failpoints --bin culex
-	CRASH_POINTS_BINARY=$(CURDIR)/target/failpoints/debug/culex \
-	  $(CARGO) test --locked --test crash power:: -- --nocapture --test-threads 1
+crash-points: ## end the broker at each named point, before and after each thing that must be durable
+	CRASH_POINTS=$(or $(CRASH_POINTS),2) \
+	  $(CARGO) test --locked --test crash points:: -- --nocapture --test-threads 1
+
+corrupt-soak: ## change files of a stopped broker 100,000 times (CHANGES=n) and start it
+	CRASH_ROT=$(or $(CHANGES),100000) \
+	  $(CARGO) test --locked --test crash rot:: -- --nocapture
 
 clean: ## remove everything that was built or downloaded
 	$(CARGO) clean

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Culex needs to be built (`deps.sh build`), fuzzed
-# (`deps.sh fuzz`), or built and tested (`deps.sh`): as root through apt-get, otherwise it says
-# which command does it. Nothing is touched when all of them are there.
+# (`deps.sh fuzz`), measured (`deps.sh perf`), or built and tested (`deps.sh`): as root through
+# apt-get, otherwise it says which command does it. Nothing is touched when all of them are there.
 set -euo pipefail
 
 purpose=${1:-test}
@@ -21,6 +21,14 @@ need libc6-dev test -e /usr/include/errno.h
 if [ "$purpose" = fuzz ]; then
   need g++ g++ --version
 fi
+if [ "$purpose" = perf ]; then
+  need openssl openssl version
+  need util-linux taskset --version
+fi
+if [ "$purpose" = perf ] || [ "$purpose" = test ]; then
+  # Debian keeps the broker in /usr/sbin, which is not on every PATH.
+  need mosquitto test -x /usr/sbin/mosquitto -o -x /usr/local/sbin/mosquitto
+fi
 if [ "$purpose" = test ]; then
   need python3 python3 --version
   need python3-venv python3 -c 'import ensurepip, venv'
@@ -31,8 +39,6 @@ if [ "$purpose" = test ]; then
   # The shell's own `kill` is no program that a test could start.
   need procps test -x /usr/bin/kill -o -x /bin/kill
   need e2fsprogs test -x /usr/sbin/mkfs.ext4 -o -x /sbin/mkfs.ext4
-  # Debian keeps the broker in /usr/sbin, which is not on every PATH.
-  need mosquitto test -x /usr/sbin/mosquitto -o -x /usr/local/sbin/mosquitto
 fi
 
 # Not from Debian, whose Rust is too old. Only a note: with sudo it may be there and not be seen.

@@ -6,7 +6,8 @@
 //! Acknowledgements and messages gather in the connection's buffer and leave in one write per turn.
 
 use crate::clock::{Clock, SECOND_NS};
-use crate::handshake;
+use crate::handshake::{self, Session};
+use crate::layers::Below;
 use crate::link::{Arrived, Link};
 use crate::traffic::Traffic;
 use crate::wire::{Frame, Malformed, kind};
@@ -31,6 +32,8 @@ pub(crate) enum Role {
     Publisher(usize),
     /// Index into the subscribers.
     Subscriber(usize),
+    /// Index into the subscribers; does not read while the fleet lets it sleep.
+    Sleeper(usize),
 }
 
 /// A client to be connected.
@@ -38,25 +41,42 @@ pub(crate) enum Role {
 pub(crate) struct Plan {
     /// Its role.
     pub(crate) role: Role,
-    /// Its filter, if it subscribes.
-    pub(crate) filter: Option<String>,
+    /// Its filters, if it subscribes.
+    pub(crate) filters: Vec<String>,
+    /// QoS of its subscriptions.
+    pub(crate) qos: Qos,
+    /// Its session.
+    pub(crate) session: Session,
 }
 
 /// How all clients connect.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dialing {
     /// Address of the broker.
     pub(crate) target: SocketAddr,
     /// Protocol version.
     pub(crate) version: Version,
-    /// Sessions outlive their connections.
-    pub(crate) durable: bool,
-    /// QoS of subscriptions.
-    pub(crate) qos: Qos,
     /// Most connections in the making at a time.
     pub(crate) connecting_max: usize,
     /// Size of the largest packet to come.
     pub(crate) packet_bytes_max: usize,
+    /// Number of the first client of this thread, for names.
+    pub(crate) first: usize,
+    /// What lies below MQTT.
+    pub(crate) below: Below,
+}
+
+impl Dialing {
+    /// Client identifier of `role`: the same whenever it comes back.
+    fn client_id(&self, role: Role) -> String {
+        let process = std::process::id();
+        match role {
+            Role::Publisher(index) => format!("perf-{process}-p{}", self.first + index),
+            Role::Subscriber(index) | Role::Sleeper(index) => {
+                format!("perf-{process}-s{}", self.first + index)
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +92,11 @@ struct Client {
     link: Link,
     stage: Stage,
     role: Role,
-    filter: Option<String>,
+    session: Session,
+    qos: Qos,
+    filters: Vec<String>,
+    /// SUBACKs that have to come.
+    subacks: usize,
     started_ns: u64,
     dirty: bool,
 }
@@ -88,6 +112,7 @@ pub(crate) struct Fleet {
     buffer: Vec<u8>,
     dialing: Dialing,
     ready: usize,
+    asleep: bool,
     /// Time in ns from the start of a connection to its SUBACK (or CONNACK without filter).
     pub(crate) connect_ns: Histogram<u64>,
 }
@@ -105,25 +130,31 @@ impl Fleet {
             buffer: vec![0; READ_BYTES.max(dialing.packet_bytes_max * 4)],
             dialing,
             ready: 0,
+            asleep: false,
             connect_ns: Histogram::new_with_max(2 * CONNECT_MAX_NS, 3)?,
         })
     }
 
-    /// How the clients connect.
-    pub(crate) fn dialing(&self) -> Dialing {
-        self.dialing
-    }
-
-    /// Connects and subscribes all clients of `plans`, a bounded number at a time.
-    pub(crate) fn connect(&mut self, plans: Vec<Plan>, traffic: &mut Traffic) -> Result<()> {
-        let total = self.clients.len() + plans.len();
-        let mut plans = plans.into_iter();
-        while self.ready < total {
+    /// Connects and subscribes all clients of `plans`, a bounded number at a time. `heed` is called
+    /// each turn with the number of clients that are ready.
+    pub(crate) fn connect(
+        &mut self,
+        plans: impl Iterator<Item = Plan>,
+        traffic: &mut Traffic,
+        mut heed: impl FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
+        let mut plans = plans.fuse();
+        let mut dialed_all = false;
+        while !dialed_all || self.ready < self.clients.len() {
             while self.clients.len() - self.ready < self.dialing.connecting_max {
-                let Some(plan) = plans.next() else { break };
+                let Some(plan) = plans.next() else {
+                    dialed_all = true;
+                    break;
+                };
                 self.dial(plan)?;
             }
             self.turn(traffic, Duration::from_millis(100))?;
+            heed(self.ready)?;
             let now_ns = self.clock.now_ns();
             // Clients get ready about in their order, so the first one that is not is the oldest.
             let first = self.ready.saturating_sub(self.dialing.connecting_max);
@@ -139,8 +170,10 @@ impl Fleet {
     fn dial(&mut self, plan: Plan) -> Result<()> {
         let index = self.clients.len();
         let started_ns = self.clock.now_ns();
-        let source = source_address(self.dialing.target, index);
-        let mut link = Link::connect(self.dialing.target, source)
+        let Dialing { target, below, first, .. } = &self.dialing;
+        let source = source_address(*target, first + index);
+        let seed = u64::try_from(first + index).unwrap_or(0) << 32 | 0x9e37_79b9;
+        let mut link = Link::connect(*target, source, below, seed)
             .with_context(|| format!("client {index}"))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut link.stream, Token(index), interest)?;
@@ -148,9 +181,36 @@ impl Fleet {
             assert_eq!(publisher, self.publisher_clients.len(), "publishers connect in order");
             self.publisher_clients.push(index);
         }
-        let Plan { role, filter } = plan;
+        let Plan { role, filters, qos, session } = plan;
         let stage = Stage::Dialing;
-        self.clients.push(Client { link, stage, role, filter, started_ns, dirty: false });
+        let dirty = false;
+        let client =
+            Client { link, stage, role, session, qos, filters, subacks: 0, started_ns, dirty };
+        self.clients.push(client);
+        Ok(())
+    }
+
+    /// When the connection of client `index` was begun.
+    pub(crate) fn started_ns(&self, index: usize) -> u64 {
+        self.clients.get(index).map_or(0, |client| client.started_ns)
+    }
+
+    /// Sleepers do not read from now on.
+    pub(crate) fn fall_asleep(&mut self) {
+        self.asleep = true;
+    }
+
+    /// Sleepers read what has come, and go on reading.
+    pub(crate) fn wake_up(&mut self, traffic: &mut Traffic) -> Result<()> {
+        self.asleep = false;
+        for index in 0..self.clients.len() {
+            if let Some(client) = self.clients.get_mut(index)
+                && matches!(client.role, Role::Sleeper(_))
+            {
+                // Their events came while they slept. epoll(7), edge-triggered
+                self.read_all(index, true, traffic).with_context(|| format!("client {index}"))?;
+            }
+        }
         Ok(())
     }
 
@@ -193,38 +253,61 @@ impl Fleet {
                 return Ok(());
             }
             client.stage = Stage::AwaitsConnack;
-            let client_id = format!("perf-{}-{index}", std::process::id());
-            let Dialing { version, durable, .. } = self.dialing;
-            handshake::append_connect(&client_id, version, durable, &mut client.link.out);
+            let client_id = self.dialing.client_id(client.role);
+            let version = self.dialing.version;
+            handshake::append_connect(&client_id, version, client.session, &mut client.link.out);
         }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            loop {
-                let more = match client.link.read(&mut self.buffer)? {
-                    Arrived::Nothing => break,
-                    Arrived::Closed => bail!("the broker closed the connection"),
-                    Arrived::Bytes { total, more } => {
-                        if t.latency.is_some() {
-                            // Messages may have come after the turn began.
-                            t.now_ns = self.clock.now_ns();
-                        }
-                        let bytes = self.buffer.get(..total).unwrap_or_default();
-                        let (used, ready) = client.take(bytes, &self.dialing, t)?;
-                        client.link.carry_over(bytes.get(used..).unwrap_or_default());
-                        if ready {
-                            self.ready += 1;
-                            let took_ns = self.clock.now_ns() - client.started_ns;
-                            self.connect_ns.saturating_record(took_ns);
-                        }
-                        more || event.is_read_closed()
+        let asleep = self.asleep && matches!(client.role, Role::Sleeper(_));
+        if !asleep && (event.is_readable() || event.is_read_closed() || event.is_error()) {
+            self.read_all(index, event.is_read_closed(), t)?;
+        }
+        if let Some(client) = self.clients.get_mut(index) {
+            mark_dirty(client, index, &mut self.dirty);
+        }
+        Ok(())
+    }
+
+    /// Reads until the socket is empty; `to_end`: until it says so itself.
+    fn read_all(&mut self, index: usize, to_end: bool, t: &mut Traffic) -> Result<()> {
+        let client = self.clients.get_mut(index).context("nobody reads")?;
+        loop {
+            match client.link.read(&mut self.buffer)? {
+                Arrived::Nothing => return Ok(()),
+                Arrived::Closed => bail!("the broker closed the connection"),
+                Arrived::Bytes { total, more } => {
+                    if t.is_timed() {
+                        // Messages may have come after the turn began.
+                        t.now_ns = self.clock.now_ns();
                     }
-                };
-                if !more {
-                    break;
+                    let bytes = self.buffer.get(..total).unwrap_or_default();
+                    let (used, ready) = client.take(bytes, self.dialing.version, t)?;
+                    client.link.carry_over(bytes.get(used..).unwrap_or_default());
+                    if ready {
+                        self.ready += 1;
+                        let took_ns = self.clock.now_ns() - client.started_ns;
+                        self.connect_ns.saturating_record(took_ns);
+                    }
+                    if !more && !to_end {
+                        return Ok(());
+                    }
                 }
             }
         }
-        mark_dirty(client, index, &mut self.dirty);
-        Ok(())
+    }
+
+    /// Sends what `write` appends to the output of the first publisher.
+    pub(crate) fn send_beside(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(&index) = self.publisher_clients.first()
+            && let Some(client) = self.clients.get_mut(index)
+        {
+            write(&mut client.link.out);
+            mark_dirty(client, index, &mut self.dirty);
+        }
+    }
+
+    /// Has all output been taken by the kernel.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.clients.iter().all(|client| !client.link.wants_write())
     }
 
     /// Says goodbye for all clients and closes their connections.
@@ -239,7 +322,7 @@ impl Fleet {
 
 impl Client {
     /// Reads what came; returns the bytes used and whether the client has become ready.
-    fn take(&mut self, bytes: &[u8], dialing: &Dialing, t: &mut Traffic) -> Result<(usize, bool)> {
+    fn take(&mut self, bytes: &[u8], version: Version, t: &mut Traffic) -> Result<(usize, bool)> {
         let mut used = 0;
         let mut became_ready = false;
         while self.stage != Stage::Ready {
@@ -247,7 +330,7 @@ impl Client {
             let Some(frame) = Frame::split(part).map_err(malformed)? else {
                 return Ok((used, became_ready));
             };
-            self.shake_hands(part, frame, dialing, t)?;
+            self.shake_hands(part, frame, version, t)?;
             became_ready = self.stage == Stage::Ready;
             used = bytes.len() - frame.rest.len();
         }
@@ -255,7 +338,7 @@ impl Client {
         let out = &mut self.link.out;
         let result = match self.role {
             Role::Publisher(index) => t.at_publisher(index, part, out),
-            Role::Subscriber(index) => t.at_subscriber(index, part, out),
+            Role::Subscriber(index) | Role::Sleeper(index) => t.at_subscriber(index, part, out),
         };
         match result {
             Ok(count) => Ok((used + count, became_ready)),
@@ -267,36 +350,36 @@ impl Client {
         &mut self,
         bytes: &[u8],
         frame: Frame<'_>,
-        dialing: &Dialing,
+        version: Version,
         traffic: &mut Traffic,
     ) -> Result<()> {
         if self.stage == Stage::AwaitsSuback {
-            handshake::accept_suback(bytes, frame, dialing.qos, dialing.version)?;
-            self.stage = Stage::Ready;
-            self.link.shrink();
+            handshake::accept_suback(bytes, frame, self.qos, version)?;
+            self.subacks -= 1;
+            if self.subacks == 0 {
+                self.stage = Stage::Ready;
+                self.link.shrink();
+            }
             return Ok(());
         }
-        let receive_maximum = handshake::accept_connack(bytes, frame, dialing.version)?;
+        let resumed = self.session == Session::Resumed;
+        let receive_maximum = handshake::accept_connack(bytes, frame, resumed, version)?;
         if let Role::Publisher(index) = self.role
             && let Some(publisher) = traffic.publishers.get_mut(index)
         {
             publisher.limit_window(receive_maximum);
         }
-        // The filter is not needed afterwards, and there are thousands of clients.
-        self.stage = match self.filter.take() {
-            Some(filter) => {
-                let out = &mut self.link.out;
-                handshake::append_subscribe(&filter, dialing.qos, dialing.version, out);
-                Stage::AwaitsSuback
-            }
-            None => Stage::Ready,
-        };
+        // The filters are not needed afterwards, and there may be a million.
+        let filters = std::mem::take(&mut self.filters);
+        let out = &mut self.link.out;
+        self.subacks = handshake::append_subscribes(&filters, self.qos, version, out);
+        self.stage = if self.subacks > 0 { Stage::AwaitsSuback } else { Stage::Ready };
         Ok(())
     }
 }
 
 fn mark_dirty(client: &mut Client, index: usize, dirty: &mut Vec<usize>) {
-    if !client.dirty && !client.link.out.is_empty() {
+    if !client.dirty && client.link.wants_write() {
         client.dirty = true;
         dirty.push(index);
     }
@@ -319,7 +402,7 @@ fn farewell(bytes: &[u8]) -> Option<anyhow::Error> {
 }
 
 /// One of many loopback addresses, another for each process, or none if the broker is elsewhere.
-fn source_address(target: SocketAddr, index: usize) -> Option<SocketAddr> {
+pub(crate) fn source_address(target: SocketAddr, index: usize) -> Option<SocketAddr> {
     if target.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
         return None;
     }

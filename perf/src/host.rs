@@ -68,6 +68,15 @@ fn run_ns(pid: u32) -> u64 {
         .sum()
 }
 
+/// Bytes that `pid` has had written to disks, those of its pages that left the cache included.
+pub(crate) fn disk_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/io");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    let bytes = line.and_then(|number| number.trim().parse().ok());
+    bytes.with_context(|| format!("{path} has no write_bytes"))
+}
+
 /// Memory of a process, from `smaps_rollup`.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the unit belongs to the names")]
@@ -107,6 +116,11 @@ mod tests {
     fn names_with_parentheses_do_not_shift_the_fields() {
         let text = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 123 45 0 0 20 0 1 0 9 0 0";
         assert_eq!(stat_ticks(text), Some((123, 45)));
+    }
+
+    #[test]
+    fn own_writes_are_seen() {
+        assert!(disk_bytes(std::process::id()).is_ok());
     }
 
     #[test]

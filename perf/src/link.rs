@@ -1,13 +1,18 @@
-//! One TCP connection: reads into a buffer that all connections share, writes from its own.
+//! One connection: reads into a buffer that all connections share, writes from its own.
 //!
 //! A part of a packet that ends a read is carried over and put in front of the next one, so that a
 //! packet is always in one piece and an idle connection holds no buffer.
 
-use anyhow::{Context, Result};
+use crate::layers::{Below, Layers};
+use anyhow::{Context, Result, ensure};
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
+
+/// Room that a read leaves in the buffer of a connection with layers: they may hold back this much
+/// of earlier reads (one TLS record, RFC 8446 §5.1).
+const HELD_BACK_BYTES_MAX: usize = 17 * 1024;
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +30,11 @@ pub(crate) enum Arrived {
 pub(crate) struct Link {
     /// Registered with the poll by the fleet.
     pub(crate) stream: TcpStream,
-    /// Bytes that wait for the next flush; append only.
+    /// Bytes of MQTT that wait for the next flush; append only.
     pub(crate) out: Vec<u8>,
+    layers: Option<Box<Layers>>,
+    /// With layers: what they made of `out`.
+    sealed: Vec<u8>,
     written: usize,
     carry: Vec<u8>,
 }
@@ -35,7 +43,12 @@ impl Link {
     /// Starts to connect; done when the socket is writable and has no error.
     ///
     /// `source` spreads many clients over loopback addresses, as one address has 28,000 ports.
-    pub(crate) fn connect(target: SocketAddr, source: Option<SocketAddr>) -> Result<Self> {
+    pub(crate) fn connect(
+        target: SocketAddr,
+        source: Option<SocketAddr>,
+        below: &Below,
+        seed: u64,
+    ) -> Result<Self> {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))
             .context("opening a socket")?;
         socket.set_nonblocking(true)?;
@@ -50,8 +63,14 @@ impl Link {
                 return Err(error).context("connecting");
             }
         }
-        let stream = TcpStream::from_std(socket.into());
-        Ok(Self { stream, out: Vec::new(), written: 0, carry: Vec::new() })
+        Ok(Self {
+            stream: TcpStream::from_std(socket.into()),
+            out: Vec::new(),
+            layers: below.layers(seed)?,
+            sealed: Vec::new(),
+            written: 0,
+            carry: Vec::new(),
+        })
     }
 
     /// Reads once behind what was carried over.
@@ -60,22 +79,14 @@ impl Link {
         let Some((front, room)) = buffer.split_at_mut_checked(carried) else {
             anyhow::bail!("a packet is larger than the read buffer");
         };
-        anyhow::ensure!(!room.is_empty(), "a packet is larger than the read buffer");
+        ensure!(!room.is_empty(), "a packet is larger than the read buffer");
         front.copy_from_slice(&self.carry);
-        match self.stream.read(room) {
-            Ok(0) => Ok(Arrived::Closed),
-            Ok(bytes) => {
-                self.carry.clear();
-                // A short read has emptied the socket; epoll reports what comes later. epoll(7)
-                Ok(Arrived::Bytes { total: carried + bytes, more: bytes == room.len() })
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Arrived::Nothing),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                Ok(Arrived::Bytes { total: carried, more: true })
-            }
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Arrived::Closed),
-            Err(error) => Err(error).context("reading"),
+        let mut arrived = read_once(&mut self.stream, room, self.layers.as_deref_mut())?;
+        if let Arrived::Bytes { total, .. } = &mut arrived {
+            self.carry.clear();
+            *total += carried;
         }
+        Ok(arrived)
     }
 
     /// Keeps the start of a packet until its rest comes.
@@ -84,24 +95,68 @@ impl Link {
         self.carry.extend_from_slice(part);
     }
 
+    /// Is there anything to flush.
+    pub(crate) fn wants_write(&self) -> bool {
+        !self.out.is_empty()
+            || !self.sealed.is_empty()
+            || self.layers.as_ref().is_some_and(|layers| layers.wants_write())
+    }
+
     /// Writes as much as the socket takes.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        while let Some(pending) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.stream.write(pending) {
-                Ok(bytes) => self.written += bytes,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).context("writing"),
-            }
+        if let Some(layers) = &mut self.layers {
+            layers.seal(&mut self.out, &mut self.sealed)?;
+            return write_all(&mut self.stream, &mut self.sealed, &mut self.written);
         }
-        self.out.clear();
-        self.written = 0;
-        Ok(())
+        write_all(&mut self.stream, &mut self.out, &mut self.written)
     }
 
     /// Gives memory back that only the handshake needed.
     pub(crate) fn shrink(&mut self) {
         self.out.shrink_to_fit();
+        self.sealed.shrink_to_fit();
         self.carry.shrink_to_fit();
     }
+}
+
+fn read_once(
+    stream: &mut TcpStream,
+    room: &mut [u8],
+    layers: Option<&mut Layers>,
+) -> Result<Arrived> {
+    let spare = if layers.is_some() { HELD_BACK_BYTES_MAX } else { 0 };
+    let usable = room.len().saturating_sub(spare);
+    let wire = room.get_mut(..usable).unwrap_or_default();
+    let bytes = match stream.read(wire) {
+        Ok(0) => return Ok(Arrived::Closed),
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Arrived::Nothing),
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            return Ok(Arrived::Bytes { total: 0, more: true });
+        }
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Arrived::Closed),
+        Err(error) => return Err(error).context("reading"),
+    };
+    // A short read has emptied the socket; epoll reports what comes later. epoll(7)
+    let more = bytes == usable;
+    let Some(layers) = layers else { return Ok(Arrived::Bytes { total: bytes, more }) };
+    let mut mqtt = Vec::with_capacity(bytes);
+    layers.receive(wire.get(..bytes).unwrap_or_default(), &mut mqtt)?;
+    let place = room.get_mut(..mqtt.len()).context("layers held back more than a record")?;
+    place.copy_from_slice(&mqtt);
+    Ok(Arrived::Bytes { total: mqtt.len(), more })
+}
+
+fn write_all(stream: &mut TcpStream, out: &mut Vec<u8>, written: &mut usize) -> Result<()> {
+    while let Some(pending) = out.get(*written..).filter(|rest| !rest.is_empty()) {
+        match stream.write(pending) {
+            Ok(bytes) => *written += bytes,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).context("writing"),
+        }
+    }
+    out.clear();
+    *written = 0;
+    Ok(())
 }

@@ -1,16 +1,23 @@
 //! Load generator and checker for MQTT brokers; see `perf/README.md`.
 //!
 //! The modules form a ladder; each uses only those below it:
-//! `main` › `run` › `fleet` › `traffic` › `publisher` › `handshake`, `link`, `wire`, `stamp`.
+//! `main` › `run` › `guests` › `fleet` › `traffic` › `publisher` › `handshake`, `link`, `layers`,
+//! `wire`, `stamp`.
 #![forbid(unsafe_code)]
 
 mod clock;
+mod crew;
 mod fleet;
+mod guests;
 mod handshake;
 mod host;
+mod latency;
+mod layers;
 mod link;
+mod progress;
 mod publisher;
 mod report;
+mod results;
 mod run;
 mod scenario;
 mod stamp;
@@ -20,7 +27,8 @@ mod wire;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use scenario::{Kind, Scenario};
+use layers::Transport;
+use scenario::{Filters, Kind, Scenario};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +47,13 @@ struct Arguments {
 enum Command {
     /// Runs one scenario. Exit status 2: a promise was broken, 1: the run failed.
     Run(Box<RunArguments>),
+    /// Writes RESULTS.md and its plots from the runs of scripts/perf/results.sh.
+    Results {
+        /// Folder of the runs.
+        runs: PathBuf,
+        /// Folder of RESULTS.md and plots.
+        out: PathBuf,
+    },
     /// Prints medians and ratios over the JSON lines of many runs.
     Summary {
         /// File with the output of runs with --json.
@@ -63,6 +78,12 @@ struct RunArguments {
     /// Process of the broker, to read its CPU time and memory.
     #[arg(long)]
     pid: Option<u32>,
+    /// CPUs of the generator's threads, e.g. "1" or "2,3"; without it they run anywhere.
+    #[arg(long, value_delimiter = ',')]
+    cpu: Vec<usize>,
+    /// Writes PREFIX.latency.hgrm, PREFIX.acknowledged.hgrm, PREFIX.connect.hgrm: all percentiles.
+    #[arg(long, value_name = "PREFIX")]
+    hgrm: Option<PathBuf>,
     /// Prints one line of JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -99,6 +120,12 @@ struct Overrides {
     /// 4 = MQTT 3.1.1, 5 = MQTT 5.0.
     #[arg(long)]
     version: Option<u8>,
+    /// What lies below MQTT.
+    #[arg(long)]
+    transport: Option<Transport>,
+    /// Authority of the broker's certificate (PEM); without it any certificate is taken.
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
     /// Sessions that outlive their connections.
     #[arg(long)]
     durable: Option<bool>,
@@ -108,6 +135,27 @@ struct Overrides {
     /// Messages of a fixed rate leave in ticks of this length.
     #[arg(long)]
     tick_us: Option<u64>,
+    /// Topics in retained; messages that each session misses in offline.
+    #[arg(long)]
+    messages: Option<usize>,
+    /// Clients that come and go per second, in churn.
+    #[arg(long)]
+    churn_per_s: Option<u64>,
+    /// Subscribers that do not read, in slow.
+    #[arg(long)]
+    slow: Option<usize>,
+    /// Number of topics, in topics.
+    #[arg(long)]
+    topics: Option<usize>,
+    /// How the topics are subscribed to, in topics.
+    #[arg(long)]
+    filters: Option<Filters>,
+    /// One more subscriber that gets everything, in topics.
+    #[arg(long)]
+    monitor: Option<bool>,
+    /// Threads of the generator, for pairs, latency, roundtrip, idle and connect.
+    #[arg(long)]
+    threads: Option<usize>,
     /// Seconds before measuring.
     #[arg(long)]
     warm_s: Option<f64>,
@@ -133,9 +181,20 @@ impl Overrides {
         set(&mut scenario.outstanding, self.outstanding);
         set(&mut scenario.payload_bytes, self.payload_bytes);
         set(&mut scenario.version, self.version);
+        set(&mut scenario.transport, self.transport);
+        if self.ca_file.is_some() {
+            scenario.ca_file.clone_from(&self.ca_file);
+        }
         set(&mut scenario.durable, self.durable);
         set(&mut scenario.rate, self.rate);
         set(&mut scenario.tick_us, self.tick_us);
+        set(&mut scenario.messages, self.messages);
+        set(&mut scenario.churn_per_s, self.churn_per_s);
+        set(&mut scenario.slow, self.slow);
+        set(&mut scenario.topics, self.topics);
+        set(&mut scenario.filters, self.filters);
+        set(&mut scenario.monitor, self.monitor);
+        set(&mut scenario.threads, self.threads);
         set(&mut scenario.warm_s, self.warm_s);
         set(&mut scenario.measured_s, self.measured_s);
         set(&mut scenario.connecting, self.connecting);
@@ -152,6 +211,10 @@ fn main() -> ExitCode {
 fn obey(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(arguments) => run_scenario(&arguments),
+        Command::Results { runs, out } => {
+            results::write(&runs, &out)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Summary { file, base } => {
             let lines = std::fs::read_to_string(&file)
                 .with_context(|| format!("reading {}", file.display()))?;
@@ -169,8 +232,16 @@ fn run_scenario(arguments: &RunArguments) -> Result<ExitCode> {
     }
     arguments.overrides.apply(&mut scenario);
     let scenario = scenario.complete()?;
-    let target = run::Target { address: arguments.address, pid: arguments.pid };
-    let mut report = run::run(&scenario, &target)?;
+    let RunArguments { address, pid, cpu, .. } = arguments;
+    let target = run::Target { address: *address, pid: *pid, cpus: cpu.clone() };
+    let run::Outcome { mut report, histograms } = run::run(&scenario, &target)?;
+    if let Some(prefix) = &arguments.hgrm {
+        for (name, histogram) in &histograms {
+            let path = format!("{}.{name}.hgrm", prefix.display());
+            let text = latency::hgrm(histogram);
+            std::fs::write(&path, text).with_context(|| format!("writing {path}"))?;
+        }
+    }
     let stem = file.and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into());
     let kind = || format!("{:?}", scenario.kind).to_lowercase();
     report.case = arguments.case.clone().or(stem).unwrap_or_else(kind);
@@ -178,7 +249,7 @@ fn run_scenario(arguments: &RunArguments) -> Result<ExitCode> {
     if arguments.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
-        println!("{report}");
+        print!("{report}");
     }
     let kept = report.tally.is_clean();
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(BROKEN_PROMISE) })

@@ -1,12 +1,13 @@
-//! What a run found, as a line for people and as JSON.
+//! What a run found; as JSON it is one object.
+
+mod table;
 
 use crate::clock::{SECOND_NS, float, quotient};
 use crate::host::{Cpu, Memory};
+use crate::latency::Latency;
 use crate::scenario::Scenario;
 use crate::traffic::Tally;
-use hdrhistogram::Histogram;
 use serde::Serialize;
-use std::fmt::{self, Display, Formatter};
 
 /// CPU of one process over the measured interval.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -34,40 +35,8 @@ impl CpuUse {
     }
 }
 
-/// Percentiles in µs.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Latency {
-    /// Messages counted.
-    pub(crate) count: u64,
-    /// Median.
-    pub(crate) p50_us: f64,
-    /// 90 of 100 are below.
-    pub(crate) p90_us: f64,
-    /// 99 of 100 are below.
-    pub(crate) p99_us: f64,
-    /// 999 of 1000 are below.
-    pub(crate) p999_us: f64,
-    /// Largest.
-    pub(crate) max_us: f64,
-}
-
-impl Latency {
-    /// Reads the percentiles of a histogram of nanoseconds.
-    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
-        let us = |quantile: f64| float(histogram.value_at_quantile(quantile)) / 1000.0;
-        Self {
-            count: histogram.len(),
-            p50_us: us(0.5),
-            p90_us: us(0.9),
-            p99_us: us(0.99),
-            p999_us: us(0.999),
-            max_us: float(histogram.max()) / 1000.0,
-        }
-    }
-}
-
 /// How connecting went.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Connects {
     /// Clients that connected and subscribed.
     pub(crate) count: u64,
@@ -80,10 +49,10 @@ pub(crate) struct Connects {
 }
 
 impl Connects {
-    /// Puts the figures together.
-    pub(crate) fn of(count: u64, seconds: f64, ns: &Histogram<u64>, cpu: Option<f64>) -> Self {
+    /// Puts the figures together; the latency comes with those of all threads.
+    pub(crate) fn of(count: u64, seconds: f64, broker_us: Option<f64>) -> Self {
         let per_s = quotient(float(count), seconds);
-        Self { count, per_s, latency: Latency::of(ns), broker_us: cpu }
+        Self { count, per_s, latency: Latency::default(), broker_us }
     }
 }
 
@@ -123,6 +92,88 @@ impl Footprint {
     }
 }
 
+/// Memory of the broker without and with subscriptions.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Subscriptions {
+    /// Subscriptions.
+    pub(crate) count: u64,
+    /// Before the first client.
+    pub(crate) empty: Memory,
+    /// With all subscriptions.
+    pub(crate) full: Memory,
+    /// Growth of Rss per subscription in bytes.
+    pub(crate) rss_bytes_each: f64,
+}
+
+impl Subscriptions {
+    /// Spreads the growth over `count`, if both are known.
+    pub(crate) fn of(count: u64, empty: Option<Memory>, full: Option<Memory>) -> Option<Self> {
+        let (empty, full) = (empty?, full?);
+        let grown = full.rss_bytes.saturating_sub(empty.rss_bytes);
+        Some(Self { count, empty, full, rss_bytes_each: quotient(float(grown), float(count)) })
+    }
+}
+
+/// What the broker wrote to disk in the measured interval.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Disk {
+    /// All of it.
+    pub(crate) written_bytes: u64,
+    /// Divided by the payload that was delivered.
+    pub(crate) bytes_per_payload_byte: f64,
+    /// Divided by the messages that were delivered.
+    pub(crate) bytes_per_message: f64,
+}
+
+/// Messages that the broker kept for those who came later.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Stored {
+    /// Messages it took.
+    pub(crate) messages: u64,
+    /// How many per second.
+    pub(crate) taken_per_s: f64,
+    /// CPU of the broker for each, in µs.
+    pub(crate) taken_broker_us: Option<f64>,
+    /// From the start of a connection to its first message.
+    pub(crate) first: Latency,
+    /// From the start of a connection to its last message.
+    pub(crate) last: Latency,
+}
+
+/// Clients that came and went beside the others.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Visits {
+    /// Clients served in the measured interval.
+    pub(crate) count: u64,
+    /// The same per second.
+    pub(crate) per_s: f64,
+    /// From when a client was due to its SUBACK, over the whole run.
+    pub(crate) latency: Latency,
+}
+
+impl Visits {
+    /// `count` clients in `seconds`; the latency comes when all have left.
+    pub(crate) fn of(count: u64, seconds: f64) -> Self {
+        let latency = Latency::default();
+        Self { count, per_s: quotient(float(count), seconds), latency }
+    }
+}
+
+/// Subscribers that did not read.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Slow {
+    /// Their number.
+    pub(crate) clients: usize,
+    /// Messages for each of them.
+    pub(crate) offered: u64,
+    /// Messages that all of them together got when they read again.
+    pub(crate) delivered: u64,
+    /// Memory of the broker at the start of the measured interval.
+    pub(crate) before: Option<Memory>,
+    /// Memory of the broker at its end.
+    pub(crate) after: Option<Memory>,
+}
+
 /// Result of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Report {
@@ -144,67 +195,24 @@ pub(crate) struct Report {
     pub(crate) generator: CpuUse,
     /// Latency, if the kind of load says something about it.
     pub(crate) latency: Option<Latency>,
+    /// Time from the intended sending to PUBACK or PUBCOMP, at QoS 1 and 2.
+    pub(crate) acknowledged: Option<Latency>,
     /// Connects, in kinds without messages.
     pub(crate) connects: Option<Connects>,
     /// Memory, in kinds without messages.
     pub(crate) footprint: Option<Footprint>,
+    /// Memory at the end of the measured interval.
+    pub(crate) memory: Option<Memory>,
+    /// Memory of subscriptions, in `topics`.
+    pub(crate) subscriptions: Option<Subscriptions>,
+    /// What went to disk, if the kernel tells.
+    pub(crate) disk: Option<Disk>,
+    /// In `offline` and `retained`.
+    pub(crate) stored: Option<Stored>,
+    /// In `churn`.
+    pub(crate) visits: Option<Visits>,
+    /// In `slow`.
+    pub(crate) slow: Option<Slow>,
     /// Counters and broken promises of the whole run.
     pub(crate) tally: Tally,
-}
-
-impl Report {
-    fn write_messages(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, " {:>9.0} msg/s", self.delivered_per_s)?;
-        if let Some(cpu) = &self.broker {
-            let (us, system) = (cpu.us_per_message, cpu.system_us_per_message);
-            write!(f, "  broker {us:.3} µs/msg ({system:.3} system), {:.0} % CPU", cpu.percent)?;
-        }
-        let own = &self.generator;
-        write!(f, "  generator {:.3} µs/msg, {:.0} % CPU", own.us_per_message, own.percent)
-    }
-
-    fn write_silent(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if let Some(connects) = &self.connects {
-            let Connects { per_s, latency, broker_us, .. } = connects;
-            write!(f, " {per_s:.0} connects/s, p99 {:.1} ms", latency.p99_us / 1000.0)?;
-            if let Some(us) = broker_us {
-                write!(f, ", broker {us:.1} µs each")?;
-            }
-        }
-        if let Some(memory) = &self.footprint {
-            let (rss, dirty) = (memory.rss_bytes_per_client, memory.private_dirty_bytes_per_client);
-            let kib = |bytes: u64| bytes / 1024;
-            let (empty, full) = (kib(memory.empty.rss_bytes), kib(memory.full.rss_bytes));
-            let left = kib(memory.left.rss_bytes);
-            write!(f, "  Rss {empty} → {full} → {left} KiB, {rss:.0} B/client")?;
-            write!(f, " (private dirty {dirty:.0})")?;
-        }
-        if let Some(cpu) = &self.broker {
-            write!(f, "  idle {:.3} % CPU", cpu.percent_run)?;
-        }
-        Ok(())
-    }
-}
-
-impl Display for Report {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<16} {:<10}", self.case, self.broker_name)?;
-        if self.scenario.is_silent() {
-            self.write_silent(f)?;
-        } else {
-            self.write_messages(f)?;
-        }
-        if let Some(latency) = &self.latency {
-            let Latency { p50_us, p90_us, p99_us, p999_us, max_us, .. } = latency;
-            write!(f, "  latency µs p50 {p50_us:.0} p90 {p90_us:.0} p99 {p99_us:.0}")?;
-            write!(f, " p999 {p999_us:.0} max {max_us:.0}")?;
-        }
-        if self.tally.is_clean() {
-            return write!(f, "  ok");
-        }
-        let Tally { lost, duplicates, disordered, acks_disordered, refused, corrupt, .. } =
-            self.tally;
-        write!(f, "  BROKEN: lost {lost}, duplicates {duplicates}, disordered {disordered}, ")?;
-        write!(f, "acks disordered {acks_disordered}, refused {refused}, corrupt {corrupt}")
-    }
 }

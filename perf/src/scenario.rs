@@ -1,13 +1,17 @@
 //! What to run: from a TOML file, from the command line, or both.
 
 use crate::clock::{SECOND_NS, seconds_ns};
+use crate::layers::Transport;
 use crate::stamp::PAYLOAD_BYTES_MIN;
 use crate::traffic::Spread;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use culex::codec::{Qos, Version};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Most clients, topics and messages of a run.
+const COUNT_MAX: usize = 10_000_000;
 
 /// Kinds of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
@@ -29,6 +33,28 @@ pub(crate) enum Kind {
     Idle,
     /// N clients connect and subscribe as fast as they can.
     Connect,
+    /// N subscribers come and each gets the retained messages of `messages` topics.
+    Retained,
+    /// N durable sessions miss `messages` each, then all come back at once.
+    Offline,
+    /// Pairs at a fixed rate, and beside them clients that connect, subscribe and leave.
+    Churn,
+    /// One publisher to N subscribers and to some more that do not read.
+    Slow,
+    /// Pairs of all QoS and of four payload sizes, and a subscriber of everything.
+    Mixed,
+    /// Messages over many topics, one subscription for each.
+    Topics,
+}
+
+/// Filters of the kind `topics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Filters {
+    /// Topic names.
+    Exact,
+    /// A third each: the name, `+` for its last level, `#` for its last level.
+    Mixed,
 }
 
 /// Parameters of a run. Every field has a default, so a file or command line names what differs.
@@ -51,18 +77,39 @@ pub(crate) struct Scenario {
     pub(crate) payload_bytes: usize,
     /// 4 = MQTT 3.1.1, 5 = MQTT 5.0.
     pub(crate) version: u8,
+    /// What lies below MQTT.
+    pub(crate) transport: Transport,
+    /// Authority of the broker's certificate; without it any certificate is taken.
+    pub(crate) ca_file: Option<PathBuf>,
     /// Sessions that outlive their connections (3.1.1): what is acknowledged has to be on disk.
     pub(crate) durable: bool,
     /// Messages per second of all publishers; 0: as fast as credit allows.
     pub(crate) rate: u64,
     /// Messages of a fixed rate leave in ticks of this length; 0: each at its time.
     pub(crate) tick_us: u64,
+    /// `retained`: topics. `offline`: messages that each session misses.
+    pub(crate) messages: usize,
+    /// `churn`: clients that come and go per second.
+    pub(crate) churn_per_s: u64,
+    /// `slow`: subscribers that do not read, beside the others.
+    pub(crate) slow: usize,
+    /// `topics`: number of topics.
+    pub(crate) topics: usize,
+    /// `topics`: how they are subscribed to.
+    pub(crate) filters: Filters,
+    /// `topics`: one more subscriber that gets everything.
+    pub(crate) monitor: bool,
+    /// Threads of the generator, for kinds whose clients come in pairs or alone.
+    pub(crate) threads: usize,
     /// Seconds before measuring.
     pub(crate) warm_s: f64,
     /// Seconds measured.
     pub(crate) measured_s: f64,
     /// Most connections in the making at a time.
     pub(crate) connecting: usize,
+    /// Number of the first pair or client of this thread.
+    #[serde(skip)]
+    pub(crate) first: usize,
 }
 
 impl Default for Scenario {
@@ -76,12 +123,22 @@ impl Default for Scenario {
             outstanding: 1024,
             payload_bytes: 64,
             version: 4,
+            transport: Transport::Tcp,
+            ca_file: None,
             durable: false,
             rate: 0,
             tick_us: 0,
+            messages: 1000,
+            churn_per_s: 1000,
+            slow: 1,
+            topics: 1000,
+            filters: Filters::Exact,
+            monitor: false,
+            threads: 1,
             warm_s: 1.0,
             measured_s: 5.0,
             connecting: 64,
+            first: 0,
         }
     }
 }
@@ -96,24 +153,13 @@ impl Scenario {
 
     /// Sets what follows from the kind and checks the rest.
     pub(crate) fn complete(mut self) -> Result<Self> {
-        match self.kind {
-            Kind::Pairs => self.subscribers = self.publishers,
-            Kind::Latency => {
-                self.subscribers = self.publishers;
-                ensure!(self.rate > 0, "latency needs a rate");
-            }
-            Kind::Roundtrip => {
-                self.subscribers = self.publishers;
-                self.outstanding = 1;
-            }
-            Kind::Fanout => self.publishers = 1,
-            Kind::Fanin => self.subscribers = 1,
-            Kind::Shared => {}
-            Kind::Idle | Kind::Connect => self.publishers = 0,
-        }
-        ensure!((1..=1_000_000).contains(&self.subscribers), "subscribers: 1 to 1,000,000");
+        self.follow_kind()?;
+        ensure!((1..=COUNT_MAX).contains(&self.subscribers), "subscribers: 1 to {COUNT_MAX}");
         ensure!(self.is_silent() || self.publishers > 0, "at least one publisher");
-        ensure!(self.publishers <= 1_000_000, "publishers: at most 1,000,000");
+        ensure!(self.publishers <= COUNT_MAX, "publishers: at most {COUNT_MAX}");
+        ensure!((1..=COUNT_MAX).contains(&self.messages), "messages: 1 to {COUNT_MAX}");
+        ensure!((1..=COUNT_MAX).contains(&self.topics), "topics: 1 to {COUNT_MAX}");
+        ensure!((1..=1_000_000).contains(&self.churn_per_s), "churn_per_s: 1 to 1,000,000");
         ensure!(self.window > 0, "window: at least 1");
         ensure!((1..=1 << 20).contains(&self.outstanding), "outstanding: 1 to 2^20");
         ensure!(
@@ -126,8 +172,86 @@ impl Scenario {
         ensure!(self.qos <= 2, "qos: 0 to 2");
         ensure!([4, 5].contains(&self.version), "version: 4 or 5");
         ensure!(!self.durable || self.version == 4, "durable: needs version 4");
+        ensure!(
+            self.ca_file.is_none() || self.transport.is_secure(),
+            "ca_file: needs transport tls or wss"
+        );
+        self.check_threads()?;
         self.outstanding = self.outstanding.next_power_of_two();
         Ok(self)
+    }
+
+    fn follow_kind(&mut self) -> Result<()> {
+        match self.kind {
+            Kind::Pairs | Kind::Mixed => self.subscribers = self.publishers,
+            Kind::Latency | Kind::Churn => {
+                self.subscribers = self.publishers;
+                ensure!(self.rate > 0, "{:?} needs a rate", self.kind);
+            }
+            Kind::Roundtrip => {
+                self.subscribers = self.publishers;
+                self.outstanding = 1;
+            }
+            Kind::Fanout => self.publishers = 1,
+            Kind::Slow => {
+                self.publishers = 1;
+                ensure!((1..=COUNT_MAX).contains(&self.slow), "slow: 1 to {COUNT_MAX}");
+            }
+            Kind::Fanin => self.subscribers = 1,
+            Kind::Shared => {}
+            Kind::Topics => {
+                ensure!(self.subscribers <= self.topics, "topics: one for each subscriber");
+            }
+            Kind::Idle | Kind::Connect => self.publishers = 0,
+            Kind::Retained => {
+                self.publishers = 1;
+                ensure!(self.qos > 0, "retained: needs QoS 1 or 2, to know what is stored");
+            }
+            Kind::Offline => {
+                self.subscribers = self.publishers;
+                self.durable = true;
+                ensure!(self.qos > 0, "offline: needs QoS 1 or 2");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_threads(&self) -> Result<()> {
+        ensure!((1..=64).contains(&self.threads), "threads: 1 to 64");
+        if self.threads == 1 {
+            return Ok(());
+        }
+        let divisible = matches!(
+            self.kind,
+            Kind::Pairs | Kind::Latency | Kind::Roundtrip | Kind::Idle | Kind::Connect
+        );
+        ensure!(divisible, "threads: all clients of {:?} belong to one thread", self.kind);
+        ensure!(self.threads <= self.subscribers, "threads: a subscriber for each");
+        ensure!(
+            self.rate == 0 || self.rate >= u64::try_from(self.threads).unwrap_or(u64::MAX),
+            "rate: at least one message per second and thread"
+        );
+        Ok(())
+    }
+
+    /// The part of thread `index`.
+    pub(crate) fn part(&self, index: usize) -> Self {
+        if self.threads == 1 {
+            return self.clone();
+        }
+        let bounds =
+            |total: usize| (total * index / self.threads, total * (index + 1) / self.threads);
+        let (first, end) = bounds(self.subscribers);
+        let threads = u64::try_from(self.threads).unwrap_or(1);
+        let part = u64::try_from(index).unwrap_or(0);
+        Self {
+            publishers: if self.is_silent() { 0 } else { end - first },
+            subscribers: end - first,
+            rate: self.rate * (part + 1) / threads - self.rate * part / threads,
+            threads: 1,
+            first,
+            ..self.clone()
+        }
     }
 
     /// Is it one of the kinds without messages.
@@ -140,13 +264,26 @@ impl Scenario {
         self.rate > 0 || self.kind == Kind::Roundtrip
     }
 
-    /// QoS as the codec knows it.
-    pub(crate) fn codec_qos(&self) -> Qos {
-        match self.qos {
-            0 => Qos::AtMostOnce,
-            1 => Qos::AtLeastOnce,
-            _ => Qos::ExactlyOnce,
+    /// QoS of publisher or subscriber `index` as a number.
+    pub(crate) fn qos_of(&self, index: usize) -> u8 {
+        if self.kind != Kind::Mixed {
+            return self.qos;
         }
+        // The last subscriber gets everything as it was published.
+        if index == self.publishers { 2 } else { u8::try_from(index % 3).unwrap_or(0) }
+    }
+
+    /// Payload of publisher `index`.
+    pub(crate) fn payload_bytes_of(&self, index: usize) -> usize {
+        if self.kind == Kind::Mixed {
+            return self.payload_bytes << (2 * (index / 3 % 4));
+        }
+        self.payload_bytes
+    }
+
+    /// Largest payload.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        if self.kind == Kind::Mixed { self.payload_bytes << 6 } else { self.payload_bytes }
     }
 
     /// Version as the codec knows it.
@@ -156,44 +293,106 @@ impl Scenario {
 
     /// How messages spread over subscribers.
     pub(crate) fn spread(&self) -> Spread {
-        if self.kind == Kind::Shared { Spread::Group } else { Spread::Each }
-    }
-
-    /// Receivers of one message.
-    pub(crate) fn receivers(&self) -> u32 {
-        if self.kind != Kind::Fanout {
-            return 1;
+        if matches!(self.kind, Kind::Shared | Kind::Topics) {
+            return Spread::Group;
         }
-        u32::try_from(self.subscribers).unwrap_or(u32::MAX)
+        if self.kind == Kind::Retained {
+            return Spread::Bag;
+        }
+        if self.kind == Kind::Offline { Spread::Stored } else { Spread::Each }
     }
 
-    /// Topic of publisher `index`.
+    /// Receivers of one message that have to get it while it is outstanding.
+    pub(crate) fn receivers(&self) -> u32 {
+        if matches!(self.kind, Kind::Fanout | Kind::Slow) {
+            return u32::try_from(self.subscribers).unwrap_or(u32::MAX);
+        }
+        if matches!(self.kind, Kind::Retained | Kind::Offline) {
+            return 0;
+        }
+        1 + u32::from(self.has_monitor())
+    }
+
+    /// Is there one more subscriber that gets everything.
+    pub(crate) fn has_monitor(&self) -> bool {
+        self.kind == Kind::Mixed || (self.kind == Kind::Topics && self.monitor)
+    }
+
+    /// Subscribers with a place in the books: those counted by `subscribers`, slow ones, and the
+    /// one that gets everything.
+    pub(crate) fn subscribers_all(&self) -> usize {
+        let slow = if self.kind == Kind::Slow { self.slow } else { 0 };
+        self.subscribers + slow + usize::from(self.has_monitor())
+    }
+
+    /// Topic of publisher `index`; with many topics, the first of them.
     pub(crate) fn topic(&self, index: usize) -> String {
         match self.kind {
-            Kind::Fanout => "perf/fanout".to_owned(),
+            Kind::Fanout | Kind::Slow => "perf/fanout".to_owned(),
             Kind::Fanin => "perf/fanin".to_owned(),
             Kind::Shared => format!("perf/shared/{index}"),
-            Kind::Pairs | Kind::Latency | Kind::Roundtrip | Kind::Idle | Kind::Connect => {
-                format!("perf/pairs/{index}")
-            }
+            Kind::Mixed => format!("perf/mixed/{index}"),
+            Kind::Retained => numbered_topic("retained", 0),
+            Kind::Topics => numbered_topic("topics", 0),
+            Kind::Pairs
+            | Kind::Latency
+            | Kind::Roundtrip
+            | Kind::Idle
+            | Kind::Connect
+            | Kind::Offline
+            | Kind::Churn => format!("perf/pairs/{}", self.first + index),
         }
     }
 
-    /// Filter of subscriber `index`.
-    pub(crate) fn filter(&self, index: usize) -> String {
-        if self.kind == Kind::Shared {
-            return "$share/perf/perf/shared/+".to_owned();
+    /// Topics that the messages of a publisher go over in turn; 1 = it has one.
+    pub(crate) fn topics_of_publisher(&self) -> usize {
+        if self.kind == Kind::Retained {
+            return self.messages;
         }
-        self.topic(index)
+        if self.kind == Kind::Topics { self.topics } else { 1 }
+    }
+
+    /// Filters of subscriber `index`.
+    pub(crate) fn filters(&self, index: usize) -> Vec<String> {
+        if self.kind == Kind::Shared {
+            return vec!["$share/perf/perf/shared/+".to_owned()];
+        }
+        if self.kind == Kind::Retained {
+            return vec!["perf/retained/#".to_owned()];
+        }
+        if self.has_monitor() && index == self.subscribers {
+            let name = if self.kind == Kind::Mixed { "mixed" } else { "topics" };
+            return vec![format!("perf/{name}/#")];
+        }
+        if self.kind != Kind::Topics {
+            return vec![self.topic(index)];
+        }
+        let first = self.topics * index / self.subscribers;
+        let end = self.topics * (index + 1) / self.subscribers;
+        (first..end).map(|number| self.numbered_filter(number)).collect()
+    }
+
+    fn numbered_filter(&self, number: usize) -> String {
+        let topic = numbered_topic("topics", number);
+        let above = topic.rsplit_once('/').map_or("", |(above, _)| above);
+        match (self.filters, number % 3) {
+            (Filters::Exact, _) | (Filters::Mixed, 0) => topic,
+            (Filters::Mixed, 1) => format!("{above}/+"),
+            (Filters::Mixed, _) => format!("{above}/#"),
+        }
     }
 
     /// First publisher and number of publishers that subscriber `index` hears.
     pub(crate) fn heard(&self, index: usize) -> (usize, usize) {
-        match self.kind {
-            Kind::Fanout | Kind::Fanin | Kind::Shared => (0, self.publishers),
-            Kind::Pairs | Kind::Latency | Kind::Roundtrip => (index, 1),
-            Kind::Idle | Kind::Connect => (0, 0),
+        if self.is_silent() {
+            return (0, 0);
         }
+        let all = matches!(
+            self.kind,
+            Kind::Fanout | Kind::Fanin | Kind::Shared | Kind::Slow | Kind::Topics | Kind::Retained
+        );
+        let monitor = self.has_monitor() && index == self.subscribers;
+        if all || monitor { (0, self.publishers) } else { (index, 1) }
     }
 
     /// Warm-up in ns.
@@ -207,26 +406,21 @@ impl Scenario {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kind_decides_the_numbers() {
-        let scenario: Scenario = toml::from_str("kind = 'fanout'\npublishers = 7").unwrap();
-        let scenario = scenario.complete().unwrap();
-        assert_eq!((scenario.publishers, scenario.subscribers), (1, 10));
-        assert_eq!(scenario.receivers(), 10);
-        let silent: Scenario = toml::from_str("kind = 'idle'\nsubscribers = 5").unwrap();
-        assert!(silent.complete().unwrap().is_silent());
-    }
-
-    #[test]
-    fn bad_values_are_refused() {
-        for text in ["qos = 3", "payload_bytes = 20", "kind = 'latency'", "version = 3"] {
-            let scenario: Scenario = toml::from_str(text).unwrap();
-            assert!(scenario.complete().is_err(), "{text}");
-        }
-        assert!(toml::from_str::<Scenario>("colour = 1").is_err());
+/// QoS as the codec knows it.
+pub(crate) fn codec_qos(qos: u8) -> Qos {
+    match qos {
+        0 => Qos::AtMostOnce,
+        1 => Qos::AtLeastOnce,
+        _ => Qos::ExactlyOnce,
     }
 }
+
+/// Topic `number` of many: `perf/NAME/GROUP/NUMBER/v`, a thousand in each group. All have one
+/// length, so a frame that is encoded once serves all of them.
+pub(crate) fn numbered_topic(name: &str, number: usize) -> String {
+    format!("perf/{name}/{:05}/{number:08}/v", number / 1000)
+}
+
+#[cfg(test)]
+#[path = "scenario/tests.rs"]
+mod tests;

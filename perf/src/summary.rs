@@ -15,12 +15,19 @@ struct Metric {
 }
 
 /// Figures in the table; those that a run does not have are left out.
-const METRICS: [Metric; 11] = [
+const METRICS: [Metric; 18] = [
     Metric { name: "broker µs/msg", pointer: "/broker/us_per_message" },
     Metric { name: "msg/s", pointer: "/delivered_per_s" },
     Metric { name: "generator µs/msg", pointer: "/generator/us_per_message" },
     Metric { name: "latency p50 µs", pointer: "/latency/p50_us" },
     Metric { name: "latency p99 µs", pointer: "/latency/p99_us" },
+    Metric { name: "acknowledged p50 µs", pointer: "/acknowledged/p50_us" },
+    Metric { name: "acknowledged p99 µs", pointer: "/acknowledged/p99_us" },
+    Metric { name: "first message p99 µs", pointer: "/stored/first/p99_us" },
+    Metric { name: "last message p99 µs", pointer: "/stored/last/p99_us" },
+    Metric { name: "visits/s", pointer: "/visits/per_s" },
+    Metric { name: "visit p99 µs", pointer: "/visits/latency/p99_us" },
+    Metric { name: "B/subscription", pointer: "/subscriptions/rss_bytes_each" },
     Metric { name: "Rss B/client", pointer: "/footprint/rss_bytes_per_client" },
     Metric { name: "dirty B/client", pointer: "/footprint/private_dirty_bytes_per_client" },
     Metric { name: "Rss empty B", pointer: "/footprint/empty/rss_bytes" },
@@ -31,14 +38,18 @@ const METRICS: [Metric; 11] = [
 
 /// Median and extremes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
-    low: f64,
-    median: f64,
-    high: f64,
+pub(crate) struct Spread {
+    /// Smallest.
+    pub(crate) low: f64,
+    /// The middle one, or between the middle two.
+    pub(crate) median: f64,
+    /// Largest.
+    pub(crate) high: f64,
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
+    /// `None` of nothing.
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (low, high) = (*values.first()?, *values.last()?);
         let upper = *values.get(values.len() / 2)?;
@@ -47,7 +58,8 @@ impl Spread {
     }
 }
 
-fn short(value: f64) -> String {
+/// Three digits.
+pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         v if v >= 1000.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),

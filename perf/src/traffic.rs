@@ -35,6 +35,18 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Adds what another thread counted.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.duplicates += other.duplicates;
+        self.disordered += other.disordered;
+        self.acks_disordered += other.acks_disordered;
+        self.refused += other.refused;
+        self.corrupt += other.corrupt;
+    }
+
     /// Was every promise kept.
     pub(crate) fn is_clean(&self) -> bool {
         let faults = [self.lost, self.duplicates, self.disordered, self.acks_disordered];
@@ -47,8 +59,12 @@ impl Tally {
 pub(crate) enum Spread {
     /// Every subscriber gets all of them.
     Each,
-    /// One member of the group gets each, so gaps are normal.
+    /// One member of a group gets each, or the one with its topic, so gaps are normal.
     Group,
+    /// The broker keeps them; every subscriber gets all of them later.
+    Stored,
+    /// The same, in any order, as they have topics of their own.
+    Bag,
 }
 
 /// The receiving half of a subscriber.
@@ -57,12 +73,69 @@ pub(crate) struct Subscriber {
     first_publisher: usize,
     next: Box<[u64]>,
     unreleased: u64,
+    /// [`Spread::Bag`]: a bit for each message that came.
+    seen: Box<[u64]>,
+    /// Messages that have to come, where publishers do not count deliveries.
+    expected: u64,
+    /// It does not read for a while, so the broker may drop what it has no room for.
+    slow: bool,
+    /// Messages that came.
+    pub(crate) received: u64,
+    /// When the first and the last of them came.
+    pub(crate) first_ns: u64,
+    pub(crate) last_ns: u64,
 }
 
 impl Subscriber {
     /// Expects the messages of `count` publishers from `first_publisher` on.
     pub(crate) fn new(first_publisher: usize, count: usize) -> Self {
-        Self { first_publisher, next: vec![0; count].into_boxed_slice(), unreleased: 0 }
+        Self {
+            first_publisher,
+            next: vec![0; count].into_boxed_slice(),
+            unreleased: 0,
+            seen: Box::default(),
+            expected: 0,
+            slow: false,
+            received: 0,
+            first_ns: 0,
+            last_ns: 0,
+        }
+    }
+
+    /// Expects `messages` of one publisher that the broker has kept; `bag`: in any order.
+    pub(crate) fn stored(publisher: usize, messages: usize, bag: bool) -> Self {
+        let words = if bag { messages.div_ceil(64) } else { 0 };
+        let expected = u64::try_from(messages).unwrap_or(u64::MAX);
+        let seen = vec![0; words].into_boxed_slice();
+        Self { seen, expected, ..Self::new(publisher, 1) }
+    }
+
+    /// One that may miss messages.
+    pub(crate) fn slow(publishers: usize) -> Self {
+        Self { slow: true, ..Self::new(0, publishers) }
+    }
+
+    fn count(&mut self, now_ns: u64) {
+        if self.received == 0 {
+            self.first_ns = now_ns;
+        }
+        self.received += 1;
+        self.last_ns = now_ns;
+    }
+
+    /// Has it got all that the broker kept.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.received >= self.expected
+    }
+
+    /// Marks message `sequence`; whether it is new.
+    fn mark(&mut self, sequence: u64) -> bool {
+        let word = usize::try_from(sequence / 64).unwrap_or(usize::MAX);
+        let Some(word) = self.seen.get_mut(word) else { return false };
+        let bit = 1 << (sequence % 64);
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
     }
 }
 
@@ -103,39 +176,46 @@ pub(crate) struct Traffic {
     pub(crate) tally: Tally,
     /// Latency in ns of messages that were due in `measured`, if asked for.
     pub(crate) latency: Option<Histogram<u64>>,
+    /// Time in ns from the intended sending to PUBACK or PUBCOMP, likewise; at QoS 1 and 2.
+    pub(crate) acknowledged: Option<Histogram<u64>>,
     /// Interval of intended send times that counts.
     pub(crate) measured: std::ops::Range<u64>,
     /// Fixed rate; `None`: as fast as the credit allows.
     pub(crate) schedule: Option<Schedule>,
-    /// Set by the event loop, read once per turn.
+    /// Set by the event loop: once per turn, or per read where times are measured.
     pub(crate) now_ns: u64,
     /// Are new messages sent.
     pub(crate) publishing: bool,
+    /// Messages that came to slow subscribers; not part of the tally.
+    pub(crate) slow_delivered: u64,
     touched: Vec<usize>,
     version: Version,
-    qos: u8,
-    payload_bytes: usize,
     spread: Spread,
 }
 
 impl Traffic {
     /// Traffic without anybody yet.
-    pub(crate) fn new(version: Version, qos: u8, payload_bytes: usize, spread: Spread) -> Self {
+    pub(crate) fn new(version: Version, spread: Spread) -> Self {
         Self {
             publishers: Vec::new(),
             subscribers: Vec::new(),
             tally: Tally::default(),
             latency: None,
+            acknowledged: None,
             measured: 0..0,
             schedule: None,
             now_ns: 0,
             publishing: false,
+            slow_delivered: 0,
             touched: Vec::new(),
             version,
-            qos,
-            payload_bytes,
             spread,
         }
+    }
+
+    /// Are times read from the clock for each read.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.latency.is_some() || self.acknowledged.is_some()
     }
 
     /// Starts to send: every publisher uses its credit, or the schedule begins.
@@ -167,6 +247,9 @@ impl Traffic {
         for publisher in &self.publishers {
             self.tally.lost += publisher.undelivered();
             self.tally.refused += publisher.unacknowledged();
+        }
+        for subscriber in &self.subscribers {
+            self.tally.lost += subscriber.expected.saturating_sub(subscriber.received);
         }
         self.tally.refused += self.subscribers.iter().map(|s| s.unreleased).sum::<u64>();
     }
@@ -216,7 +299,15 @@ impl Traffic {
             rest = frame.rest;
             let ack = Acknowledgement::parse(frame.body)?;
             let in_order = match frame.kind() {
-                kind::PUBACK | kind::PUBCOMP => publisher.acknowledged(ack.packet_id),
+                kind::PUBACK | kind::PUBCOMP => {
+                    let (left_ns, in_order) = publisher.acknowledged(ack.packet_id);
+                    if let Some(histogram) = &mut self.acknowledged
+                        && self.measured.contains(&left_ns)
+                    {
+                        histogram.saturating_record(self.now_ns.saturating_sub(left_ns));
+                    }
+                    in_order
+                }
                 kind::PUBREC => {
                     append_ack(kind::PUBREL, ack.packet_id, out);
                     publisher.received(ack.packet_id)
@@ -233,16 +324,17 @@ impl Traffic {
     /// Checks one message at subscriber `index`.
     #[inline]
     fn check(&mut self, index: usize, delivery: Delivery<'_>) {
-        self.tally.delivered += 1;
-        let stamp = Stamp::read(delivery.payload);
-        let intact = delivery.payload.len() == self.payload_bytes && delivery.qos == self.qos;
-        let (Some(stamp), true) = (stamp, intact) else {
+        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        if subscriber.slow {
+            self.slow_delivered += 1;
+        } else {
+            self.tally.delivered += 1;
+        }
+        let Some(stamp) = Stamp::read(delivery.payload) else {
             self.tally.corrupt += 1;
             return;
         };
         let publisher_index = usize::try_from(stamp.publisher).unwrap_or(usize::MAX);
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
-        subscriber.unreleased += u64::from(delivery.qos == 2);
         let lane = publisher_index.wrapping_sub(subscriber.first_publisher);
         let (Some(next), Some(publisher)) =
             (subscriber.next.get_mut(lane), self.publishers.get_mut(publisher_index))
@@ -250,13 +342,24 @@ impl Traffic {
             self.tally.corrupt += 1;
             return;
         };
+        let bytes = delivery.payload.len();
+        if bytes != publisher.payload_bytes() || delivery.qos != publisher.qos() {
+            self.tally.corrupt += 1;
+            return;
+        }
+        subscriber.unreleased += u64::from(delivery.qos == 2);
+        if self.spread == Spread::Bag {
+            self.tally.duplicates += u64::from(!subscriber.mark(stamp.sequence));
+            subscriber.count(self.now_ns);
+            return;
+        }
         if stamp.sequence < *next {
             let again = stamp.sequence + 1 == *next;
             self.tally.duplicates += u64::from(again);
             self.tally.disordered += u64::from(!again);
             return;
         }
-        if stamp.sequence > *next && self.spread == Spread::Each {
+        if stamp.sequence > *next && self.spread == Spread::Each && !subscriber.slow {
             for missing in *next..stamp.sequence.min(publisher.next_sequence()) {
                 self.tally.lost += 1;
                 // The gap is counted; the slot is only given back.
@@ -264,6 +367,13 @@ impl Traffic {
             }
         }
         *next = stamp.sequence + 1;
+        if subscriber.slow {
+            return;
+        }
+        if self.spread == Spread::Stored {
+            subscriber.count(self.now_ns);
+            return;
+        }
         self.tally.duplicates += u64::from(publisher.delivered(stamp.sequence).is_err());
         if let Some(latency) = &mut self.latency
             && self.measured.contains(&stamp.time_ns)

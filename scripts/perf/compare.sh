@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Measures brokers alternately on the same cases and prints medians and ratios.
 #
-#   scripts/perf/compare.sh [-k ROUNDS] [-c "CASE ..."] [-o OUT.jsonl] [-s SECONDS] [CULEX ...]
+#   scripts/perf/compare.sh [-k ROUNDS] [-c "CASE ..."] [-o OUT.jsonl] [-s SECONDS] [BROKER ...]
 #
-# Each CULEX is a binary, or NAME=BINARY. Without one, Mosquitto alone is measured.
-# CASE is the name of a file in perf/scenarios without .toml. Every run has a fresh broker.
-# Environment: BROKER_CPU, GENERATOR_CPU, PERF (generator binary), MOSQUITTO,
-# BASE (name of the broker to divide by; empty: mosquitto; other: mosquitto does not run).
+# BROKER is mosquitto, relay (where it can do the case), a binary of Culex, or NAME=BINARY; without
+# any: mosquitto, relay and target/release/culex. CASE is the name of a file in perf/scenarios
+# without .toml. Every run has a fresh broker. Environment: BROKER_CPU, GENERATOR_CPU, SHARDS, PERF,
+# RELAY, CULEX, MOSQUITTO (binaries), BASE (name of the broker to divide by, mosquitto if it is
+# empty).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/perf/lib.sh
@@ -26,19 +27,21 @@ while getopts k:c:o:s: option; do
 done
 shift $((OPTIND - 1))
 
-base=${BASE:-mosquitto}
 brokers=()
-[ "$base" = mosquitto ] && brokers+=(mosquitto=)
-for binary in "$@"; do
-    case $binary in
-    *=*) brokers+=("$binary") ;;
-    *) brokers+=("culex=$binary") ;;
+for broker in "${@:-default}"; do
+    case $broker in
+    default)
+        [ -z "$mosquitto_binary" ] || brokers+=(mosquitto)
+        brokers+=(relay "culex=$culex_binary")
+        ;;
+    mosquitto | relay | *=*) brokers+=("$broker") ;;
+    *) brokers+=("culex=$broker") ;;
     esac
 done
-[ ${#brokers[@]} -gt 0 ] || { echo "no broker to measure" >&2; exit 64; }
 
 ulimit -n "$(ulimit -Hn)"
-work=$(mktemp -d)
+mkdir -p target/perf
+work=$(mktemp -d target/perf/work.XXXXXX)
 trap 'stop_broker; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 [ -n "$output" ] || output=$work/runs.jsonl
@@ -50,23 +53,21 @@ for round in $(seq "$rounds"); do
         # The order turns with the rounds, so that no broker always comes first.
         for index in "${!brokers[@]}"; do
             broker=${brokers[$(((index + round) % ${#brokers[@]}))]}
-            name=${broker%%=*}
-            port=$(free_port)
-            start_broker "$name" "$port" "${broker#*=}" "$work"
-            if ! generate --scenario "perf/scenarios/$case.toml" --json \
-                ${seconds:+--measured-s "$seconds"} --broker "$name" \
-                --address "127.0.0.1:$port" --pid "$broker_pid" >"$work/run.json"; then
-                echo "round $round, case $case, $name: a promise was broken or the run failed" >&2
+            if [ "$broker" = relay ] && ! can_relay "$case"; then
+                continue
+            fi
+            if ! measure "$output" "$work" "$broker" "$case" fsync \
+                ${seconds:+--measured-s "$seconds"}; then
+                echo "round $round, $case, ${broker%%=*}: a promise was broken or it failed" >&2
                 failures=$((failures + 1))
             fi
-            cat "$work/run.json" >>"$output"
-            stop_broker
-            printf '\rround %s of %s: %-10s %-10s' "$round" "$rounds" "$case" "$name" >&2
+            [ ! -t 2 ] || printf '\r\033[Kround %s of %s: %s, %s' "$round" "$rounds" "$case" \
+                "${broker%%=*}" >&2
         done
     done
 done
-printf '\r%60s\r' '' >&2
-"$perf_binary" summary "$output" --base "$base"
+[ ! -t 2 ] || printf '\r\033[K' >&2
+"$perf_binary" summary "$output" --base "${BASE:-mosquitto}"
 if [ "$failures" -gt 0 ]; then
     echo "$failures runs failed" >&2
     exit 1

@@ -13,7 +13,6 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use glommio::{LocalExecutorBuilder, Placement as Pin};
-use socket2::Socket;
 
 use crate::clock::Clock;
 use crate::disk::{Opened, ShardLog};
@@ -22,12 +21,11 @@ use crate::handler::{Handler, ShardContext};
 use crate::io::Io;
 use crate::log::Failure;
 use crate::mesh::{self, Mesh};
-use crate::net::listener::{self, Listeners};
-use crate::net::unix::Leftover;
+use crate::net::listener::{self, Beside, Listeners, Listening};
 use crate::net::{Net, ring};
 use crate::pulse::Pulse;
 use crate::remote::Remote;
-use crate::settings::{Address, Settings};
+use crate::settings::{Address, ListenerSettings, Settings};
 use crate::sys::EventFd;
 use crate::turn::{AbortOnPanic, Broken, Driver};
 use crate::watchdog::{self, Counts, Progress, WatchdogStats};
@@ -348,7 +346,7 @@ where
 pub struct Bound {
     settings: Settings,
     addresses: Vec<Address>,
-    sockets: Vec<Vec<Socket>>,
+    sockets: Vec<Vec<Listening>>,
 }
 
 /// Binds all listeners. Who connects waits until [`Bound::start`].
@@ -409,7 +407,6 @@ where
     let Bound { settings, addresses, sockets } = bound;
     let settings = Arc::new(settings);
     let shards = settings.placement.cpus().len();
-    let leftovers = Leftover::of(&addresses);
     let shared = Shared::new(shards).map_err(|source| StartError::Shard { shard: 0, source })?;
     let shared = Arc::new(shared);
     assert!(remote.shards() == shards, "one line for each shard");
@@ -460,8 +457,6 @@ where
         let (shared, counts) = (Arc::clone(&shared), Arc::clone(&counts));
         thread::Builder::new().name("watchdog".into()).spawn(move || {
             watchdog::run(&shared, &gauges, clock, &end, &counts);
-            // The watchdog is the last to end.
-            drop(leftovers);
         })
     };
     let watchdog = watchdog.map_err(|source| {
@@ -475,12 +470,11 @@ where
 fn open_listeners(
     settings: &Settings,
     shards: usize,
-) -> Result<(Vec<Address>, Vec<Vec<Socket>>), StartError> {
+) -> Result<(Vec<Address>, Vec<Vec<Listening>>), StartError> {
     let mut addresses = Vec::new();
-    let mut sockets: Vec<Vec<Socket>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut sockets: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
     for listener in &settings.listeners {
-        let (address, opened) = listener::open(listener, &settings.listeners, shards)
-            .map_err(|source| StartError::Listen { address: listener.address.clone(), source })?;
+        let (address, opened) = listen(listener, &settings.listeners, &addresses, shards)?;
         addresses.push(address);
         for (of_shard, socket) in sockets.iter_mut().zip(opened) {
             of_shard.push(socket);
@@ -489,13 +483,31 @@ fn open_listeners(
     Ok((addresses, sockets))
 }
 
+/// Opens the sockets of one listener, one for each shard, to be given to them by
+/// [`crate::Io::listen`]. Who connects waits until then. Gives the address with its real port.
+///
+/// `all` are the listeners that there will be, `open` the addresses on which this engine listens
+/// already.
+///
+/// # Errors
+/// [`StartError::Listen`]; nothing is bound then.
+pub fn listen(
+    listener: &ListenerSettings,
+    all: &[ListenerSettings],
+    open: &[Address],
+    shards: usize,
+) -> Result<(Address, Vec<Listening>), StartError> {
+    listener::open(listener, Beside { all, open }, shards)
+        .map_err(|source| StartError::Listen { address: listener.address.clone(), source })
+}
+
 /// What a shard's thread needs to become a shard.
 struct Seed<M, L, C> {
     shard: usize,
     cpu: usize,
     mesh: Mesh<M, L>,
     controls: Receiver<C>,
-    sockets: Vec<Socket>,
+    sockets: Vec<Listening>,
     log: Option<Opened>,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
@@ -560,11 +572,11 @@ impl<M: Send + 'static, L: Send + 'static, C: Send + 'static> Seed<M, L, C> {
                 net: Net::new(ring, settings.connections_max, settings.linger_ms, now),
                 mesh,
                 log,
+                listeners: Listeners::new(sockets),
                 now,
                 shard,
             },
             buffers,
-            listeners: Listeners::new(sockets),
             clock,
             shared: Arc::clone(&shared),
             stop_grace_ms: settings.stop_grace_ms,

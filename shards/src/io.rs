@@ -5,7 +5,9 @@ use crate::disk::ShardLog;
 use crate::handler::Cause;
 use crate::mesh::{Letter, Mesh};
 use crate::net::Net;
+use crate::net::listener::{Listeners, Listening};
 use crate::outgoing::Outgoing;
+use crate::settings::ListenerSettings;
 use crate::stats::NetStats;
 use crate::time::Millis;
 
@@ -18,6 +20,7 @@ pub struct Io<M, L> {
     pub(crate) net: Net<L>,
     pub(crate) mesh: Mesh<M, L>,
     pub(crate) log: Option<Box<ShardLog>>,
+    pub(crate) listeners: Listeners,
     pub(crate) now: Millis,
     pub(crate) shard: usize,
 }
@@ -112,6 +115,30 @@ impl<M, L> Io<M, L> {
     /// connections that make it post: outboxes are bounded only by what it posts.
     pub fn outboxes_clear(&self) -> bool {
         !self.mesh.is_blocked()
+    }
+
+    /// Accepts on a socket of [`crate::listen`] from the next turn on; connections have this number
+    /// in [`crate::Accepted::listener`]. After the stop it is closed instead.
+    ///
+    /// # Panics
+    /// If the number has been used before.
+    pub fn listen(&mut self, listener: usize, socket: Listening) {
+        self.listeners.add(listener, socket);
+    }
+
+    /// Closes a listening socket. Connections that came by it stay; those the kernel has not given
+    /// to anybody yet are reset.
+    pub fn unlisten(&mut self, listener: usize) {
+        self.listeners.remove(listener, &mut self.net.ring);
+    }
+
+    /// Gives a listener other options, as far as [`crate::is_same_socket`] says that it can have
+    /// them. They hold for connections that come from now on.
+    pub fn tune(&mut self, listener: usize, settings: &ListenerSettings) {
+        if let Err(error) = self.listeners.tune(listener, settings) {
+            let address = &settings.address;
+            tracing::warn!(shard = self.shard, %address, %error, "cannot change the listener");
+        }
     }
 
     /// The log of this shard; `None` if the engine was started without logs.

@@ -19,6 +19,8 @@
 #[cfg(not(loom))]
 pub mod account;
 #[cfg(not(loom))]
+pub mod chunks;
+#[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
 pub mod conn;
@@ -65,17 +67,22 @@ mod watchdog;
 pub mod wheel;
 
 #[cfg(not(loom))]
+pub use chunks::Chunks;
+#[cfg(not(loom))]
 pub use conn::ConnId;
 #[cfg(not(loom))]
 pub use disk::ShardLog;
 #[cfg(not(loom))]
 pub use engine::{
-    Bound, EngineError, Running, StartError, Stopper, bind, start, start_with, start_with_logs,
+    Bound, EngineError, Running, StartError, Stopper, bind, listen, start, start_with,
+    start_with_logs,
 };
 #[cfg(not(loom))]
 pub use handler::{Accepted, Cause, Handler, ShardContext};
 #[cfg(not(loom))]
 pub use io::Io;
+#[cfg(not(loom))]
+pub use net::listener::{Listening, is_same_socket};
 #[cfg(not(loom))]
 pub use outgoing::Outgoing;
 #[cfg(not(loom))]

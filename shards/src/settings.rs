@@ -100,9 +100,11 @@ pub struct Settings {
 
 impl Settings {
     /// Default of [`Self::buffers`].
-    pub const BUFFERS: u16 = 512;
+    pub const BUFFERS: u16 = 256;
     /// Default of [`Self::buffer_bytes`].
-    pub const BUFFER_BYTES: u32 = 4096;
+    /// No power of two: the beginnings of the buffers, which is all that small packets fill, then
+    /// lie in different sets of the caches.
+    pub const BUFFER_BYTES: u32 = 64 * 1024 + 320;
     /// Default of [`Self::connections_max`].
     pub const CONNECTIONS_MAX: usize = 1 << 20;
     /// Default of [`Self::mailbox_batches`].

@@ -30,12 +30,15 @@ use crate::io::Io;
 use crate::log::Failure;
 use crate::mesh::{Letter, Parcel};
 use crate::net::Fate;
-use crate::net::listener::Listeners;
 use crate::net::ring::{Buffers, Event};
 use crate::time::Millis;
 
 /// Completions handled before the outputs they caused are sent.
 const COMPLETIONS_PER_TURN: usize = 1024;
+/// When the buffers run out although a turn brought less than this, there are more connections
+/// than buffers, and more are filled in. Otherwise they hold enough: what a turn brings and what it
+/// sends should stay in the cache between the kernel's copies.
+const FULL_TURN_BYTES: u64 = 128 << 10;
 /// Controls taken per turn.
 const CONTROLS_PER_TURN: usize = 64;
 /// A full mailbox is tried again after this time even if nothing else happens.
@@ -50,7 +53,6 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) handler: H,
     pub(crate) io: Io<H::Mail, H::Luggage>,
     pub(crate) buffers: Buffers,
-    pub(crate) listeners: Listeners,
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<Shared>,
     pub(crate) stop_grace_ms: u64,
@@ -124,13 +126,14 @@ impl<H: Handler> Driver<H> {
         self.handler.on_start(&mut self.io);
         let mut phase = Phase::Running;
         let mut turn = 0;
+        let mut received_before = 0;
         let mut known = Known::default();
         loop {
             turn += 1;
             place.pulse.beat(turn);
             self.io.now = self.clock.now();
             phase = self.advance(phase);
-            self.listeners.arm(&mut self.io.net.ring, self.io.now);
+            self.io.listeners.arm(&mut self.io.net.ring, self.io.now);
             self.drain_controls();
             self.deliver_kept();
             self.tick();
@@ -138,9 +141,12 @@ impl<H: Handler> Driver<H> {
             self.handler.finish_turn(&mut self.io);
             self.io.net.settle_ended(self.io.now);
             if self.io.net.is_hungry() {
-                self.buffers.grow();
+                if self.io.net.stats.bytes_in - received_before < FULL_TURN_BYTES {
+                    self.buffers.grow();
+                }
                 self.io.net.settle_hungry();
             }
+            received_before = self.io.net.stats.bytes_in;
             if phase == Phase::Running {
                 self.flush_outboxes();
             } else {
@@ -222,7 +228,7 @@ impl<H: Handler> Driver<H> {
         let now = self.io.now;
         match phase {
             Phase::Running if self.shared.is_stopping() => {
-                self.listeners.stop(&mut self.io.net.ring);
+                self.io.listeners.stop(&mut self.io.net.ring);
                 self.handler.on_stop(&mut self.io);
                 Phase::Stopping { cut_at: now.after(self.stop_grace_ms) }
             }
@@ -281,7 +287,7 @@ impl<H: Handler> Driver<H> {
 
     fn adopt(&mut self, parcel: Parcel<H::Luggage>) {
         let Parcel { fd, accepted, kept, luggage } = parcel;
-        if self.listeners.is_stopped() {
+        if self.io.listeners.is_stopped() {
             self.io.net.stats.refused += 1;
             return;
         }
@@ -379,7 +385,7 @@ impl<H: Handler> Driver<H> {
             Phase::Cut { over_at } => Some(over_at),
         };
         let lingering = self.io.net.next_deadline();
-        let accept = self.listeners.next_deadline();
+        let accept = self.io.listeners.next_deadline();
         let log = self.io.log.as_ref().and_then(|log| log.next_deadline());
         let all = [self.handler.next_deadline(), lingering, accept, blocked, log, stop];
         all.into_iter().flatten().min()
@@ -445,7 +451,7 @@ impl<H: Handler> Driver<H> {
     }
 
     fn accept(&mut self, listener: u32, fd: OwnedFd) {
-        if self.listeners.is_stopped() {
+        if !self.io.listeners.is_open(listener) {
             self.io.net.stats.refused += 1;
             return;
         }
@@ -464,11 +470,11 @@ impl<H: Handler> Driver<H> {
             && error.raw_os_error() != Some(libc::ECANCELED)
         {
             self.io.net.stats.accept_errors += 1;
-            if self.listeners.may_complain(self.io.now) {
+            if self.io.listeners.may_complain(self.io.now) {
                 tracing::warn!(shard = self.io.shard, %error, "cannot accept connections");
             }
         }
-        let turned_away = self.listeners.ended(listener, error, self.io.now);
+        let turned_away = self.io.listeners.ended(listener, error, self.io.now);
         self.io.net.stats.refused += turned_away as u64;
     }
 }

@@ -9,6 +9,8 @@ use crate::time::Millis;
 /// Slots of the wheel. A deadline further away than `SLOTS` ticks stays for more than one round.
 const SLOTS: u64 = 512;
 const WORDS: usize = 8;
+/// Room for so many keys is kept by a slot that is empty.
+const SLOT_SPARE_MAX: usize = 64;
 
 /// Timers of one shard. Holds as many keys as its user inserts: one per thing that waits.
 #[derive(Debug)]
@@ -100,6 +102,10 @@ impl<K> Wheel<K> {
         self.count -= due.len() - before;
         slot.earliest = slot.keys.iter().map(|(tick, _)| *tick).min().unwrap_or(u64::MAX);
         let empty = slot.keys.is_empty();
+        if slot.keys.capacity() > SLOT_SPARE_MAX && slot.keys.len() * 4 < slot.keys.capacity() {
+            // A storm is over.
+            slot.keys.shrink_to(slot.keys.len() * 2);
+        }
         if empty {
             self.mark(slot_index, false);
         }

@@ -13,9 +13,11 @@
 //!
 //! So a device with a wrong password does not keep its neighbours behind the same address out.
 
+use crate::access::Network;
 use ahash::{AHashMap, RandomState};
 use shards::Millis;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Longest wait of a login for a user that many addresses guess at.
 pub const DELAY_MS_MAX: u64 = 5_000;
@@ -48,6 +50,8 @@ pub struct Suspect {
     pair: u64,
     address: Option<u64>,
     user: u64,
+    /// Its failures are not counted.
+    exempt: bool,
 }
 
 /// What may happen with a login.
@@ -65,6 +69,7 @@ pub enum Permit {
 #[derive(Debug)]
 pub struct Limiter {
     limits: Limits,
+    exempt: Arc<[Network]>,
     hasher: RandomState,
     /// Two generations: when the young one is half of [`BUCKETS_MAX`] it becomes the old one, and
     /// what was not used since is forgotten.
@@ -89,12 +94,19 @@ impl Limiter {
     /// Nobody has failed. `key` is secret, so that nobody can aim at another's bucket.
     pub fn new(limits: Limits, key: (u64, u64)) -> Limiter {
         let hasher = RandomState::with_seeds(key.0, key.1, key.1.rotate_left(32), !key.0);
-        Limiter { limits, hasher, young: AHashMap::new(), old: AHashMap::new() }
+        Limiter {
+            limits,
+            exempt: Arc::default(),
+            hasher,
+            young: AHashMap::new(),
+            old: AHashMap::new(),
+        }
     }
 
-    /// Other limits from now on; failures are remembered.
-    pub fn set_limits(&mut self, limits: Limits) {
+    /// Other limits from now on, that do not hold for `exempt`; failures are remembered.
+    pub fn set_limits(&mut self, limits: Limits, exempt: Arc<[Network]>) {
         self.limits = limits;
+        self.exempt = exempt;
     }
 
     /// The buckets of a login. Without an address (a local socket) only the user counts.
@@ -104,13 +116,14 @@ impl Limiter {
             pair: self.hasher.hash_one((1, network, user)),
             address: network.map(|network| self.hasher.hash_one((2, network))),
             user: self.hasher.hash_one((3, user)),
+            exempt: address.is_some_and(|address| self.is_exempt(address)),
         }
     }
 
     /// May this login be checked. O(1).
     pub fn permit(&self, suspect: Suspect, now: Millis) -> Permit {
         let Limits { failures_max, forget_ms } = self.limits;
-        if failures_max == 0 {
+        if failures_max == 0 || suspect.exempt {
             return Permit::Now;
         }
         let narrow_ms = u64::from(failures_max) * forget_ms;
@@ -130,6 +143,9 @@ impl Limiter {
 
     /// A login has failed. O(1).
     pub fn failed(&mut self, suspect: Suspect, now: Millis) {
+        if suspect.exempt {
+            return;
+        }
         let forget_ms = self.limits.forget_ms;
         let wide_ms = u64::from(self.limits.failures_max) * forget_ms * u64::from(WIDE);
         // What is in the bucket beyond the longest delay would only be remembered longer.
@@ -142,6 +158,10 @@ impl Limiter {
         if self.young.len() >= BUCKETS_MAX / 2 {
             self.old = std::mem::take(&mut self.young);
         }
+    }
+
+    fn is_exempt(&self, address: IpAddr) -> bool {
+        self.exempt.iter().any(|network| network.contains(address))
     }
 
     fn bucket(&self, key: u64) -> Option<Bucket> {
@@ -228,6 +248,20 @@ mod tests {
             assert!(limiter.young.len() + limiter.old.len() <= BUCKETS_MAX + 2);
         }
         assert_eq!(limiter.permit(eve, Millis(0)), Permit::Never);
+    }
+
+    #[test]
+    fn who_is_exempt_fails_as_often_as_it_likes() {
+        let mut limiter = limiter();
+        let own: Network = "10.1.0.0/16".parse().expect("a network");
+        limiter.set_limits(limiter.limits, [own].into());
+        let (inside, outside) =
+            (suspect(&limiter, "10.1.2.3", "ada"), suspect(&limiter, "10.2.2.3", "ada"));
+        (0..100).for_each(|_| limiter.failed(inside, Millis(0)));
+        assert_eq!(limiter.permit(inside, Millis(0)), Permit::Now);
+        assert_eq!(limiter.permit(outside, Millis(0)), Permit::Now, "nor does the user wait");
+        (0..3).for_each(|_| limiter.failed(outside, Millis(0)));
+        assert_eq!(limiter.permit(outside, Millis(0)), Permit::Never);
     }
 
     #[test]

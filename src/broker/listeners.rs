@@ -1,6 +1,7 @@
 //! What the configuration says of listeners, for the engine and for the edge.
 
 use super::BrokerError;
+use super::slots::Slot;
 use crate::config::{
     Address, ClientAuth, Config, Listener, Protocol, ProxyProtocol, SecretModes, Tls, TlsVersion,
 };
@@ -12,16 +13,22 @@ use std::sync::Arc;
 
 /// What every listener speaks below MQTT, with its certificates read from their files.
 ///
-/// `before` are the settings that these replace, of the same listeners; empty at the start.
+/// `before` are the settings that these replace; empty at the start. Who is closed speaks nothing.
 ///
 /// # Errors
 /// [`BrokerError::Tls`], the first file that cannot be used; nothing has changed then.
 pub(super) fn transports(
     config: &Config,
+    slots: &[Slot],
     before: &[transport::Settings],
 ) -> Result<Arc<[transport::Settings]>, BrokerError> {
-    let settings = config.listeners.iter().enumerate().map(|(index, listener)| {
-        let acceptor = before.get(index).and_then(|before| before.tls.as_deref());
+    let settings = slots.iter().enumerate().map(|(number, slot)| {
+        if !slot.is_open {
+            return Ok(transport::Settings::default());
+        }
+        let former = before.get(slot.replaces.unwrap_or(number));
+        let acceptor = former.and_then(|before| before.tls.as_deref());
+        let listener = &slot.listener;
         Ok(transport::Settings {
             proxy: proxy_settings(listener).map(Arc::new),
             tls: acceptor_of(config, listener, acceptor)?.map(Arc::new),

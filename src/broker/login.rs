@@ -1,18 +1,20 @@
 //! From settings to who has to show what, and who checks it.
 
+use super::slots::Slot;
 use crate::auth::limiter::Limits;
 use crate::auth::{Secret, jwt};
-use crate::config::{Auth, Config, SecretRef};
-use crate::gate::{self, LoadError, read_secret};
+use crate::config::{Config, SecretModes, SecretRef};
+use crate::gate::{self, LoadError, Readers, read_secret};
 use crate::shard::{ListenerRules, LoginRules};
 use std::path::PathBuf;
 
 /// What clients have to show at each listener.
-pub(super) fn rules(config: &Config) -> LoginRules {
+pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
     let auth = &config.auth;
-    let listeners = config.listeners.iter().map(|listener| ListenerRules {
+    let listeners = slots.iter().map(|Slot { listener, .. }| ListenerRules {
         allow_anonymous: config.allows_anonymous(listener),
         use_username_as_clientid: listener.use_username_as_clientid,
+        allow_session_rebind: listener.allow_session_rebind.unwrap_or(auth.allow_session_rebind),
     });
     LoginRules {
         asked: auth.is_on(),
@@ -21,7 +23,7 @@ pub(super) fn rules(config: &Config) -> LoginRules {
             failures_max: auth.failures_max,
             forget_ms: u64::from(auth.failure_forget_s) * 1000,
         },
-        allow_session_rebind: auth.allow_session_rebind,
+        failures_exempt: auth.failures_exempt.iter().map(|cidr| cidr.0).collect(),
     }
 }
 
@@ -29,7 +31,13 @@ pub(super) fn rules(config: &Config) -> LoginRules {
 ///
 /// # Errors
 /// A secret cannot be read.
-pub(super) fn gate(auth: &Auth) -> Result<gate::Settings, LoadError> {
+pub(super) fn gate(config: &Config) -> Result<gate::Settings, LoadError> {
+    let auth = &config.auth;
+    let readers = match config.process.secret_modes {
+        SecretModes::Refuse => Readers::RefuseOthers,
+        SecretModes::Warn => Readers::WarnOfOthers,
+    };
+    let secret = |place: &SecretRef| secret(place, readers);
     let jwt = auth.jwt.as_ref().map(|jwt| {
         Ok(gate::Jwt {
             secret: jwt.key.as_ref().map(secret).transpose()?,
@@ -66,6 +74,7 @@ pub(super) fn gate(auth: &Auth) -> Result<gate::Settings, LoadError> {
     Ok(gate::Settings {
         password_file: auth.password_file.clone(),
         scram_file: auth.scram_file.clone(),
+        secret_readers: readers,
         jwt: jwt.transpose()?,
         http: http.transpose()?,
         hashing_threads,
@@ -74,15 +83,15 @@ pub(super) fn gate(auth: &Auth) -> Result<gate::Settings, LoadError> {
 }
 
 /// The secret itself.
-fn secret(place: &SecretRef) -> Result<Secret, LoadError> {
+fn secret(place: &SecretRef, readers: Readers) -> Result<Secret, LoadError> {
     let missing =
         |message: &str| LoadError::Invalid { what: place.to_string(), message: message.to_owned() };
     let bytes = match place {
-        SecretRef::File(path) => read_secret(path)?,
+        SecretRef::File(path) => read_secret(path, readers)?,
         SecretRef::Cred(name) => {
             let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
                 .ok_or_else(|| missing("there is no $CREDENTIALS_DIRECTORY"))?;
-            read_secret(&PathBuf::from(directory).join(name))?
+            read_secret(&PathBuf::from(directory).join(name), readers)?
         }
         SecretRef::Env(name) => {
             let value = std::env::var(name).map_err(|_| missing("the variable is not set"))?;

@@ -8,13 +8,16 @@ mod login;
 mod rehoming;
 mod reload;
 mod rules;
+mod slots;
 
-pub use reload::Reloader;
+pub use reload::{Reloaded, Reloader};
 
 pub use rules::RulesError;
 
 use crate::config::{self, Config};
-use crate::edge::{self, Admission, AdmissionLimits, Driver, Durable, FileError, Rates};
+use crate::edge::{
+    self, Admission, AdmissionLimits, Driver, Durable, FileError, ListenerLimit, Rates,
+};
 use crate::gate::{self, Backends, Gate, LoadError};
 use crate::session::{Limits, Overflow};
 use crate::shard;
@@ -23,6 +26,7 @@ use shards::clock::unix_ms;
 use shards::disk::DirectoryError;
 use shards::log::Mode;
 use shards::{Placement, Remote, Running, ShardContext, StartError};
+use slots::Slot;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::Path;
@@ -79,6 +83,9 @@ pub enum BrokerError {
         /// The shard.
         shard: usize,
     },
+    /// Listeners have come and gone too often.
+    #[error("listener: too many have come and gone: this takes a new start")]
+    TooManyListeners,
     /// What logins are checked with cannot be used.
     #[error(transparent)]
     Login(#[from] LoadError),
@@ -97,6 +104,7 @@ pub struct Bound {
     edge: edge::Settings,
     login: Login,
     config: Config,
+    slots: Vec<Slot>,
 }
 
 /// Reads what the settings name and binds the listeners. What root alone may do is done then.
@@ -109,15 +117,26 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
         return Err(BrokerError::TooManyShards { wanted });
     }
     let login = login_settings(config)?;
-    let edge = edge_settings(config, wanted, None)?;
+    let slots = slots::first(config);
+    let edge = edge_settings(config, &slots, wanted, None)?;
     let mut engine = shards::Settings::new(placement);
     engine.listeners = config.listeners.iter().map(listeners::engine).collect();
-    // The engine's own limit has no words for those whom it closes, so it is a little higher than
-    // that of the edge; nor does it know how connections spread over its shards.
-    if config.limits.connections_max > 0 {
-        engine.connections_max = usize_of(config.limits.connections_max.into()) + REFUSED_ROOM;
-    }
-    Ok(Bound { engine: bind_patiently(&engine)?, edge, login, config: config.clone() })
+    // The engine's own limit has no words for those whom it closes, so it is higher than that of
+    // the edge; nor does it know how connections spread over its shards.
+    let own_max = usize_of(config.limits.connections_max.into()) + REFUSED_ROOM;
+    engine.connections_max = engine.connections_max.max(own_max);
+    Ok(Bound { engine: bind_patiently(&engine)?, edge, login, config: config.clone(), slots })
+}
+
+/// Reads all files that the settings name, as [`bind`] does, and does nothing with them.
+///
+/// # Errors
+/// [`BrokerError`], the first thing that would keep the broker from starting.
+pub fn check(config: &Config) -> Result<(), BrokerError> {
+    login_settings(config)?;
+    rules::access(config)?;
+    listeners::transports(config, &slots::first(config), &[])?;
+    Ok(())
 }
 
 /// Binds the listeners. The kernel takes the rings of a killed broker apart after the process is
@@ -140,6 +159,7 @@ fn bind_patiently(engine: &shards::Settings) -> Result<shards::Bound, StartError
 /// What the shards are told, at their start and at a reload. `before` is what they were told last.
 fn edge_settings(
     config: &Config,
+    slots: &[Slot],
     shards: usize,
     before: Option<&edge::Settings>,
 ) -> Result<edge::Settings, BrokerError> {
@@ -147,7 +167,7 @@ fn edge_settings(
     Ok(edge::Settings {
         shard: shard_settings(config, shards),
         access: Arc::new(rules::access(config)?),
-        admission: Admission::new(admission_limits(config)),
+        admission: Admission::new(admission_limits(config, slots)),
         accepts_per_s: config.limits.accepts_per_s_max.into(),
         rates: Rates {
             packets_per_s: config.limits.packets_per_s_max.into(),
@@ -155,11 +175,12 @@ fn edge_settings(
         },
         memory_bytes_max: config.limits.memory_bytes_max,
         connect_timeout_ms: u64::from(config.limits.connect_timeout_s) * 1000,
-        login: login::rules(config),
+        login: login::rules(config, slots),
         gate: before.and_then(|before| before.gate.clone()),
         connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
+        connect_plain_bytes_max: config.limits.connect_plain_bytes_max,
         handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
-        transports: listeners::transports(config, transports)?,
+        transports: listeners::transports(config, slots, transports)?,
     })
 }
 
@@ -170,7 +191,7 @@ fn login_settings(config: &Config) -> Result<Login, BrokerError> {
     if !config.auth.is_on() {
         return Ok(None);
     }
-    let settings = login::gate(&config.auth)?;
+    let settings = login::gate(config)?;
     let backends = Backends::load(&settings)?;
     Ok(Some((settings, backends)))
 }
@@ -187,7 +208,7 @@ impl Bound {
         data_dir: Option<&Path>,
         mode: Mode,
     ) -> Result<(Running, Reloader), BrokerError> {
-        let Self { engine, mut edge, login, config } = self;
+        let Self { engine, mut edge, login, config, mut slots } = self;
         let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock().now().0) };
         let (mut logs, mut durables) = (Vec::new(), Vec::new());
         if let Some(path) = data_dir {
@@ -216,18 +237,23 @@ impl Bound {
             Driver::new(&told, durable, context)
         };
         let running = engine.start(&remote, logs, factory)?;
-        Ok((running, Reloader::new(remote, edge, config)))
+        slots::bound(&mut slots, running.addresses());
+        Ok((running, Reloader::new(remote, edge, config, slots)))
     }
 }
 
-fn admission_limits(config: &Config) -> AdmissionLimits {
+fn admission_limits(config: &Config, slots: &[Slot]) -> AdmissionLimits {
     let limits = &config.limits;
-    let listeners = config.listeners.iter();
+    let listener = |slot: &Slot| ListenerLimit {
+        connections_max: usize_of(slot.listener.max_connections.into()),
+        count: slot.count.clone(),
+    };
     AdmissionLimits {
         connections_max: usize_of(limits.connections_max.into()),
-        listeners_max: listeners.map(|l| usize_of(l.max_connections.into())).collect(),
+        listeners: slots.iter().map(listener).collect(),
         per_address_max: usize_of(limits.connections_per_address_max.into()),
         connecting_max: usize_of(limits.connecting_max.into()),
+        connecting_per_address_max: usize_of(limits.connecting_per_address_max.into()),
     }
 }
 
@@ -255,7 +281,14 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
             queue_qos0: config.mqtt.queue_qos0,
             overflow: overflow(config.queue.overflow),
         },
+        takeovers_per_min_max: limits.takeovers_per_min_max,
+        client_id_prefixes: config.mqtt.client_id_prefixes.clone(),
+        open_listeners: config.open_listeners().count(),
         inflight_max: limits.inflight_max,
+        inflight_bytes_max: match limits.inflight_bytes_max {
+            0 => usize::MAX,
+            bytes => usize_of(bytes),
+        },
         receive_maximum: limits.receive_maximum,
         topic_alias_maximum: limits.topic_alias_maximum,
         topic_alias_out_maximum: limits.topic_alias_out_maximum,

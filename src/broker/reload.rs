@@ -3,11 +3,12 @@
 //! Promise: everything is read and checked first; then every shard takes it at the start of a turn.
 //! If something cannot be used, nothing has changed.
 
+use super::slots::{Plan, Slot};
 use super::{BrokerError, Login, admission_limits, edge_settings, login_settings};
-use crate::config::{Address, Config, Listener};
+use crate::config::Config;
 use crate::edge::{self, Control};
 use crate::gate::Gate;
-use shards::{LineFull, Remote};
+use shards::{Address, LineFull, Remote};
 use std::sync::Arc;
 use std::thread::park_timeout;
 use std::time::Duration;
@@ -22,33 +23,58 @@ pub struct Reloader {
     remote: Remote<Control>,
     edge: edge::Settings,
     config: Config,
+    slots: Vec<Slot>,
+}
+
+/// What has come of new settings.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// Keys whose change needs a new start; they go on as they were.
+    pub kept: Vec<&'static str>,
+    /// Where the broker listens besides, from now on.
+    pub opened: Vec<Address>,
+    /// Where it does no more; the connections that came there stay.
+    pub closed: Vec<Address>,
 }
 
 impl Reloader {
-    pub(super) fn new(remote: Remote<Control>, edge: edge::Settings, config: Config) -> Self {
-        Self { remote, edge, config }
+    pub(super) fn new(
+        remote: Remote<Control>,
+        edge: edge::Settings,
+        config: Config,
+        slots: Vec<Slot>,
+    ) -> Self {
+        Self { remote, edge, config, slots }
     }
 
-    /// Makes all shards follow new settings. Gives the keys whose change needs a new start; these
-    /// go on as they were.
+    /// Makes all shards follow new settings.
     ///
     /// # Errors
-    /// [`BrokerError`]: a file cannot be used, or a shard does not answer.
-    pub fn reload(&mut self, config: &Config) -> Result<Vec<&'static str>, BrokerError> {
+    /// [`BrokerError`]: a file cannot be used, an address cannot be listened on, or a shard does
+    /// not answer.
+    pub fn reload(&mut self, config: &Config) -> Result<Reloaded, BrokerError> {
         let (config, kept) = with_what_stays(&self.config, config);
         let login = login_settings(&config)?;
-        let mut edge = edge_settings(&config, self.remote.shards(), Some(&self.edge))?;
+        let shards = self.remote.shards();
+        let mut plan = Plan::new(&self.slots, &config)?;
+        let mut edge = edge_settings(&config, &plan.slots, shards, Some(&self.edge))?;
+        let changes = plan.open(shards)?;
         edge.gate = self.gate(&config, login)?;
         // The counts go on; their limits are new.
         edge.admission = Arc::clone(&self.edge.admission);
-        edge.admission.set_limits(admission_limits(&config));
+        edge.admission.set_limits(admission_limits(&config, &plan.slots));
         let shared = Arc::new(edge.clone());
-        for shard in 0..self.remote.shards() {
+        for (shard, changes) in changes.into_iter().enumerate() {
             self.post(shard, Control::Settings(Arc::clone(&shared)))?;
+            if !changes.is_empty() {
+                self.post(shard, Control::Listeners(changes))?;
+            }
         }
+        let (opened, closed) = (plan.opened(), plan.closed());
         self.edge = edge;
         self.config = config;
-        Ok(kept)
+        self.slots = plan.slots;
+        Ok(Reloaded { kept, opened, closed })
     }
 
     /// Who checks logins from now on: new threads if there have to be others, else the old ones.
@@ -68,6 +94,11 @@ impl Reloader {
                 gate.map(Arc::new).map(Some).map_err(BrokerError::Threads)
             }
         }
+    }
+
+    /// Counts a reload in `$SYS`. A shard that is too busy to hear of it has other troubles.
+    pub fn count(&self, taken: bool) {
+        let _busy = self.remote.post(0, Control::Reloaded(taken));
     }
 
     /// The settings in force.
@@ -111,29 +142,15 @@ fn with_what_stays(old: &Config, new: &Config) -> (Config, Vec<&'static str>) {
         "limits.packet_bytes_max": limits.packet_bytes_max;
         "limits.receive_maximum": limits.receive_maximum;
         "limits.topic_alias_maximum": limits.topic_alias_maximum;
-        "limits.connections_max": limits.connections_max;
         "process": process;
     }
-    let sockets = |config: &Config| config.listeners.iter().map(socket).collect::<Vec<_>>();
-    if sockets(&config) != sockets(old) {
-        config.listeners.clone_from(&old.listeners);
-        kept.push("listener");
-    }
     (config, kept)
-}
-
-/// What a listener's sockets depend on.
-fn socket(listener: &Listener) -> impl PartialEq + use<> {
-    (
-        (listener.address.clone(), listener.backlog, listener.bind_interface.clone()),
-        (listener.tcp_nodelay, listener.tcp_keepalive_s, listener.tcp_user_timeout_ms),
-        (matches!(listener.address, Address::Unix(_)).then_some(listener.unix_mode)),
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Listener;
 
     #[test]
     fn what_cannot_change_stays_and_is_named() {
@@ -148,7 +165,7 @@ mod tests {
         assert_eq!((config.shards, config.limits.queue_messages_max), (old.shards, 5));
         new = old.clone();
         new.listeners.push(Listener::local(9));
-        assert_eq!(with_what_stays(&old, &new), (old.clone(), vec!["listener"]));
+        assert_eq!(with_what_stays(&old, &new), (new.clone(), vec![]));
         new = old.clone();
         new.listeners[0].allow_anonymous = Some(true);
         assert_eq!(with_what_stays(&old, &new).1, Vec::<&str>::new());

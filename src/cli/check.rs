@@ -1,14 +1,16 @@
 //! `culex check`: is a file valid, and what does it say?
 
 use super::failure::Failure;
+use crate::broker;
 use crate::config::{Config, Loaded};
 use std::io::{Write as _, stdout};
 use std::path::{Path, PathBuf};
 
 /// Checks settings without running anything.
 ///
-/// Reads the file and the environment as `culex serve` does. What is wrong is one line with file,
-/// line and key, and exit status 1.
+/// Reads the file and the environment as `culex serve` does, and all files that they name:
+/// passwords, rules, certificates, keys. What is wrong is one line with file, line and key, and
+/// exit status 1.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Settings: culex.toml or mosquitto.conf.
@@ -34,6 +36,7 @@ pub(super) fn load(path: Option<&Path>) -> Result<Loaded, Failure> {
 
 /// Says that all is well, after what means nothing.
 pub(super) fn report(loaded: &Loaded) -> Result<(), Failure> {
+    broker::check(&loaded.config).map_err(|error| Failure::usage(error.to_string()))?;
     for warning in &loaded.warnings {
         super::say(&format!("culex: {warning}"));
     }

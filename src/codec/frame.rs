@@ -45,6 +45,26 @@ pub fn frame(bytes: &[u8], packet_bytes_max: u32) -> Result<Option<Frame>, Decod
     Ok(Some(Frame { header_bytes, total_bytes }))
 }
 
+/// Whether the CONNECT that `bytes` begins with carries a will or a password. `None` until its
+/// flags are there; what is no CONNECT carries none.
+///
+/// Source: MQTT 5.0 §3.1.2, MQTT 3.1.1 §3.1.2.
+pub fn connect_carries(bytes: &[u8]) -> Option<bool> {
+    const WILL: u8 = 0x04;
+    const PASSWORD: u8 = 0x40;
+    let (_, rest) = bytes.split_first()?;
+    let Ok(length) = variable(rest) else { return Some(false) };
+    let body = rest.get(length?.1..)?;
+    let [high, low] = *body.first_chunk()?;
+    let name_bytes = usize::from(u16::from_be_bytes([high, low]));
+    if name_bytes > "MQIsdp".len() {
+        return Some(false);
+    }
+    // Length of the name, the name, the level.
+    let flags = body.get(2 + name_bytes + 1)?;
+    Some(flags & (WILL | PASSWORD) != 0)
+}
+
 /// Decodes the packet at the start of `bytes`: the packet and the bytes it took.
 ///
 /// `Ok(None)`: the packet is not complete yet. `version` is that of the connection; CONNECT ignores

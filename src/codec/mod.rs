@@ -27,7 +27,7 @@ mod writer;
 
 pub use ack::{AckKind, encode_ack};
 pub use error::DecodeError;
-pub use frame::{Frame, decode, encode, frame};
+pub use frame::{Frame, connect_carries, decode, encode, frame};
 pub use packet::{
     Ack, Auth, Connack, Connect, Disconnect, Packet, Publish, Suback, Subscribe, SubscribeFilter,
     Unsuback, Unsubscribe, Will,

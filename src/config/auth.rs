@@ -1,6 +1,7 @@
 //! `[auth]` and `acl`: who a client is, and what it may do.
 
 use super::error::Fault;
+use super::listener::Cidr;
 use super::range::within;
 use super::secret::SecretRef;
 use serde::de::value::MapAccessDeserializer;
@@ -45,6 +46,9 @@ pub struct Auth {
     /// Seconds after which one failure is forgotten.
     #[serde(deserialize_with = "within::<_, _, 1, DAY_S>")]
     pub failure_forget_s: u32,
+    /// Networks whose failed logins are not counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures_exempt: Vec<Cidr>,
     /// A session goes to whoever brings its client identifier, whatever the user's name.
     pub allow_session_rebind: bool,
 }
@@ -169,6 +173,7 @@ impl Default for Auth {
             hashing_queue_max: 1024,
             failures_max: 10,
             failure_forget_s: 6,
+            failures_exempt: Vec::new(),
             allow_session_rebind: false,
         }
     }

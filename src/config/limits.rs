@@ -24,6 +24,9 @@ pub struct Limits {
     /// Largest packet of a connection that has not been let in yet.
     #[serde(deserialize_with = "within::<_, _, 256, PACKET_BYTES_MAX>")]
     pub connect_packet_bytes_max: u32,
+    /// The same for a CONNECT that has neither a will nor a password.
+    #[serde(deserialize_with = "within::<_, _, 256, PACKET_BYTES_MAX>")]
+    pub connect_plain_bytes_max: u32,
     /// Time from accept to a complete CONNECT.
     #[serde(deserialize_with = "within::<_, _, 1, 3600>")]
     pub connect_timeout_s: u32,
@@ -51,15 +54,22 @@ pub struct Limits {
     /// Most connections of all shards together that have not been let in yet; 0 = no limit.
     #[serde(deserialize_with = "within::<_, _, 0, U32>")]
     pub connecting_max: u32,
+    /// Most connections of one address (of one /64 in IPv6) that have sent no CONNECT yet; 0 = no
+    /// limit.
+    #[serde(deserialize_with = "within::<_, _, 0, U32>")]
+    pub connecting_per_address_max: u32,
     /// Most connections that one shard accepts in a second; 0 = no limit.
     #[serde(deserialize_with = "within::<_, _, 0, U32>")]
     pub accepts_per_s_max: u32,
-    /// Most TLS handshakes under way on one shard.
+    /// Most TLS handshakes under way on one shard; for a further one the oldest is cut.
     #[serde(deserialize_with = "within::<_, _, 1, U32>")]
     pub tls_handshakes_max: u32,
     /// Most sessions of one user; 0 = no limit.
     #[serde(deserialize_with = "within::<_, _, 0, U32>")]
     pub sessions_per_user_max: u32,
+    /// Take-overs of one client identifier in a minute; 0 = no limit.
+    #[serde(deserialize_with = "within::<_, _, 0, U32>")]
+    pub takeovers_per_min_max: u32,
     /// Most packets that one connection may send in a second; 0 = no limit.
     #[serde(deserialize_with = "within::<_, _, 0, U32>")]
     pub packets_per_s_max: u32,
@@ -81,6 +91,10 @@ pub struct Limits {
     /// Send window of a client that names no Receive Maximum.
     #[serde(deserialize_with = "within::<_, _, 1, U16>")]
     pub inflight_max: u16,
+    /// Bytes sent to a client and not acknowledged from which on no further message leaves; 0 = no
+    /// limit.
+    #[serde(deserialize_with = "within::<_, _, 0, I64>")]
+    pub inflight_bytes_max: u64,
     /// Receive Maximum announced to 5.0 clients.
     #[serde(deserialize_with = "within::<_, _, 1, U16>")]
     pub receive_maximum: u16,
@@ -118,33 +132,37 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            packet_bytes_max: 16 << 20,
+            packet_bytes_max: 2_000_000,
             connect_packet_bytes_max: 65_536,
+            connect_plain_bytes_max: 8192,
             connect_timeout_s: 10,
             client_id_bytes_max: 256,
             topic_levels_max: 128,
-            topic_bytes_max: u16::MAX,
+            topic_bytes_max: 4096,
             subscriptions_per_session_max: 1000,
             sessions_max: 1_000_000,
             connections_max: 0,
             connections_per_address_max: 0,
             connecting_max: 0,
+            connecting_per_address_max: 0,
             accepts_per_s_max: 0,
-            tls_handshakes_max: 256,
+            tls_handshakes_max: 4096,
             sessions_per_user_max: 0,
+            takeovers_per_min_max: 60,
             packets_per_s_max: 0,
             bytes_per_s_max: 0,
             user_properties_max: 64,
             user_property_bytes_max: 8192,
             queue_messages_max: 1000,
-            queue_bytes_max: 16 << 20,
+            queue_bytes_max: 10_000_000,
             inflight_max: 100,
+            inflight_bytes_max: 10_000_000,
             receive_maximum: 100,
             topic_alias_maximum: 32,
             topic_alias_out_maximum: 32,
-            session_expiry_s_max: u32::MAX,
+            session_expiry_s_max: 604_800,
             will_delay_s_max: u32::MAX,
-            keep_alive_s_max: u16::MAX,
+            keep_alive_s_max: 3600,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1 << 30,
             memory_bytes_max: 0,

@@ -33,7 +33,10 @@ pub struct Listener {
     /// The user name takes the place of the client identifier.
     #[serde(default)]
     pub use_username_as_clientid: bool,
-    /// Most connections of this listener, shared out over the shards; 0 = no limit of its own.
+    /// A session goes to whoever brings its client identifier; unset: as in `[auth]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_session_rebind: Option<bool>,
+    /// Most connections of this listener, of all shards together; 0 = no limit of its own.
     #[serde(default, deserialize_with = "within::<_, _, 0, U32>")]
     pub max_connections: u32,
     /// Every connection begins with a PROXY protocol header.
@@ -208,6 +211,7 @@ impl Listener {
             protocol: Protocol::default(),
             allow_anonymous: None,
             use_username_as_clientid: false,
+            allow_session_rebind: None,
             max_connections: 0,
             proxy_protocol: ProxyProtocol::default(),
             trusted_proxies: Vec::new(),

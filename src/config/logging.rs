@@ -33,9 +33,24 @@ pub struct Log {
     /// Renamed files that are kept.
     #[serde(deserialize_with = "within::<_, _, 0, 1000>")]
     pub rotate_files: u32,
+    /// Socket of the system's log.
+    pub syslog_socket: PathBuf,
+    /// Socket of the journal.
+    pub journald_socket: PathBuf,
     /// Who did what: one JSON object per line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_file: Option<PathBuf>,
+    /// Where else that goes; not `file`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub audit_to: Vec<Destination>,
+    /// As `rotate_bytes`, for the audit log.
+    #[serde(deserialize_with = "within::<_, _, 0, I64>")]
+    pub audit_rotate_bytes: u64,
+    /// As `rotate_files`.
+    #[serde(deserialize_with = "within::<_, _, 0, 1000>")]
+    pub audit_rotate_files: u32,
+    /// The audit file is on disk before more is written to it.
+    pub audit_fsync: bool,
 }
 
 /// Importance of a log line.
@@ -74,7 +89,7 @@ pub enum Destination {
     Stderr,
     /// The file of `[log] file`.
     File,
-    /// `/dev/log`.
+    /// The system's log, `/dev/log`.
     Syslog,
     /// The journal's own socket, with fields.
     Journald,
@@ -139,7 +154,13 @@ impl Default for Log {
             file: None,
             rotate_bytes: 0,
             rotate_files: 5,
+            syslog_socket: PathBuf::from("/dev/log"),
+            journald_socket: PathBuf::from("/run/systemd/journal/socket"),
             audit_file: None,
+            audit_to: Vec::new(),
+            audit_rotate_bytes: 0,
+            audit_rotate_files: 5,
+            audit_fsync: false,
         }
     }
 }
@@ -160,7 +181,8 @@ impl Default for Process {
 
 impl Log {
     pub(super) fn resolve(&mut self, directory: &Path) {
-        for path in self.file.iter_mut().chain(&mut self.audit_file) {
+        let sockets = [&mut self.syslog_socket, &mut self.journald_socket];
+        for path in self.file.iter_mut().chain(&mut self.audit_file).chain(sockets) {
             *path = directory.join(&*path);
         }
     }
@@ -168,6 +190,9 @@ impl Log {
     /// What cannot be.
     pub(super) fn fault(&self) -> Option<Fault> {
         let fault = |key, text: &str| Some(Fault::new(key, text));
+        if self.audit_to.contains(&Destination::File) {
+            return fault("audit_to", "a file is named by audit_file");
+        }
         match (self.to.contains(&Destination::File), &self.file) {
             (true, None) => fault("to", "\"file\" needs the key file"),
             (false, Some(_)) => fault("file", "needs \"file\" in the key to"),

@@ -141,12 +141,15 @@ pub enum DeniedPublish {
 }
 
 /// `[mqtt]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one independent switch of the file")]
 pub struct Mqtt {
     /// Clients without an identifier get one; else they are refused.
     pub allow_empty_client_id: bool,
+    /// Beginnings of client identifiers, one of which each must have; empty = any, or none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub client_id_prefixes: Vec<String>,
     /// What a 3.x client gets for a PUBLISH with QoS 1 or 2 that it has no right to.
     pub denied_publish: DeniedPublish,
     /// Payloads that say they are UTF-8 are checked; wrong ones are refused with 0x99.
@@ -186,6 +189,7 @@ impl Default for Mqtt {
     fn default() -> Self {
         Self {
             allow_empty_client_id: true,
+            client_id_prefixes: Vec::new(),
             denied_publish: DeniedPublish::default(),
             payload_format_check: false,
             queue_qos0: false,

@@ -29,12 +29,12 @@ pub(super) const PAUSED_BY_OUTPUT: u16 = 4;
 /// Reasons that are not the client's: its silence is not counted meanwhile. (The shard knows itself
 /// when it asked for a pause; who does not read its answers is not forgiven.)
 const PAUSED_WITHOUT_FAULT: u16 = PAUSED_BY_MESH | PAUSED_BY_LOG | PAUSED_BY_RATE | PAUSED_BY_DISK;
-pub(super) const PAUSED_BY_HANDSHAKES: u16 = 8;
 pub(super) const PAUSED_BY_MOVE: u16 = 16;
 pub(super) const PAUSED_BY_LOG: u16 = 32;
 pub(super) const PAUSED_BY_START: u16 = 64;
 pub(super) const PAUSED_BY_RATE: u16 = 128;
 pub(super) const PAUSED_BY_LOGIN: u16 = 256;
+pub(super) const PAUSED_BY_TURN: u16 = 8;
 pub(super) const PAUSED_BY_DISK: u16 = 512;
 
 #[derive(Debug)]
@@ -42,6 +42,10 @@ pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) stage: Stage,
     pub(super) version: Version,
+    /// Its CONNECT was accepted, so packets may be as large as they may be at all.
+    pub(super) admitted: bool,
+    /// Its login is being checked; what it sends meanwhile is kept.
+    pub(super) awaits_login: bool,
     pub(super) paused: u16,
     pub(super) reassembly: Reassembly,
     /// Layers below MQTT; none for plain TCP.
@@ -69,8 +73,8 @@ pub(super) struct Arrival {
 pub(super) enum Handshake {
     /// None, or it is over.
     Over,
-    /// Not read until others are done.
-    Waiting,
+    /// Its first bytes have not come.
+    Due,
     /// Counted.
     UnderWay,
 }
@@ -79,6 +83,8 @@ pub(super) const VACANT: Conn = Conn {
     id: ConnId::new(u32::MAX, 0),
     stage: Stage::Vacant,
     version: Version::V311,
+    admitted: false,
+    awaits_login: false,
     paused: 0,
     reassembly: Reassembly::NEW,
     stack: None,
@@ -89,8 +95,8 @@ pub(super) const VACANT: Conn = Conn {
 
 impl Driver {
     pub(super) fn enter(&mut self, conn: ConnId, stage: Stage, arrival: Arrival) {
-        if self.conns.len() <= conn.index() {
-            self.conns.resize_with(conn.index() + 1, || VACANT);
+        while self.conns.len() <= conn.index() {
+            self.conns.push(VACANT);
         }
         if let Some(entry) = self.conns.get_mut(conn.index()) {
             *entry = Conn { id: conn, stage, arrival: Some(Box::new(arrival)), ..VACANT };

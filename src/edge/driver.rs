@@ -1,6 +1,5 @@
 //! One shard's connections, as the engine's handler.
 
-use super::admission::{Admission, Pass};
 use super::conns::{
     Arrival, Conn, Handshake, PAUSED_BY_DISK, PAUSED_BY_LOG, PAUSED_BY_MESH, PAUSED_BY_MOVE,
     PAUSED_BY_OUTPUT, PAUSED_BY_SHARD, PAUSED_BY_START, Stage, VACANT,
@@ -10,91 +9,18 @@ use super::journal::Journal;
 use super::layers::Layers;
 use super::logins::Logins;
 use super::points;
-use super::rate::Rates;
 use super::room::Room;
-use crate::access::Access;
+use super::told::{Change, Control, Durable, Luggage, Settings};
 use crate::codec::{self, DecodeError, Packet, Version};
-use crate::gate::{Answer, Gate};
-use crate::shard::{Effect, Flow, Input, LoginRules, Mail, Network, Peer, Place, Shard};
-use crate::store::{Image, Wall};
-use crate::transport::{self, Stack};
+use crate::shard::{Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
 use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
-use shards::{Accepted, Cause, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
+use shards::{Accepted, Cause, Chunks, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tracing::debug;
 
-/// What the edge is told at its start.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Settings of the shards.
-    pub shard: crate::shard::Settings,
-    /// Time from accept to a complete CONNECT.
-    pub connect_timeout_ms: u64,
-    /// Largest packet of a connection whose CONNECT was not accepted.
-    pub connect_packet_bytes_max: u32,
-    /// Who may do what.
-    pub access: Arc<Access>,
-    /// How many connections there may be.
-    pub admission: Arc<Admission>,
-    /// Connections that one shard accepts in a second; 0 = no limit.
-    pub accepts_per_s: u64,
-    /// How fast one client is read.
-    pub rates: Rates,
-    /// Resident memory of the process above which nothing new is taken in; 0 = no limit.
-    pub memory_bytes_max: u64,
-    /// TLS handshakes under way in one shard; the connections of further ones are not read yet.
-    pub handshakes_max: usize,
-    /// What each listener speaks below MQTT, in their order.
-    pub transports: Arc<[transport::Settings]>,
-    /// Who has to show what.
-    pub login: LoginRules,
-    /// Who checks it; `None` if nobody has to show anything.
-    pub gate: Option<Arc<Gate>>,
-}
-
-/// What a shard with a log starts with.
-#[derive(Debug)]
-pub struct Durable {
-    /// What its log held.
-    pub image: Image,
-    /// The time of day at the start of the engine's clock.
-    pub wall: Wall,
-}
-
 /// Packet type of CONNECT in the upper half of the first byte.
 const CONNECT_TYPE: u8 = 1;
-
-/// What travels with a socket to its home shard.
-#[derive(Debug)]
-pub struct Luggage {
-    /// All bytes of MQTT received so far; begins with CONNECT.
-    bytes: Vec<u8>,
-    /// End of patience, counted from accept.
-    deadline: Millis,
-    /// The client's address, as far as it has one.
-    address: Option<SocketAddr>,
-    /// Its layers below MQTT.
-    stack: Option<Box<Stack>>,
-    /// Its place in the counts of connections.
-    pass: Option<Box<Pass>>,
-}
-
-/// What other threads tell a shard's edge.
-#[derive(Debug)]
-pub enum Control {
-    /// A login was checked.
-    Answer(Box<Answer>),
-    /// The settings have changed.
-    Settings(Arc<Settings>),
-}
-
-impl From<Answer> for Control {
-    fn from(answer: Answer) -> Control {
-        Control::Answer(Box::new(answer))
-    }
-}
 
 /// Letters of this broker.
 pub(super) type Wire = Io<Mail, Luggage>;
@@ -106,9 +32,10 @@ pub struct Driver {
     place: Place,
     pub(super) packet_bytes_max: u32,
     connect_packet_bytes_max: u32,
+    connect_plain_bytes_max: u32,
     connect_timeout_ms: u64,
     pub(super) logins: Logins,
-    pub(super) conns: Vec<Conn>,
+    pub(super) conns: Chunks<Conn>,
     pub(super) layers: Layers,
     pub(super) throttle: Throttle,
     effects: Vec<Effect>,
@@ -142,9 +69,10 @@ impl Driver {
             connect_packet_bytes_max: settings
                 .connect_packet_bytes_max
                 .min(settings.shard.packet_bytes_max),
+            connect_plain_bytes_max: settings.connect_plain_bytes_max,
             connect_timeout_ms: settings.connect_timeout_ms,
             logins: Logins::new(settings.gate.clone()),
-            conns: Vec::new(),
+            conns: Chunks::default(),
             layers: Layers::new(settings),
             throttle: Throttle::new(settings, context),
             effects: Vec::new(),
@@ -164,6 +92,7 @@ impl Driver {
         self.connect_timeout_ms = settings.connect_timeout_ms;
         self.connect_packet_bytes_max =
             settings.connect_packet_bytes_max.min(self.packet_bytes_max);
+        self.connect_plain_bytes_max = settings.connect_plain_bytes_max;
         self.throttle.retune(settings, self.place.shard, now);
         self.logins.set_gate(settings.gate.clone());
         self.layers.reconfigure(settings);
@@ -179,6 +108,11 @@ impl Driver {
         let Some(arrival) = entry.arrival.as_deref().copied() else { return };
         entry.reassembly.keep(bytes);
         let held = entry.reassembly.take();
+        let max = match codec::connect_carries(&held) {
+            Some(false) => max.min(self.connect_plain_bytes_max),
+            // A will or a password may take more; until that is known nothing is complete.
+            Some(true) | None => max,
+        };
         let decoded = match held.first() {
             // A stranger's first byte is enough to know him; his packet is not waited for.
             Some(first) if first >> 4 != CONNECT_TYPE => Err(DecodeError::NotConnect),
@@ -189,7 +123,8 @@ impl Driver {
             Ok(Some((Packet::Connect(connect), connect_bytes))) => {
                 if let Some(reason) = entry.refusal(arrival.address) {
                     entry.stage = Stage::Closing;
-                    return self.shard.refuse_connect(conn, connect.version, reason);
+                    self.shard.refuse_connect(conn, connect.version, reason);
+                    return self.throttle.note_over(now);
                 }
                 let peer = Peer {
                     listener: u16::try_from(arrival.listener).unwrap_or(u16::MAX),
@@ -207,10 +142,13 @@ impl Driver {
                 entry.stage = Stage::Live;
                 entry.version = connect.version;
                 entry.arrival = None;
-                entry.pass.iter_mut().for_each(|pass| pass.connected());
                 io.start_stream(conn);
                 self.shard.handle(Input::Connect { conn, peer: &peer, connect }, now);
                 let rest = held.get(connect_bytes..).unwrap_or_default();
+                let admitted = self.shard.is_admitted(conn);
+                if let Some(entry) = self.conn(conn) {
+                    entry.admitted = admitted;
+                }
                 if self.shard.awaits_login(conn) {
                     self.wait_for_login(io, conn, rest);
                 } else if !rest.is_empty() {
@@ -248,7 +186,7 @@ impl Driver {
     /// The connection goes to another shard or has ended: nothing of it stays here.
     fn leave(&mut self, io: &mut Wire, conn: ConnId) {
         self.shard.handle(Input::Closed { conn }, io.now());
-        self.handshake_over(io, conn);
+        self.handshake_over(conn);
         if let Some(entry) = self.conns.get_mut(conn.index()) {
             *entry = VACANT;
         }
@@ -256,18 +194,20 @@ impl Driver {
 
     /// Bytes of a connection at home.
     pub(super) fn live(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
-        let (max, now) = (self.packet_bytes_max, io.now());
+        let now = io.now();
         let Some(entry) = self.conns.get_mut(conn.index()) else { return };
         let version = entry.version;
         if entry.paused & PAUSED_BY_DISK != 0 {
             return entry.reassembly.keep(bytes);
         }
+        let max =
+            if entry.admitted { self.packet_bytes_max } else { self.connect_packet_bytes_max };
         let mut rest = bytes;
         if !entry.reassembly.bytes().is_empty() {
             match entry.reassembly.complete(rest, max) {
                 Ok((None, _)) => return,
                 Ok((Some(packet), after)) => {
-                    if self.decode(conn, &packet, version, now) == 0 {
+                    if self.decode(conn, &packet, (version, max), now) == 0 {
                         let Some(entry) = self.conn(conn) else { return };
                         entry.reassembly.put_back(packet);
                         entry.reassembly.keep(after);
@@ -281,7 +221,7 @@ impl Driver {
                 }
             }
         }
-        let decoded = self.decode(conn, rest, version, now);
+        let decoded = self.decode(conn, rest, (version, max), now);
         let left = rest.get(decoded..).unwrap_or_default();
         if !left.is_empty()
             && let Some(entry) = self.conns.get_mut(conn.index())
@@ -294,11 +234,17 @@ impl Driver {
 
     /// Hands every complete packet to the shard, up to one that waits for room on the disk. Gives
     /// the bytes used.
-    fn decode(&mut self, conn: ConnId, bytes: &[u8], version: Version, now: Millis) -> usize {
+    fn decode(
+        &mut self,
+        conn: ConnId,
+        bytes: &[u8],
+        (version, max): (Version, u32),
+        now: Millis,
+    ) -> usize {
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
-            match codec::decode(rest, version, self.packet_bytes_max) {
+            match codec::decode(rest, version, max) {
                 Ok(Some((packet, packet_bytes))) => {
                     if self.shard.awaits_room(version, &packet) {
                         return at;
@@ -324,6 +270,9 @@ impl Driver {
     pub(super) fn mqtt(&mut self, io: &mut Wire, conn: ConnId, stage: Stage, bytes: &[u8]) {
         match stage {
             Stage::Connecting => self.connecting(io, conn, bytes),
+            Stage::Live if self.conn(conn).is_some_and(|entry| entry.awaits_login) => {
+                self.wait_for_login(io, conn, bytes);
+            }
             Stage::Live => {
                 self.look_at_disk(io);
                 let before = self.throttle.packets;
@@ -507,10 +456,21 @@ impl Handler for Driver {
                 self.login_answered(io, *answer);
             }
             Control::Settings(settings) => self.reconfigure(&settings, io.now()),
+            Control::Reloaded(taken) => self.shard.note_reload(taken),
+            Control::Listeners(changes) => {
+                for change in changes {
+                    match change {
+                        Change::Open(number, socket) => io.listen(number, socket),
+                        Change::Tune(number, settings) => io.tune(number, &settings),
+                        Change::Close(number) => io.unlisten(number),
+                    }
+                }
+            }
         }
     }
 
     fn finish_turn(&mut self, io: &mut Wire) {
+        self.layers.end_turn();
         self.shard.set_pressed(self.throttle.is_pressed());
         self.look_at_disk(io);
         self.use_room(io);
@@ -542,9 +502,10 @@ impl Handler for Driver {
         let cut = self.closing.front().map(|(due, _)| *due);
         let throttle = self.throttle.next_deadline();
         let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
-        let room = self.room.next_deadline();
-        let own = [cut, cleaning, throttle, room].into_iter().flatten();
-        self.shard.next_deadline().into_iter().chain(own).min()
+        // Handshakes that wait for the next turn want it at once.
+        let handshakes = self.layers.has_deferred().then_some(Millis(0));
+        let own = [cut, cleaning, throttle, self.room.next_deadline(), handshakes];
+        self.shard.next_deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 
     fn on_tick(&mut self, io: &mut Wire) {
@@ -557,6 +518,7 @@ impl Handler for Driver {
         self.shard.note_network(network);
         self.shard.tick(io.now());
         self.read_on(io);
+        self.shake_on(io);
         self.cut(io);
         let now = io.now();
         if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {

@@ -8,7 +8,7 @@ use crate::transport::tls::{
 };
 use rustix::process::geteuid;
 use shards::clock::unix_ms;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -134,7 +134,11 @@ impl TlsFiles {
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
+    read_all(path, File::open(path).map_err(unreadable)?)
+}
+
+fn read_all(path: &Path, file: File) -> Result<Vec<u8>, FileError> {
+    let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
@@ -145,7 +149,9 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 
 fn read_key(path: &Path, open_keys: OpenKeys) -> Result<Vec<u8>, FileError> {
     let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
-    let found = fs::metadata(path).map_err(unreadable)?;
+    // The same file is looked at and read, whatever happens to its name.
+    let file = File::open(path).map_err(unreadable)?;
+    let found = file.metadata().map_err(unreadable)?;
     let mode = found.mode() & 0o777;
     let exposed = |who, what| FileError::Exposed { path: path.to_owned(), who, what, mode };
     if mode & WRITABLE_BY_OTHERS != 0 {
@@ -161,5 +167,5 @@ fn read_key(path: &Path, open_keys: OpenKeys) -> Result<Vec<u8>, FileError> {
             OpenKeys::Warn => warn!("{error}"),
         }
     }
-    read(path)
+    read_all(path, file)
 }

@@ -2,15 +2,18 @@
 
 use super::admission::Admission;
 use super::conns::{Conn, PAUSED_BY_RATE, Stage};
-use super::driver::{Driver, Settings, Wire};
+use super::driver::{Driver, Wire};
 use super::memory::{LOOK_MS, Watch, take_back_freed};
 use super::rate::{Bucket, Rates};
+use super::told::Settings;
 use crate::codec::Reason;
 use shards::{ConnId, Millis, ShardContext, Wheel};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tracing::debug;
+use tracing::{debug, info};
 
+/// Time between two lines of the audit log about connections over a limit.
+const OVER_LINE_MS: u64 = 1_000;
 /// Resolution of the time until a client is read again.
 const TICK_MS: u64 = 10;
 
@@ -28,6 +31,9 @@ pub(super) struct Throttle {
     watch: Option<Watch>,
     /// When memory is given back next, while it is above its limit.
     nudge_due: Millis,
+    /// Connections over a limit that the audit log has not heard of yet, and when it may hear.
+    over: u64,
+    over_due: Millis,
     /// Packets decoded on connections that have sent their CONNECT.
     pub(super) packets: u64,
 }
@@ -44,6 +50,8 @@ impl Throttle {
             due: Vec::new(),
             watch: watched.then(|| Watch::new(settings.memory_bytes_max, context.now)),
             nudge_due: context.now,
+            over: 0,
+            over_due: context.now,
             packets: 0,
         }
     }
@@ -56,6 +64,16 @@ impl Throttle {
         self.watch = watched.then(|| Watch::new(settings.memory_bytes_max, now));
         if shard == 0 && !watched {
             self.admission.set_pressed(false);
+        }
+    }
+
+    /// A connection was over a limit: the audit log hears of it once a second at most.
+    pub(super) fn note_over(&mut self, now: Millis) {
+        self.over += 1;
+        if now >= self.over_due {
+            let count = std::mem::take(&mut self.over);
+            self.over_due = now.after(OVER_LINE_MS);
+            info!(target: "audit", event = "limit", cause = "connections", count);
         }
     }
 
@@ -81,6 +99,7 @@ impl Conn {
     /// address meanwhile.
     pub(super) fn refusal(&mut self, address: Option<SocketAddr>) -> Option<Reason> {
         let pass = self.pass.as_deref_mut()?;
+        pass.connected();
         pass.come_from(address.map(|address| address.ip()));
         pass.refusal()
     }
@@ -114,6 +133,7 @@ impl Driver {
     /// Closes a connection that was just accepted.
     pub(super) fn turn_away(&mut self, io: &mut Wire, conn: ConnId) {
         debug!(conn = conn.index(), "over a limit of connections");
+        self.throttle.note_over(io.now());
         if let Some(entry) = self.conn(conn) {
             entry.stage = Stage::Closing;
         }

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// shard's line for answers has to be as long.
 pub const LOGINS_MAX: usize = 4096;
 
+/// From so many bytes on that a client has sent behind its CONNECT it is not read until CONNACK.
+const EARLY_BYTES_MAX: usize = 8192;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Logins {
@@ -48,14 +51,16 @@ impl Logins {
 }
 
 impl Driver {
-    /// Keeps what a client sent after its CONNECT. Nothing more is read until it is answered, so it
-    /// is as much as was read already.
-    pub(super) fn wait_for_login(&mut self, io: &mut Wire, conn: ConnId, rest: &[u8]) {
-        self.pause(io, conn, PAUSED_BY_LOGIN);
-        if let Some(entry) = self.conn(conn)
-            && !rest.is_empty()
-        {
-            entry.reassembly.keep(rest);
+    /// Keeps what a client sends after its CONNECT until it is answered. It is read meanwhile, so
+    /// that its end is seen and nothing is checked in vain, but not more than [`EARLY_BYTES_MAX`].
+    pub(super) fn wait_for_login(&mut self, io: &mut Wire, conn: ConnId, bytes: &[u8]) {
+        let Some(entry) = self.conn(conn) else { return };
+        entry.awaits_login = true;
+        if !bytes.is_empty() {
+            entry.reassembly.keep(bytes);
+        }
+        if entry.reassembly.bytes().len() >= EARLY_BYTES_MAX {
+            self.pause(io, conn, PAUSED_BY_LOGIN);
         }
     }
 
@@ -80,8 +85,10 @@ impl Driver {
     fn answered(&mut self, io: &mut Wire, answer: Answer) {
         let Answer { conn, suspect, outcome } = answer;
         self.shard.handle(Input::Authenticated { conn, suspect, outcome }, io.now());
+        let admitted = self.shard.is_admitted(conn);
         let Some(entry) = self.conn(conn) else { return };
-        if entry.paused & PAUSED_BY_LOGIN != 0 {
+        entry.admitted |= admitted;
+        if std::mem::take(&mut entry.awaits_login) {
             let kept = entry.reassembly.take();
             self.resume(io, conn, PAUSED_BY_LOGIN);
             if !kept.is_empty() {

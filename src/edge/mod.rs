@@ -25,12 +25,14 @@ mod points;
 mod rate;
 mod reassembly;
 mod room;
+mod told;
 
-pub use admission::{Admission, AdmissionLimits};
-pub use driver::{Control, Driver, Durable, Luggage, Settings};
+pub use admission::{Admission, AdmissionLimits, ListenerCount, ListenerLimit};
+pub use driver::Driver;
 pub use files::{FileError, OpenKeys, TlsFiles};
 pub use logins::LOGINS_MAX;
 pub use rate::Rates;
+pub use told::{Change, Control, Durable, Luggage, Settings};
 
 #[cfg(test)]
 mod tests;

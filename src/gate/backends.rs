@@ -75,8 +75,11 @@ impl Backends {
     /// # Errors
     /// [`LoadError`] with the first thing that is wrong.
     pub fn load(settings: &Settings) -> Result<Arc<Backends>, LoadError> {
-        let passwords = settings.password_file.as_deref().map(passwords).transpose()?;
-        let scram = settings.scram_file.as_deref().map(scram_users).transpose()?;
+        let passwords = settings.password_file.as_deref();
+        let readers = settings.secret_readers;
+        let passwords = passwords.map(|path| read_passwords(path, readers)).transpose()?;
+        let scram = settings.scram_file.as_deref();
+        let scram = scram.map(|path| scram_users(path, readers)).transpose()?;
         let tokens =
             settings.jwt.as_ref().map(|jwt| Ok(Tokens { keys: keys(jwt)?, settings: jwt.clone() }));
         let hook = settings.http.as_ref().map(Hook::new).transpose()?;
@@ -180,8 +183,9 @@ impl Tokens {
     }
 }
 
-fn passwords(path: &Path) -> Result<PasswordFile, LoadError> {
-    let file = PasswordFile::parse(&read_secret(path)?).map_err(|error| at_line(path, error))?;
+fn read_passwords(path: &Path, readers: Readers) -> Result<PasswordFile, LoadError> {
+    let bytes = read_secret(path, readers)?;
+    let file = PasswordFile::parse(&bytes).map_err(|error| at_line(path, error))?;
     let (path, weak) = (path.display(), file.weak());
     info!(file = %path, users = file.len(), "passwords read");
     if weak > 0 {
@@ -190,10 +194,10 @@ fn passwords(path: &Path) -> Result<PasswordFile, LoadError> {
     Ok(file)
 }
 
-fn scram_users(path: &Path) -> Result<ScramFile, LoadError> {
+fn scram_users(path: &Path, readers: Readers) -> Result<ScramFile, LoadError> {
     let secret = random().map_err(|source| unreadable(path, source))?;
-    let file =
-        ScramFile::parse(&read_secret(path)?, secret).map_err(|error| at_line(path, error))?;
+    let bytes = read_secret(path, readers)?;
+    let file = ScramFile::parse(&bytes, secret).map_err(|error| at_line(path, error))?;
     info!(file = %path.display(), users = file.len(), "SCRAM users read");
     Ok(file)
 }
@@ -205,12 +209,13 @@ fn keys(jwt: &Jwt) -> Result<Keys, LoadError> {
         keys.add(Keys::secret(secret.expose()).map_err(invalid("auth.jwt.key".into()))?);
     }
     if let Some(path) = &jwt.public_key_file {
-        let bytes = read_secret(path)?;
+        let bytes = read_secret(path, Readers::Any)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_owned());
         keys.add(text.and_then(Keys::pem).map_err(invalid(path.display().to_string()))?);
     }
     if let Some(path) = &jwt.jwks_file {
-        keys.add(Keys::jwks(&read_secret(path)?).map_err(invalid(path.display().to_string()))?);
+        let bytes = read_secret(path, Readers::Any)?;
+        keys.add(Keys::jwks(&bytes).map_err(invalid(path.display().to_string()))?);
     }
     keys.restrict(&jwt.algorithms);
     if keys.is_empty() {
@@ -220,11 +225,22 @@ fn keys(jwt: &Jwt) -> Result<Keys, LoadError> {
     Ok(keys)
 }
 
-/// Reads a file of secrets: an ordinary file that nobody else can change.
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Everybody: it holds no secret.
+    Any,
+    /// Not everybody; if everybody can, this is said.
+    WarnOfOthers,
+    /// Not everybody, or it is not used.
+    RefuseOthers,
+}
+
+/// Reads a file that logins are checked with: an ordinary file that nobody else can change.
 ///
 /// # Errors
 /// It is no such file, or cannot be read.
-pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
+pub fn read_secret(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, LoadError> {
     let fail = |source| unreadable(path, source);
     let file = File::open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
@@ -237,8 +253,18 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
     if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
         return wrong("others can change it: chmod go-w");
     }
-    if metadata.mode() & READABLE_BY_OTHERS != 0 {
-        warn!(file = %path.display(), "others can read this file of secrets: chmod o-r");
+    let is_open = metadata.mode() & READABLE_BY_OTHERS != 0;
+    match readers {
+        Readers::RefuseOthers if is_open => {
+            return wrong(
+                "everybody can read this file of secrets: chmod o-r, or process.secret_modes = \
+                 \"warn\"",
+            );
+        }
+        Readers::WarnOfOthers if is_open => {
+            warn!(file = %path.display(), "everybody can read this file of secrets: chmod o-r");
+        }
+        Readers::RefuseOthers | Readers::WarnOfOthers | Readers::Any => {}
     }
     let mut bytes = Zeroizing::new(Vec::new());
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;

@@ -1,6 +1,6 @@
 //! The HTTP service that knows who may come in.
 
-use super::backends::{random, read_secret, unreadable};
+use super::backends::{Readers, random, read_secret, unreadable};
 use super::{Http, LoadError};
 use crate::auth::hook::{self, Answer, Breaker, Cache};
 use crate::auth::{Login, Proven, Refusal, Secret};
@@ -156,7 +156,7 @@ fn is_loopback(host: &str) -> bool {
 fn roots(path: &Path) -> Result<RootCerts, LoadError> {
     let invalid =
         |message: String| LoadError::Invalid { what: path.display().to_string(), message };
-    let bytes = read_secret(path)?;
+    let bytes = read_secret(path, Readers::Any)?;
     let mut certificates: Vec<Certificate<'static>> = Vec::new();
     for item in parse_pem(&bytes) {
         if let PemItem::Certificate(one) = item.map_err(|error| invalid(error.to_string()))? {

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::thread;
 use tracing::error;
 
+/// How much less than others the threads get of a core that they share.
+const NICE: i32 = 10;
+
 /// One login to check.
 pub(super) struct Job {
     pub(super) shard: usize,
@@ -51,6 +54,8 @@ impl Lane {
 }
 
 fn work<C: From<Answer>>(jobs: &Receiver<Job>, remote: &Remote<C>) {
+    // On Linux this is the thread's own. A shard that wakes on the same core comes first.
+    let _as_before = rustix::process::nice(NICE);
     for Job { shard, conn, credentials, backends } in jobs {
         let suspect = credentials.suspect;
         if !credentials.is_wanted() {

@@ -15,7 +15,7 @@ mod backends;
 mod http;
 mod lane;
 
-pub use backends::{Backends, LoadError, read_secret};
+pub use backends::{Backends, LoadError, Readers, read_secret};
 
 use crate::auth::{Credentials, Outcome, Refusal, Secret, Suspect, jwt};
 use lane::{Job, Lane};
@@ -37,6 +37,8 @@ pub struct Settings {
     pub jwt: Option<Jwt>,
     /// A service that knows.
     pub http: Option<Http>,
+    /// Who may read the files with secrets.
+    pub secret_readers: Readers,
     /// Threads that hash passwords, at least 1. Each may need the memory of one hash.
     pub hashing_threads: usize,
     /// Logins that may wait for each kind of check; further ones are refused as busy.
@@ -50,6 +52,7 @@ impl Default for Settings {
             scram_file: None,
             jwt: None,
             http: None,
+            secret_readers: Readers::RefuseOthers,
             hashing_threads: 1,
             queue_max: 1024,
         }

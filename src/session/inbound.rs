@@ -33,6 +33,7 @@ impl Settlement {
 
 /// An acknowledgement that waits.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct PendingAck {
     /// PUBACK or PUBREC.
     pub kind: AckKind,
@@ -94,14 +95,12 @@ impl Inbound {
     /// O(identifiers held) for `QoS` 2.
     pub fn receive(&mut self, qos: Qos, id: PacketId, maximum: Option<u16>) -> Received {
         if qos == Qos::ExactlyOnce && self.received.contains(&id) {
-            let waiting = self.acks.iter_mut().find(|a| a.id == id && a.kind == AckKind::Pubrec);
-            return match waiting {
-                Some(ack) => {
-                    ack.silent = false;
-                    Received::DuplicatePending
-                }
-                None => Received::Duplicate,
+            let waiting = |a: &PendingAck| a.id == id && a.kind == AckKind::Pubrec;
+            let Some(index) = self.acks.iter().position(waiting) else {
+                return Received::Duplicate;
             };
+            self.ask_again(index);
+            return Received::DuplicatePending;
         }
         let outstanding = self.received.len() - self.earlier + self.qos1_waiting;
         if maximum.is_some_and(|maximum| outstanding >= usize::from(maximum)) {
@@ -111,6 +110,23 @@ impl Inbound {
             self.received.push(id);
         }
         Received::New
+    }
+
+    /// A PUBREC that waits is asked for by a repetition. It is not written before those that this
+    /// connection has asked for already. [MQTT-4.6.0-3]
+    fn ask_again(&mut self, index: usize) {
+        let owed = |a: &PendingAck| a.kind == AckKind::Pubrec && !a.silent;
+        let behind = self.acks.range(index + 1..).any(owed);
+        let Some(ack) = self.acks.get_mut(index) else { return };
+        if !(ack.silent && behind && ack.waits == 0) {
+            ack.silent = false;
+            return;
+        }
+        let later = PendingAck { silent: false, ..ack.clone() };
+        // Its place stays, because others are counted from it; nothing is written there.
+        ack.kind = AckKind::Puback;
+        ack.frees = false;
+        self.acks.push_back(later);
     }
 
     /// PUBREL, or a PUBREC with an error code: the identifier is free. False if it was not held.
@@ -134,6 +150,11 @@ impl Inbound {
     /// Nothing waits before a new acknowledgement: it may be written at once.
     pub fn is_clear(&self) -> bool {
         self.acks.is_empty()
+    }
+
+    /// The client waits for a PUBREC on this connection.
+    pub fn owes_pubrec(&self) -> bool {
+        self.acks.iter().any(|ack| ack.kind == AckKind::Pubrec && !ack.silent)
     }
 
     /// Acknowledgements that wait.
@@ -206,5 +227,35 @@ impl PendingAck {
         } else {
             self.reason
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pubrec(id: PacketId, lsn: u64) -> PendingAck {
+        let (kind, reason) = (AckKind::Pubrec, Reason::Success);
+        let (matched, silent, held_back, frees) = (true, false, false, false);
+        PendingAck { kind, id, waits: 0, lsn, reason, matched, silent, held_back, frees }
+    }
+
+    #[test]
+    fn a_repetition_waits_behind_what_its_connection_asked_before() {
+        // [MQTT-4.6.0-3]
+        let mut inbound = Inbound::default();
+        let [old, new] = [10, 1].map(|id| PacketId::new(id).unwrap());
+        assert_eq!(inbound.receive(Qos::ExactlyOnce, old, None), Received::New);
+        inbound.push(pubrec(old, 5));
+        inbound.detach();
+        assert_eq!(inbound.receive(Qos::ExactlyOnce, new, None), Received::New);
+        inbound.push(pubrec(new, 6));
+        for _ in 0..2 {
+            assert_eq!(inbound.receive(Qos::ExactlyOnce, old, None), Received::DuplicatePending);
+            let asked = inbound.acks.iter().filter(|ack| !ack.silent).map(|ack| ack.id);
+            assert_eq!(asked.collect::<Vec<_>>(), [new, old]);
+        }
+        inbound.flush(6, None, &mut Counters::default());
+        assert!(inbound.is_clear() && inbound.holds(old) && inbound.holds(new));
     }
 }

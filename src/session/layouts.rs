@@ -14,7 +14,15 @@ const LAYOUTS: usize = 12;
 pub struct Layouts {
     seen: u16,
     encoded: u16,
-    frames: [Vec<u8>; LAYOUTS],
+    frames: [Frame; LAYOUTS],
+}
+
+/// One encoded PUBLISH.
+#[derive(Debug, Default)]
+struct Frame {
+    bytes: Vec<u8>,
+    /// Where the packet identifier stands.
+    id_at: usize,
 }
 
 /// What differs from receiver to receiver within one layout, and picks the layout.
@@ -46,29 +54,48 @@ impl Layouts {
         now: Millis,
         output: &mut Output,
     ) {
+        let index = face.index();
+        let bit = 1_u16 << index;
+        if self.encoded & bit == 0 && !self.encode(message, face, now, output) {
+            return;
+        }
+        let Some(frame) = self.frames.get(index) else { return };
+        let start = output.bytes.len();
+        output.bytes.extend_from_slice(&frame.bytes);
+        if let Some(id) = face.packet_id
+            && let Some(place) = output.bytes.get_mut(start + frame.id_at..start + frame.id_at + 2)
+        {
+            place.copy_from_slice(&id.0.get().to_be_bytes());
+        }
+    }
+
+    /// The first receivers of a layout. True: the packet is encoded, to be copied; false: it was
+    /// written to `output`.
+    fn encode(
+        &mut self,
+        message: &Publication<'_>,
+        face: Face,
+        now: Millis,
+        output: &mut Output,
+    ) -> bool {
         let packet = publish_out(message, face, now);
         if message.payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
-            return plain(message, &packet, face.version, output);
+            plain(message, &packet, face.version, output);
+            return false;
         }
         let index = face.index();
         let bit = 1_u16 << index;
         if self.seen & bit == 0 {
             self.seen |= bit;
-            return packet.encode(face.version, &mut output.bytes);
+            packet.encode(face.version, &mut output.bytes);
+            return false;
         }
-        let Some(frame) = self.frames.get_mut(index) else { return };
-        if self.encoded & bit == 0 {
-            self.encoded |= bit;
-            frame.clear();
-            packet.encode(face.version, frame);
-        }
-        let start = output.bytes.len();
-        output.bytes.extend_from_slice(frame);
-        if let (Some(id), Some(offset)) = (face.packet_id, packet.packet_id_offset(face.version))
-            && let Some(place) = output.bytes.get_mut(start + offset..start + offset + 2)
-        {
-            place.copy_from_slice(&id.0.get().to_be_bytes());
-        }
+        let Some(frame) = self.frames.get_mut(index) else { return false };
+        self.encoded |= bit;
+        frame.bytes.clear();
+        packet.encode(face.version, &mut frame.bytes);
+        frame.id_at = packet.packet_id_offset(face.version).unwrap_or_default();
+        true
     }
 }
 

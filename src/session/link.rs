@@ -16,6 +16,8 @@ pub struct Link {
     /// Most `QoS` 1/2 PUBLISH packets without acknowledgement: the client's Receive Maximum,
     /// capped.
     pub window: u16,
+    /// Bytes without acknowledgement from which on no further `QoS` 1/2 PUBLISH leaves.
+    pub window_bytes: usize,
     /// The client's Maximum Packet Size. [MQTT-3.1.2-24]
     pub packet_bytes_max: u32,
     /// Unsent bytes above which `QoS` 0 is dropped and `QoS` 1/2 waits in the queue.
@@ -47,6 +49,7 @@ impl Link {
         Link {
             version: Version::V311,
             window: u16::MAX,
+            window_bytes: usize::MAX,
             packet_bytes_max: u32::MAX,
             output_bytes_max,
             unsent_bytes: 0,

@@ -26,6 +26,8 @@ pub use inbound::{AckKey, Inbound, PendingAck, Received, Settlement};
 pub use layouts::Layouts;
 pub use link::Link;
 pub use message::{Author, ClientId, Message, Publication};
-pub use outbound::{Acked, Delivered, Grant, Limits, Outbound, Overflow, Tools, packet_id};
-pub use output::{Output, SHARED_PAYLOAD_BYTES_MIN};
+pub use outbound::{
+    Acked, Delivered, Grant, Keeping, Limits, Outbound, Overflow, Tools, packet_id,
+};
+pub use output::{Output, SHARED_PAYLOAD_BYTES_MIN, Spares};
 pub use slot::{Slot, State, UNLOGGED};

@@ -17,7 +17,7 @@ mod reuse;
 mod shelf;
 mod terms;
 
-pub use terms::{Acked, Delivered, Grant, Limits, Overflow};
+pub use terms::{Acked, Delivered, Grant, Keeping, Limits, Overflow};
 
 use super::counters::{Counters, DropCause};
 use super::layouts::{Face, Layouts};
@@ -58,6 +58,8 @@ pub struct Outbound {
     /// Slots at the front that have left (again) on this connection.
     cursor: usize,
     unacknowledged: u16,
+    /// Topics, payloads and properties of the PUBLISH packets among them.
+    unacknowledged_bytes: usize,
     /// Those of the queued slots that have `QoS` 0.
     queued_qos0: u32,
     /// Slots that were never sent.
@@ -87,9 +89,9 @@ impl Outbound {
     pub fn deliver(
         &mut self,
         message: &Publication<'_>,
-        grant: Grant<'_>,
+        (grant, keeping): (&Grant<'_>, Keeping),
         link: Option<&mut Link>,
-        limits: Limits,
+        limits: &Limits,
         tools: &mut Tools<'_>,
     ) -> Delivered {
         self.free_identifiers(tools.durable);
@@ -98,14 +100,14 @@ impl Outbound {
         if qos == Qos::AtMostOnce {
             let Some(link) = link else {
                 if limits.queue_qos0 {
-                    return self.enqueue(message, qos, grant, limits, tools);
+                    return self.enqueue(message, qos, (grant, keeping), limits, tools);
                 }
                 // Not a drop: QoS 0 is not kept for sessions that are away. [MQTT-4.5.0-1]
                 return Delivered::Queued;
             };
-            if self.queued_qos0 > 0 || grant.once {
+            if self.queued_qos0 > 0 || keeping.once {
                 // [MQTT-4.6.0-5] Not past those that were kept while the client was away.
-                return self.enqueue(message, qos, grant, limits, tools);
+                return self.enqueue(message, qos, (grant, keeping), limits, tools);
             }
             if !link.has_room() {
                 return Delivered::Dropped(DropCause::OutputFull);
@@ -118,15 +120,15 @@ impl Outbound {
                 Err(_) => Delivered::Dropped(DropCause::TooLarge),
             };
         }
-        let waits_for_log = grant.logged && qos == Qos::ExactlyOnce;
+        let waits_for_log = keeping.logged && qos == Qos::ExactlyOnce;
         let direct = link.filter(|link| {
             self.cursor == self.slots.len()
                 && !waits_for_log
-                && self.window_open(link.window)
+                && self.window_open(link)
                 && link.has_room()
         });
         let Some(link) = direct else {
-            return self.enqueue(message, qos, grant, limits, tools);
+            return self.enqueue(message, qos, (grant, keeping), limits, tools);
         };
         let packet_id = Some(packet_id(self.next_sequence));
         let face = Face { version: link.version, qos, retain: grant.retain, packet_id };
@@ -135,9 +137,10 @@ impl Outbound {
         if link.publish(message, face, extra, tools.layouts, at).is_err() {
             return Delivered::Dropped(DropCause::TooLarge);
         }
-        self.push(message, qos, grant, State::Sent);
+        self.push(message, qos, (grant, keeping), State::Sent);
         self.cursor += 1;
         self.unacknowledged += 1;
+        self.unacknowledged_bytes += self.slots.back().map_or(0, Slot::bytes);
         Delivered::Sent
     }
 
@@ -145,8 +148,8 @@ impl Outbound {
         &mut self,
         message: &Publication<'_>,
         qos: Qos,
-        grant: Grant<'_>,
-        limits: Limits,
+        terms: (&Grant<'_>, Keeping),
+        limits: &Limits,
         tools: &mut Tools<'_>,
     ) -> Delivered {
         let bytes = message.weight_bytes();
@@ -158,15 +161,21 @@ impl Outbound {
         }
         self.queued += 1;
         self.queued_qos0 += u32::from(qos == Qos::AtMostOnce);
-        self.push(message, qos, grant, State::Queued);
+        self.push(message, qos, terms, State::Queued);
         self.queued_bytes += self.slots.back().map_or(0, Slot::bytes);
         Delivered::Queued
     }
 
-    fn push(&mut self, message: &Publication<'_>, qos: Qos, grant: Grant<'_>, state: State) {
-        self.slots.push_back(Slot::new(message, self.next_sequence, qos, grant, state));
+    fn push(
+        &mut self,
+        message: &Publication<'_>,
+        qos: Qos,
+        terms: (&Grant<'_>, Keeping),
+        state: State,
+    ) {
+        self.slots.push_back(Slot::new(message, self.next_sequence, qos, terms, state));
         self.next_sequence += 1;
-        if grant.logged {
+        if terms.1.logged {
             self.watch_identifiers();
         }
     }
@@ -199,7 +208,7 @@ impl Outbound {
         while let Some(slot) = self.slots.get(self.cursor) {
             let state = slot.state;
             // A done slot costs nothing; all others wait for window and room.
-            if state != State::Done && !(self.window_open(link.window) && link.has_room()) {
+            if state != State::Done && !(self.window_open(link) && link.has_room()) {
                 // Messages that expired at the front hold identifiers until they are gone.
                 if self.pop_done() {
                     continue;
@@ -259,6 +268,7 @@ impl Outbound {
         } else {
             slot.state = State::Sent;
             self.unacknowledged += 1;
+            self.unacknowledged_bytes += slot.bytes();
         }
     }
 
@@ -276,6 +286,9 @@ impl Outbound {
             }
             _ => return Acked::Unknown,
         };
+        if slot.state == State::Sent {
+            self.unacknowledged_bytes = self.unacknowledged_bytes.saturating_sub(slot.bytes());
+        }
         match outcome {
             Acked::Release(_) => slot.release(),
             Acked::Done(_) | Acked::Unknown => {
@@ -291,13 +304,14 @@ impl Outbound {
     pub fn resume(&mut self) {
         self.cursor = 0;
         self.unacknowledged = 0;
+        self.unacknowledged_bytes = 0;
         self.pop_done();
     }
 
     /// Takes deliveries of shared subscriptions that another member may get: those never sent, and
     /// those of `QoS` 1 without acknowledgement (MQTT 5.0 §4.8.2). `QoS` 2 deliveries that began
-    /// stay here. [MQTT-4.8.2-4] Those whose message lies in the log alone stay too, and are told to
-    /// `away`: [`Outbound::take_fetched`].
+    /// stay here. [MQTT-4.8.2-4] Those whose message lies in the log alone stay too, and are told
+    /// to `away`: [`Outbound::take_fetched`].
     pub fn take_shared(
         &mut self,
         mut other_member: impl FnMut(&Filter) -> bool,
@@ -412,7 +426,7 @@ impl Outbound {
     }
 
     /// A message of this weight may be queued.
-    pub fn has_queue_room(&self, bytes: usize, limits: Limits) -> bool {
+    pub fn has_queue_room(&self, bytes: usize, limits: &Limits) -> bool {
         self.queued() < limits.queue_messages_max
             && self.queued_bytes + bytes <= limits.queue_bytes_max
     }
@@ -423,13 +437,13 @@ impl Outbound {
         message: (Qos, usize),
         logged: bool,
         link: Option<&Link>,
-        limits: Limits,
+        limits: &Limits,
     ) -> bool {
         let (qos, bytes) = message;
         let direct = |link: &Link| {
             self.cursor == self.slots.len()
                 && !(logged && qos == Qos::ExactlyOnce)
-                && self.window_open(link.window)
+                && self.window_open(link)
                 && link.has_room()
         };
         qos == Qos::AtMostOnce || link.is_some_and(direct) || self.has_queue_room(bytes, limits)
@@ -477,11 +491,13 @@ impl Outbound {
     }
 
     /// A further message would leave at once, as far as the window is concerned.
-    pub fn window_open(&self, window: u16) -> bool {
+    pub fn window_open(&self, link: &Link) -> bool {
         let first = self.first_in_use();
         let next = self.slots.get(self.cursor).map_or(self.next_sequence, |slot| slot.sequence);
         // The second half keeps identifiers unique: the oldest unfinished message holds its own.
-        self.unacknowledged < window && next - first < PACKET_IDS
+        self.unacknowledged < link.window
+            && self.unacknowledged_bytes < link.window_bytes
+            && next - first < PACKET_IDS
     }
 
     /// Place of the slot with this sequence number. O(1) if none is missing before it.

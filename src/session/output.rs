@@ -5,6 +5,13 @@ use bytes::Bytes;
 /// Payloads of this many bytes and more are sent from where they are instead of being copied.
 pub const SHARED_PAYLOAD_BYTES_MIN: usize = 16 * 1024;
 
+/// Buffers kept for later sends.
+const SPARES_MAX: usize = 256;
+/// Larger buffers are given back to the allocator.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+/// Memory of all spare buffers; above it they are given back.
+const SPARES_BYTES_MAX: usize = 2 << 20;
+
 /// Room for some small packets, so that the first of them does not grow the buffer in steps.
 const FIRST_BYTES: usize = 256;
 
@@ -55,10 +62,58 @@ impl Output {
     }
 
     /// Before the first byte is written: takes a buffer that another send has left.
-    pub fn prepare(&mut self, spares: &mut Vec<Vec<u8>>) {
+    #[inline]
+    pub fn prepare(&mut self, spares: &mut Spares) {
         if self.bytes.capacity() == 0 {
-            self.bytes = spares.pop().unwrap_or_default();
+            self.bytes = spares.take();
             self.bytes.reserve(FIRST_BYTES);
         }
+    }
+}
+
+/// Buffers that finished sends have left, for the next ones. The last one in is the first out: it
+/// is the one that the cache still holds.
+#[derive(Debug, Default)]
+pub struct Spares {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Spares {
+    /// Keeps a buffer, or gives it back to the allocator.
+    pub fn keep(&mut self, mut buffer: Vec<u8>) {
+        let bytes = buffer.capacity();
+        let fits = bytes <= SPARE_BYTES_MAX && self.bytes + bytes <= SPARES_BYTES_MAX;
+        if fits && bytes > 0 && self.buffers.len() < SPARES_MAX {
+            buffer.clear();
+            self.bytes += bytes;
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        buffer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spares_have_an_end() {
+        let mut spares = Spares::default();
+        spares.keep(Vec::with_capacity(SPARE_BYTES_MAX + 1));
+        assert_eq!(spares.bytes, 0);
+        for _ in 0..SPARES_MAX {
+            spares.keep(Vec::with_capacity(SPARE_BYTES_MAX));
+        }
+        assert!(spares.bytes <= SPARES_BYTES_MAX && spares.buffers.len() < SPARES_MAX);
+        while !spares.buffers.is_empty() {
+            assert!(spares.take().is_empty());
+        }
+        assert_eq!(spares.bytes, 0);
     }
 }

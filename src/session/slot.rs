@@ -1,7 +1,7 @@
 //! One message towards one client, as the outgoing half of a session keeps it.
 
 use super::message::{Message, Publication};
-use super::outbound::Grant;
+use super::outbound::{Grant, Keeping};
 use crate::codec::Qos;
 use crate::topic::Filter;
 use std::sync::Arc;
@@ -64,10 +64,10 @@ impl Slot {
         message: &Publication<'_>,
         sequence: u64,
         qos: Qos,
-        grant: Grant<'_>,
+        (grant, keeping): (&Grant<'_>, Keeping),
         state: State,
     ) -> Self {
-        let logged = if qos == Qos::AtMostOnce { grant.once } else { grant.logged };
+        let logged = if qos == Qos::AtMostOnce { keeping.once } else { keeping.logged };
         Slot {
             message: Some(Arc::clone(message.owned())),
             extra: Extra::boxed(grant.share.cloned(), grant.identifiers),

@@ -5,19 +5,14 @@ use super::slots::{Key, Slots};
 use crate::access::{Identity, Who};
 use crate::codec::{AckKind, Packet, PacketId, Qos, Reason};
 use crate::session::{
-    AliasesIn, Author, ClientId, Counters, Delivered, Grant, Inbound, Layouts, Limits, Link,
-    Message, Outbound, Publication, Tools,
+    AliasesIn, Author, ClientId, Counters, Delivered, Grant, Inbound, Keeping, Layouts, Limits,
+    Link, Message, Outbound, Publication, Spares, Tools,
 };
 use crate::store::SessionNumber;
 use crate::topic::Filter;
 use ahash::AHashMap;
 use shards::{ConnId, Millis};
 use std::sync::Arc;
-
-/// Buffers kept for later sends.
-const SPARES_MAX: usize = 256;
-/// Larger buffers are given back to the allocator.
-const SPARE_BYTES_MAX: usize = 64 * 1024;
 
 /// A session, with or without connection. Who has expiry 0 lives as long as its connection.
 #[derive(Debug)]
@@ -103,6 +98,8 @@ pub(super) struct Connection {
     pub(super) paused: bool,
     /// The edge does not read it, for the sake of other shards or of a rate.
     pub(super) unread: bool,
+    /// When CONNECT is due; `None` once the keep-alive has a timer of its own.
+    pub(super) connect_deadline: Option<Millis>,
     /// 1.5 keep-alive periods; 0 = none.
     pub(super) silence_ms_max: u32,
     pub(super) last_packet: Millis,
@@ -140,7 +137,7 @@ pub(super) struct Clients {
     connected: usize,
     dirty: Vec<ConnId>,
     /// Buffers of finished sends, emptied.
-    spares: Vec<Vec<u8>>,
+    spares: Spares,
     limits: Limits,
     output_bytes_max: usize,
 }
@@ -166,13 +163,13 @@ impl Clients {
             connections: Vec::new(),
             connected: 0,
             dirty: Vec::new(),
-            spares: Vec::new(),
+            spares: Spares::default(),
             limits,
             output_bytes_max,
         }
     }
 
-    pub(super) fn open(&mut self, id: ConnId, now: Millis) {
+    pub(super) fn open(&mut self, id: ConnId, connect_deadline: Millis, now: Millis) {
         if self.connections.len() <= id.index() {
             self.connections.resize_with(id.index() + 1, || None);
         }
@@ -183,6 +180,7 @@ impl Clients {
             dirty: false,
             paused: false,
             unread: false,
+            connect_deadline: Some(connect_deadline),
             silence_ms_max: 0,
             last_packet: now,
             held_until: 0,
@@ -200,6 +198,11 @@ impl Clients {
     /// Sessions of a user on this shard.
     pub(super) fn sessions_of(&self, user: &str) -> usize {
         self.by_user.get(user).copied().unwrap_or(0)
+    }
+
+    /// Users that have sessions here.
+    pub(super) fn users(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_user.keys()
     }
 
     /// A session begins to belong to a user.
@@ -290,11 +293,10 @@ impl Clients {
         &mut self,
         session: u32,
         message: &Publication<'_>,
-        grant: Grant<'_>,
+        (grant, once): (&Grant<'_>, bool),
         now: Millis,
     ) -> Delivered {
-        let Some(key) = self.sessions.key_at(session) else { return Delivered::Queued };
-        let Some(session) = self.sessions.get_mut(key) else { return Delivered::Queued };
+        let Some((key, session)) = self.sessions.at_mut(session) else { return Delivered::Queued };
         let connection = connection_of(&mut self.connections, session.connection);
         let mut tools = Tools {
             layouts: &mut self.layouts,
@@ -303,14 +305,14 @@ impl Clients {
             durable: self.durable,
             ended: &mut self.ended_here,
         };
-        let limits = self.limits;
-        let grant = Grant { logged: session.log.is_some(), ..grant };
+        let limits = &self.limits;
+        let terms = (grant, Keeping { logged: session.log.is_some(), once });
         let outcome = match connection {
-            None => session.outbound.deliver(message, grant, None, limits, &mut tools),
+            None => session.outbound.deliver(message, terms, None, limits, &mut tools),
             Some(connection) => {
                 connection.link.output.prepare(&mut self.spares);
                 let link = Some(&mut connection.link);
-                let outcome = session.outbound.deliver(message, grant, link, limits, &mut tools);
+                let outcome = session.outbound.deliver(message, terms, link, limits, &mut tools);
                 if outcome == Delivered::Sent {
                     connection.mark(&mut self.dirty);
                 }
@@ -329,7 +331,7 @@ impl Clients {
         let Some(session) = self.sessions.at(session) else { return false };
         let link = session.connection.and_then(|id| self.connection(id)).map(|c| &c.link);
         let logged = session.log.is_some();
-        session.expiry_s > 0 && !session.outbound.accepts((qos, bytes), logged, link, self.limits)
+        session.expiry_s > 0 && !session.outbound.accepts((qos, bytes), logged, link, &self.limits)
     }
 
     /// A message for this session would leave at once.
@@ -338,7 +340,7 @@ impl Clients {
         let link = session.connection.and_then(|id| self.connection(id)).map(|c| &c.link);
         link.is_some_and(|link| {
             let open = qos == Qos::AtMostOnce
-                || !session.outbound.has_waiting() && session.outbound.window_open(link.window);
+                || !session.outbound.has_waiting() && session.outbound.window_open(link);
             open && link.has_room()
         })
     }
@@ -353,7 +355,7 @@ impl Clients {
         let waiting = link.output.total_bytes() + link.unsent_bytes;
         // The last message of a batch may be of any size, so an empty output always has room.
         let output = waiting == 0 || waiting + bytes < link.output_bytes_max;
-        output && !session.outbound.has_waiting() && session.outbound.window_open(link.window)
+        output && !session.outbound.has_waiting() && session.outbound.window_open(link)
     }
 
     /// The connected session can take one more message without dropping it. One that leaves at once
@@ -367,7 +369,7 @@ impl Clients {
     pub(super) fn can_queue(&self, session: u32, bytes: usize, online: bool) -> bool {
         let Some(session) = self.sessions.at(session) else { return false };
         session.connection.is_some() == online
-            && session.outbound.has_queue_room(bytes, self.limits)
+            && session.outbound.has_queue_room(bytes, &self.limits)
     }
 
     /// Sends what waits for this session, as far as it may.
@@ -406,6 +408,11 @@ impl Clients {
     /// Recorded deliveries of a session have ended without an acknowledgement.
     pub(super) fn ended_unsent(&mut self, key: Key, sequences: Vec<u64>) {
         self.ended.extend(sequences.into_iter().map(|sequence| (key, sequence)));
+    }
+
+    /// Some recorded delivery has ended without an acknowledgement.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
     }
 
     /// Moves the recorded deliveries that ended without an acknowledgement to `into`.
@@ -463,11 +470,8 @@ impl Clients {
     }
 
     /// Keeps the buffer of a finished send for another one.
-    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if self.spares.len() < SPARES_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
-            buffer.clear();
-            self.spares.push(buffer);
-        }
+    pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
+        self.spares.keep(buffer);
     }
 
     /// Moves the list of connections whose output grew to `into`.

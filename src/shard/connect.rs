@@ -6,6 +6,7 @@ use super::publish::has_plain_response;
 use super::slots::Key;
 use super::{Shard, Timer};
 use crate::access::{Action, Identity, Verdict, authorise};
+use crate::auth::Login;
 use crate::codec::{
     self, Connack, Connect, Packet, Properties, Property, PropertyList, Reason, Version,
 };
@@ -31,17 +32,24 @@ impl Shard {
     ) {
         let Some(connection) = self.clients.connection(conn) else { return };
         let identity = connection.identity.clone();
-        let (client_id, will) = match self.admit(connect, &identity) {
+        let login = admission.login;
+        let (client_id, will) = match self.admit(connect, &identity, login.listener) {
             Ok(admitted) => admitted,
-            Err(reason) => return self.refuse(conn, reason),
+            Err(reason) => return self.refuse_client(conn, login, reason, now),
         };
         let serial = admission.serial;
         if self.is_overtaken(&client_id, serial) {
-            return self.refuse(conn, Reason::ServerBusy);
+            return self.refuse_client(conn, login, Reason::ServerBusy, now);
         }
         let granted = self.granted(connect, &client_id, admission);
         if !granted.fits(connect) {
-            return self.refuse(conn, Reason::PacketTooLarge);
+            return self.refuse_client(conn, login, Reason::PacketTooLarge, now);
+        }
+        if let Some(key) = self.connected_key(&client_id) {
+            if !self.takeovers.take(client_id.as_str(), self.settings.takeovers_per_min_max, now) {
+                return self.refuse_client(conn, login, Reason::ConnectionRateExceeded, now);
+            }
+            self.audit_take_over(key, login, now);
         }
         let (key, session_present) = self.open_session(connect, &client_id, &granted, now);
         self.take_identity(key, identity);
@@ -59,10 +67,11 @@ impl Shard {
             client = client_id.as_str(),
             conn = conn.index(),
             session_present,
-            address = ?admission.address,
+            address = ?login.address,
             user = user.as_deref(),
             "connected"
         );
+        self.audit_login(key, login, session_present);
         // [MQTT-3.1.4-5] [MQTT-3.2.0-1] CONNACK is the first packet of the connection.
         let connack = Connack {
             session_present,
@@ -87,11 +96,17 @@ impl Shard {
         &mut self,
         connect: &Connect<'_>,
         identity: &Identity,
+        listener: u16,
     ) -> Result<(ClientId, Option<Will>), Reason> {
         if self.stopping {
             return Err(Reason::ServerUnavailable);
         }
-        if !self.may_take(connect, identity) {
+        if !self.may_take(connect, identity, listener) {
+            return Err(Reason::NotAuthorized);
+        }
+        let prefixes = &self.settings.client_id_prefixes;
+        let begins = |prefix: &String| connect.client_id.starts_with(prefix.as_str());
+        if !prefixes.is_empty() && !prefixes.iter().any(begins) {
             return Err(Reason::NotAuthorized);
         }
         let will = connect.will.as_ref();
@@ -207,7 +222,7 @@ impl Shard {
                 properties.push(Property::RetainAvailable(false));
             }
             properties.push(Property::MaximumPacketSize(settings.packet_bytes_max));
-            if admission.assigned {
+            if admission.login.assigned {
                 // [MQTT-3.1.3-7]
                 properties.push(Property::AssignedClientIdentifier(client_id.as_str()));
             }
@@ -241,6 +256,7 @@ impl Shard {
             self.take_over(key, connect.clean_start, now);
             if connect.clean_start {
                 // [MQTT-3.1.2-4] [MQTT-3.2.2-2]
+                self.audit_session_end(key, "clean_start");
                 self.end_session(key, now);
             }
         }
@@ -338,6 +354,7 @@ impl Shard {
         let Some(connection) = self.clients.connection_mut(conn) else { return };
         let properties: Properties<'_> = connect.properties;
         let link = &mut connection.link;
+        link.window_bytes = self.settings.inflight_bytes_max;
         link.window = properties.receive_maximum().unwrap_or(u16::MAX).min(inflight_max);
         link.packet_bytes_max = properties.maximum_packet_size().unwrap_or(u32::MAX);
         // [MQTT-3.1.2-26] [MQTT-3.1.2-27]
@@ -345,8 +362,11 @@ impl Shard {
         link.aliases = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases)));
         // [MQTT-3.1.2-22] one and a half times the keep-alive
         connection.silence_ms_max = u32::from(granted.keep_alive_s) * 1500;
-        if connection.silence_ms_max > 0 {
-            let deadline = now.after(u64::from(connection.silence_ms_max));
+        let deadline = now.after(u64::from(connection.silence_ms_max));
+        // Else the timer of CONNECT begins to look: who comes and goes at once leaves one timer.
+        let is_soon = connection.connect_deadline.is_none_or(|due| deadline < due);
+        if connection.silence_ms_max > 0 && is_soon {
+            connection.connect_deadline = None;
             self.wait(deadline, Timer::KeepAlive(conn), now);
         }
     }
@@ -369,6 +389,18 @@ impl Shard {
             self.clients.packet(conn, &Packet::Connack(connack));
         }
         self.close(conn);
+    }
+
+    /// Answers a CONNECT that may have been true, and closes.
+    fn refuse_client(&mut self, conn: ConnId, login: &Login, reason: Reason, now: Millis) {
+        self.audit_refusal(login, format_args!("{reason:?}"), now);
+        self.refuse(conn, reason);
+    }
+
+    /// The session of this client identifier, if it is connected.
+    fn connected_key(&self, client_id: &ClientId) -> Option<Key> {
+        let key = self.clients.by_id.get(client_id).copied()?;
+        self.clients.sessions.get(key)?.connection.map(|_| key)
     }
 
     /// A client that asked later than this CONNECT has the session already.

@@ -23,6 +23,7 @@ impl Shard {
         if !matches!(reason, Reason::KeepAliveTimeout | Reason::MaximumConnectTime) {
             self.clients.counters.protocol_errors += 1;
         }
+        self.audit_kicked(conn, reason, now);
         self.say_goodbye(conn, reason);
         self.lost(conn, now);
     }
@@ -128,6 +129,7 @@ impl Shard {
             return self.wait(due, Timer::SessionExpiry(key, epoch, due), now);
         }
         self.clients.counters.sessions_expired += 1;
+        self.audit_session_end(key, "expired");
         self.end_session(key, now);
     }
 
@@ -198,6 +200,7 @@ impl Shard {
         if !session.ended {
             self.clients.by_id.remove(&session.client_id);
             self.clients.discount_user(session.identity.user.as_ref());
+            self.tell_user(session.identity.user.as_ref());
         }
     }
 
@@ -219,6 +222,7 @@ impl Shard {
         session.epoch = session.epoch.wrapping_add(1);
         self.clients.by_id.remove(&client_id);
         self.clients.discount_user(identity.user.as_ref());
+        self.tell_user(identity.user.as_ref());
         for filter in filters {
             self.record(key, |session| Record::Unsubscribe { session, filter });
         }

@@ -145,10 +145,8 @@ impl Shard {
                         retain: message.retain && one.options.retain_as_published,
                         identifiers: &[],
                         share: None,
-                        logged: false,
-                        once: false,
                     };
-                    self.deliver_to(one.client, message, grant, now);
+                    self.deliver_to(one.client, message, &grant, now);
                     true
                 }
                 run => self.deliver_merged(run, message, now),
@@ -174,15 +172,8 @@ impl Shard {
         }
         let matched = match qos {
             Some(qos) => {
-                let grant = Grant {
-                    qos,
-                    retain,
-                    identifiers: &identifiers,
-                    share: None,
-                    logged: false,
-                    once: false,
-                };
-                self.deliver_to(client, message, grant, now);
+                let grant = Grant { qos, retain, identifiers: &identifiers, share: None };
+                self.deliver_to(client, message, &grant, now);
                 true
             }
             None => false,
@@ -198,14 +189,13 @@ impl Shard {
         &mut self,
         client: u32,
         message: &Publication<'_>,
-        grant: Grant<'_>,
+        grant: &Grant<'_>,
         now: Millis,
     ) {
         if message.retain {
             self.note_live(client, message.topic);
         }
-        let grant = Grant { once: self.journal.once, ..grant };
-        let outcome = self.clients.deliver(client, message, grant, now);
+        let outcome = self.clients.deliver(client, message, (grant, self.journal.once), now);
         if self.settings.recording {
             self.draft(client, message, grant, outcome);
         }

@@ -160,7 +160,7 @@ impl Shard {
         &mut self,
         client: u32,
         message: &Publication<'_>,
-        grant: Grant<'_>,
+        grant: &Grant<'_>,
         outcome: Delivered,
     ) {
         let qos = message.qos.min(grant.qos);

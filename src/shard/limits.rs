@@ -4,7 +4,7 @@ use super::Shard;
 use crate::access::Identity;
 use crate::codec::{Packet, Properties, Publish, Qos, Reason, Version};
 use shards::{ConnId, Millis};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// A user property has at least its identifier and two lengths.
 const USER_PROPERTY_BYTES_MIN: usize = 5;
@@ -19,7 +19,7 @@ impl Shard {
     /// its connection needs room on the disk.
     pub(super) fn has_session_room(&self, identity: &Identity, durable: bool) -> bool {
         let per_user_max = self.settings.sessions_per_user_max;
-        let of_user = || identity.user.as_deref().map_or(0, |user| self.clients.sessions_of(user));
+        let of_user = || identity.user.as_deref().map_or(0, |user| self.sessions_of(user));
         let full = self.pressed || (self.disk_full && durable);
         !full
             && self.clients.sessions.len() < self.settings.sessions_max
@@ -31,6 +31,7 @@ impl Shard {
         if disk_full != self.disk_full {
             let words = if disk_full { "the disk is full" } else { "the disk has room again" };
             warn!(shard = self.place.shard, "{words}");
+            info!(target: "audit", event = "limit", cause = words, shard = self.place.shard);
         }
         self.disk_full = disk_full;
     }
@@ -54,6 +55,7 @@ impl Shard {
         if pressed != self.pressed {
             let words = if pressed { "memory is above its limit" } else { "memory is back" };
             warn!(shard = self.place.shard, "{words}");
+            info!(target: "audit", event = "limit", cause = words, shard = self.place.shard);
         }
         self.pressed = pressed;
     }

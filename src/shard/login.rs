@@ -14,13 +14,12 @@
 use super::clients::Phase;
 use super::effects::Effect;
 use super::{Peer, Shard, Timer};
-use crate::access::Identity;
+use crate::access::{Identity, Network};
 use crate::auth::limiter::{Limits, Permit};
 use crate::auth::scram::Exchange;
 use crate::auth::{Credentials, Login, Outcome, Proof, Proven, Refusal, Secret, Suspect};
 use crate::codec::{self, Auth, Connect, Packet, Property, PropertyList, Reason};
 use shards::{ConnId, Millis};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tracing::{debug, info};
 
@@ -38,8 +37,8 @@ pub struct LoginRules {
     pub listeners: Vec<ListenerRules>,
     /// Failed logins.
     pub failures: Limits,
-    /// A session goes to whoever has its client identifier, whatever his name.
-    pub allow_session_rebind: bool,
+    /// Networks whose failures are not counted.
+    pub failures_exempt: Arc<[Network]>,
 }
 
 /// What clients of one listener have to show.
@@ -49,6 +48,8 @@ pub struct ListenerRules {
     pub allow_anonymous: bool,
     /// The user name takes the place of the client identifier.
     pub use_username_as_clientid: bool,
+    /// A session goes to whoever has its client identifier, whatever his name.
+    pub allow_session_rebind: bool,
 }
 
 /// A login on its way.
@@ -83,17 +84,14 @@ pub(super) struct Method {
     suspect: Suspect,
 }
 
-/// What CONNACK has to say of a login, and when that ends.
-#[derive(Debug, Default)]
+/// What CONNACK has to say of a login, and where it comes from.
+#[derive(Debug)]
 pub(super) struct Admission<'a> {
     pub(super) serial: u64,
+    pub(super) login: &'a Login,
     /// Method and last data of enhanced authentication.
     pub(super) method: Option<&'a str>,
     pub(super) data: Option<&'a [u8]>,
-    /// The client gave no identifier and is told which it has.
-    pub(super) assigned: bool,
-    /// Where it comes from.
-    pub(super) address: Option<SocketAddr>,
 }
 
 /// Bounds the lines in the log.
@@ -106,7 +104,7 @@ pub(super) struct Lines {
 impl Shard {
     /// Other rules from now on. Who is connected stays.
     pub fn set_login_rules(&mut self, rules: LoginRules) {
-        self.limiter.set_limits(rules.failures);
+        self.limiter.set_limits(rules.failures, Arc::clone(&rules.failures_exempt));
         self.login_rules = rules;
     }
 
@@ -119,6 +117,12 @@ impl Shard {
         certified.or(connect.username).unwrap_or(connect.client_id)
     }
 
+    /// Its CONNECT was accepted.
+    pub fn is_admitted(&self, conn: ConnId) -> bool {
+        let phase = self.clients.connection(conn).map(|connection| connection.phase);
+        matches!(phase, Some(Phase::Connected(_)))
+    }
+
     /// The connection sent CONNECT and waits: what it sends meanwhile has to be kept.
     pub fn awaits_login(&self, conn: ConnId) -> bool {
         let Some(connection) = self.clients.connection(conn) else { return false };
@@ -127,7 +131,7 @@ impl Shard {
         connection.phase == Phase::Authenticating && connection.method.is_none() && waits
     }
 
-    fn listener_rules(&self, listener: u16) -> ListenerRules {
+    pub(super) fn listener_rules(&self, listener: u16) -> ListenerRules {
         let rules = self.login_rules.listeners.get(usize::from(listener)).cloned();
         rules.unwrap_or_default()
     }
@@ -218,9 +222,7 @@ impl Shard {
 
     /// Nobody has to be asked.
     fn accept_now(&mut self, conn: ConnId, connect: &Connect<'_>, login: &Login, now: Millis) {
-        let (serial, address) = (self.serial, login.address);
-        let assigned = login.assigned;
-        let admission = Admission { serial, assigned, address, ..Admission::default() };
+        let admission = Admission { serial: self.serial, login, method: None, data: None };
         self.accept(conn, connect, &admission, now);
     }
 
@@ -311,10 +313,8 @@ impl Shard {
             unreachable!("what was encoded can be decoded");
         };
         self.identify(conn, identity);
-        let (serial, assigned) = (pending.serial, pending.login.assigned);
         let (method, data) = (name.as_deref(), data.as_deref());
-        let address = pending.login.address;
-        let admission = Admission { serial, method, data, assigned, address };
+        let admission = Admission { serial: pending.serial, login: &pending.login, method, data };
         self.accept(conn, &connect, &admission, now);
     }
 
@@ -459,6 +459,7 @@ impl Shard {
         if let Some(count) = self.clients.counters.logins_refused.get_mut(refusal as usize) {
             *count += 1;
         }
+        self.audit_refusal(login, format_args!("{}", refusal.name()), now);
         if self.login_lines.may_write(now) {
             let (client, user) = (shorten(&login.client_id), login.user.as_deref().map(shorten));
             let (cause, address) = (refusal.name(), login.address);
@@ -467,7 +468,7 @@ impl Shard {
     }
 
     /// No CONNECT in time, or no end of what followed it.
-    pub(super) fn connect_deadline(&mut self, conn: ConnId) {
+    pub(super) fn connect_deadline(&mut self, conn: ConnId, now: Millis) {
         let Some(connection) = self.clients.connection_mut(conn) else { return };
         match (connection.phase, connection.pending.take()) {
             (Phase::Opened, _) => {
@@ -482,15 +483,26 @@ impl Shard {
                 debug!(conn = conn.index(), "no AUTH in time");
                 self.refuse(conn, Reason::NotAuthorized);
             }
-            (Phase::Connected(_) | Phase::Closing, pending) => connection.pending = pending,
+            (Phase::Connected(_), pending) => {
+                connection.pending = pending;
+                if connection.connect_deadline.take().is_some() && connection.silence_ms_max > 0 {
+                    self.keep_alive(conn, now);
+                }
+            }
+            (Phase::Closing, pending) => connection.pending = pending,
         }
     }
 
     /// The identity of this connection may have the session of its client identifier.
-    pub(super) fn may_take(&self, connect: &Connect<'_>, identity: &Identity) -> bool {
+    pub(super) fn may_take(
+        &self,
+        connect: &Connect<'_>,
+        identity: &Identity,
+        listener: u16,
+    ) -> bool {
         let key = self.clients.by_id.get(connect.client_id).copied();
         let session = key.and_then(|key| self.clients.sessions.get(key));
-        self.login_rules.allow_session_rebind
+        self.listener_rules(listener).allow_session_rebind
             || session.is_none_or(|session| session.identity.user == identity.user)
     }
 }
@@ -517,7 +529,7 @@ impl Lines {
 }
 
 /// The beginning of a text, cut between characters.
-fn shorten(text: &str) -> &str {
+pub(super) fn shorten(text: &str) -> &str {
     let mut end = text.len().min(LOGGED_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -113,6 +113,15 @@ pub enum Mail {
     },
     /// The sender has come back after a restart; its interest came before.
     Restored,
+    /// Sessions of a user that the sender has now; told where they have a limit.
+    UserSessions {
+        /// The user.
+        user: Arc<str>,
+        /// Number of its sessions there.
+        sessions: usize,
+    },
+    /// What the sender said of users is void.
+    UsersForgotten,
     /// Counts for the `$SYS` tree, sent to shard 0.
     Report(Box<Report>),
 }

@@ -36,6 +36,9 @@ mod shares;
 mod slots;
 mod subscribe;
 mod sys;
+mod takeovers;
+mod trail;
+mod users;
 
 pub use bodies::Purpose;
 pub use effects::{Effect, Flow};
@@ -162,6 +165,11 @@ pub struct Shard {
     login_rules: LoginRules,
     limiter: Limiter,
     login_lines: login::Lines,
+    trail: trail::Trail,
+    /// Time of the input that is handled.
+    now: Millis,
+    takeovers: takeovers::TakeOvers,
+    elsewhere: users::Elsewhere,
     /// CONNECT packets so far.
     serial: u64,
     clients: Clients,
@@ -182,6 +190,7 @@ pub struct Shard {
     start: restore::Start,
     sys: sys::Sys,
     stopping: bool,
+    writer: Option<publish::Writer>,
     /// Buffer for property bytes that are passed on.
     scratch: Vec<u8>,
     /// Buffer for the identifiers of overlapping subscriptions.
@@ -209,7 +218,7 @@ const ANSWER_BYTES_MAX: usize = 128 * 1024;
 /// Resolution of all protocol timers.
 const TIMER_TICK_MS: u64 = 50;
 /// Longer waits look again after this time, so that a timer that has become void is soon gone.
-const TIMER_SPAN_MS_MAX: u64 = 300_000;
+const TIMER_SPAN_MS_MAX: u64 = 60_000;
 
 impl Shard {
     /// Takes new limits and choices over. What is above a new limit stays; nothing more comes.
@@ -232,6 +241,7 @@ impl Shard {
         self.clients.reconfigure(new.queue, new.output_bytes_max);
         self.retained.reconfigure(&new);
         self.settings = Rc::new(new);
+        self.tell_users();
     }
 
     /// An empty shard.
@@ -252,6 +262,10 @@ impl Shard {
             login_rules: LoginRules::default(),
             limiter: Limiter::new(Limits::default(), settings.hash_key),
             login_lines: login::Lines::default(),
+            trail: trail::Trail::default(),
+            now,
+            takeovers: takeovers::TakeOvers::new(settings.hash_key),
+            elsewhere: users::Elsewhere::default(),
             serial: 0,
             clients: Clients::new(settings.queue, settings.output_bytes_max),
             subscriptions: Subscriptions::default(),
@@ -271,11 +285,13 @@ impl Shard {
             start: restore::Start::default(),
             sys: sys::Sys::new(now),
             stopping: false,
+            writer: None,
             scratch: Vec::new(),
             identifiers: Vec::new(),
             settings: Rc::new(settings),
             place,
         };
+        shard.tell_users();
         shard.start_sys(now);
         shard.start_clock(now);
         shard
@@ -285,7 +301,7 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Millis) {
         match input {
             Input::Opened { conn, deadline } => {
-                self.clients.open(conn, now);
+                self.clients.open(conn, deadline, now);
                 self.timers.insert(deadline, Timer::ConnectDeadline(conn));
             }
             Input::Connect { conn, peer, connect } => self.connect(conn, peer, &connect, now),
@@ -301,6 +317,7 @@ impl Shard {
 
     fn packet(&mut self, conn: ConnId, packet: Packet<'_>, now: Millis) {
         self.clients.counters.packets_received += 1;
+        self.now = now;
         let Some(connection) = self.clients.connection_mut(conn) else { return };
         connection.last_packet = now;
         let key = match connection.phase {
@@ -367,6 +384,15 @@ impl Shard {
 
     /// A session got room in its window or output: more may leave.
     fn progress(&mut self, key: Key, now: Millis) {
+        let Some(session) = self.clients.sessions.get(key) else { return };
+        if !session.outbound.has_waiting()
+            && !session.outbound.watches_identifiers()
+            && session.queries.is_empty()
+            && session.access_epoch == self.access_epoch
+            && !self.clients.has_ended()
+        {
+            return;
+        }
         self.revoke_waiting(key);
         self.clients.pump(key, now);
         self.fetch_wanted();
@@ -424,6 +450,8 @@ impl Shard {
                 self.on_batch(query, &messages, next, now);
             }
             Mail::Restored => self.on_restored(from, now),
+            Mail::UserSessions { user, sessions } => self.on_user_sessions(from, &user, sessions),
+            Mail::UsersForgotten => self.on_users_forgotten(from),
             Mail::Report(report) => self.on_report(from, *report),
         }
     }
@@ -462,7 +490,7 @@ impl Shard {
         self.timers.expire(now, &mut due);
         for timer in due.drain(..) {
             match timer {
-                Timer::ConnectDeadline(conn) => self.connect_deadline(conn),
+                Timer::ConnectDeadline(conn) => self.connect_deadline(conn, now),
                 Timer::Login(conn) => self.login_due(conn),
                 Timer::LoginEnd(conn) => self.login_over(conn, now),
                 Timer::KeepAlive(conn) => self.keep_alive(conn, now),

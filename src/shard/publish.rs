@@ -1,6 +1,7 @@
 //! PUBLISH of a client and the acknowledgements of both directions (MQTT 5.0 §3.3 to §3.7, §4.3).
 
 use super::Shard;
+use super::clients::Session;
 use super::effects::{Effect, Flow};
 use super::fanout::{Fanned, NO_TICKET};
 use super::journal::Held;
@@ -10,7 +11,9 @@ use super::room::{Room, Waiting};
 use super::slots::Key;
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::{Ack, AckKind, PacketId, Properties, Publish, Qos, Reason, Version};
-use crate::session::{Acked, DropCause, Inbound, PendingAck, Publication, Received};
+use crate::session::{
+    Acked, Author, ClientId, DropCause, Inbound, PendingAck, Publication, Received,
+};
 use crate::store::{Record, SessionNumber, Source};
 use crate::topic::TopicName;
 use shards::{ConnId, Millis};
@@ -21,6 +24,21 @@ use tracing::debug;
 /// Acknowledgements of one client that may wait for other shards or the log; above it the client is
 /// not read until half of them are gone.
 const ACKS_WAITING_MAX: usize = 4096;
+
+/// Who published last: messages come in runs of one client, and what is known of it is borrowed
+/// while a message is handed out. Forgotten when the identity of a session changes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    key: Key,
+    client_id: ClientId,
+    author: Author,
+}
+
+impl Writer {
+    fn new(key: Key, session: &Session) -> Self {
+        Writer { key, client_id: session.client_id.clone(), author: session.author() }
+    }
+}
 
 impl Shard {
     /// One PUBLISH, from packet to acknowledgement.
@@ -90,14 +108,12 @@ impl Shard {
         let kind = ack_kind(publish.qos);
         match inbound.receive(publish.qos, id, maximum) {
             Received::New => {}
-            // [MQTT-4.3.3-10] In its place: [MQTT-4.6.0-3]
-            Received::Duplicate => {
-                return self.acknowledge(
-                    conn,
-                    key,
-                    PendingAck { matched: true, ..pending(kind, id) },
-                );
+            // [MQTT-4.3.3-10] Not past one that this connection waits for: [MQTT-4.6.0-3]
+            Received::Duplicate if inbound.owes_pubrec() => {
+                let ack = PendingAck { matched: true, ..pending(kind, id) };
+                return self.acknowledge(conn, key, ack);
             }
+            Received::Duplicate => return self.clients.ack(conn, kind, id, Reason::Success),
             Received::DuplicatePending => return,
             // [MQTT-3.3.4-7]
             Received::TooMany => {
@@ -188,6 +204,7 @@ impl Shard {
         let session = self.clients.sessions.get(key).ok_or(Reason::UnspecifiedError)?;
         let topic = topic.as_str();
         if authorise(&self.access, session.who(), Action::Publish, topic) == Verdict::Deny {
+            self.audit_denied(key, Action::Publish, topic);
             return Err(Reason::NotAuthorized);
         }
         let deletes = deletes(publish);
@@ -237,8 +254,11 @@ impl Shard {
         now: Millis,
     ) -> Fanned {
         let Some(session) = self.clients.sessions.get(key) else { return Fanned::default() };
-        let (publisher, author) = (session.client_id.clone(), session.author());
         let log = session.log;
+        let writer = match self.writer.take() {
+            Some(last) if last.key == key => last,
+            Some(_) | None => Writer::new(key, session),
+        };
         let from = match (publish.qos, publish.packet_id, session.log) {
             // Message and identifier in one record: neither may survive without the other.
             (Qos::ExactlyOnce, Some(id), Some(session)) => Source::Received(session, id),
@@ -254,8 +274,8 @@ impl Shard {
             qos: publish.qos,
             retain: publish.retain,
             expires_at,
-            publisher: &publisher,
-            author: &author,
+            publisher: &writer.client_id,
+            author: &writer.author,
             owned: OnceCell::new(),
         };
         let fanned = match self.room_for(&publication, ticket) {
@@ -269,6 +289,7 @@ impl Shard {
         };
         scratch.clear();
         self.scratch = scratch;
+        self.writer = Some(writer);
         fanned
     }
 

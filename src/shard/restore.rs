@@ -162,7 +162,9 @@ impl Shard {
             identity: Identity { user: head.user, claims: None },
             access_epoch: self.access_epoch,
         };
-        self.clients.count_user(session.identity.user.as_ref());
+        let user = session.identity.user.clone();
+        self.clients.count_user(user.as_ref());
+        self.tell_user(user.as_ref());
         let key = self.clients.sessions.insert(session);
         if !head.client.as_str().is_empty() {
             self.clients.by_id.insert(head.client, key);

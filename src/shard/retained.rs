@@ -410,13 +410,12 @@ impl Shard {
             let identifiers = query.wanted.identifier;
             let identifiers = identifiers.as_slice();
             // A retained message handed out to a new subscription has RETAIN set (§3.3.1.3).
-            let grant =
-                Grant { qos, retain: true, identifiers, share: None, logged: false, once: false };
+            let grant = Grant { qos, retain: true, identifiers, share: None };
             self.clients.layouts.reset();
             let publication = message.publication();
-            let outcome = self.clients.deliver(key.index, &publication, grant, now);
+            let outcome = self.clients.deliver(key.index, &publication, (&grant, false), now);
             if self.settings.recording {
-                self.draft(key.index, &publication, grant, outcome);
+                self.draft(key.index, &publication, &grant, outcome);
                 self.commit(&publication, Source::Plain, None);
             }
         }

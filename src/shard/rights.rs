@@ -40,14 +40,20 @@ impl Shard {
         if session.identity.is_same(&identity) {
             return;
         }
-        self.clients.count_user(identity.user.as_ref());
+        let user = identity.user.clone();
+        self.clients.count_user(user.as_ref());
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
+        self.writer = None;
         let before = std::mem::replace(&mut session.identity, identity);
         session.access_epoch = self.access_epoch.wrapping_sub(1);
         for filter in &session.filters {
             self.subscriptions.forget_topics_of(filter);
         }
         self.clients.discount_user(before.user.as_ref());
+        if before.user != user {
+            self.tell_user(user.as_ref());
+            self.tell_user(before.user.as_ref());
+        }
     }
 
     /// Drops what waits for a session that may not have it any more.

@@ -104,7 +104,9 @@ impl Shard {
         }
         // [MQTT-4.6.0-5] Not past those of its publisher that wait.
         if ticket.is_some() && self.held_back.publishers.contains_key(message.publisher) {
-            return Room::Later;
+            // Also those of a later connection of the same client, with 5.0.
+            let full = self.held_back.list.len() >= HELD_BACK_MAX;
+            return if full { Room::Full } else { Room::Later };
         }
         let too_large = message.weight_bytes() > self.settings.queue.queue_bytes_max;
         if ticket.is_some_and(|ticket| ticket.patient) && too_large {

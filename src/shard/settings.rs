@@ -48,7 +48,7 @@ pub struct Settings {
     pub subscriptions_per_session_max: usize,
     /// Most sessions per shard; further clients are refused with 0x97.
     pub sessions_max: usize,
-    /// Most sessions of one user per shard; further ones are refused with 0x97. 0 = no limit.
+    /// Most sessions of one user on all shards; further ones are refused with 0x97. 0 = no limit.
     pub sessions_per_user_max: usize,
     /// Most user properties of one packet; more end the connection with 0x97.
     pub user_properties_max: usize,
@@ -58,8 +58,17 @@ pub struct Settings {
     pub will_delay_s_max: u32,
     /// Queue of one session.
     pub queue: Limits,
+    /// Take-overs of one client identifier in a minute; who comes then is refused with 0x9f. 0 = no
+    /// limit.
+    pub takeovers_per_min_max: u32,
+    /// Beginnings that client identifiers must have, one of them; empty = any, or none.
+    pub client_id_prefixes: Vec<String>,
+    /// Listeners by which everybody in the network may come in; told in `$SYS`.
+    pub open_listeners: usize,
     /// Most messages in flight towards one client, whatever it allows.
     pub inflight_max: u16,
+    /// Bytes of messages in flight towards one client from which on no further one leaves.
+    pub inflight_bytes_max: usize,
     /// Receive Maximum announced to clients.
     pub receive_maximum: u16,
     /// Topic Alias Maximum announced to clients.
@@ -115,7 +124,11 @@ impl Default for Settings {
                 queue_qos0: false,
                 overflow: Overflow::default(),
             },
+            takeovers_per_min_max: 0,
+            client_id_prefixes: Vec::new(),
+            open_listeners: 0,
             inflight_max: 100,
+            inflight_bytes_max: usize::MAX,
             receive_maximum: 100,
             topic_alias_maximum: 32,
             topic_alias_out_maximum: 32,

@@ -228,11 +228,9 @@ impl Shard {
             retain: message.retain && member.options.retain_as_published,
             identifiers: identifier.as_slice(),
             share: Some(filter),
-            logged: false,
-            once: false,
         };
         self.clients.layouts.reset();
-        self.deliver_to(member.client, message, grant, now);
+        self.deliver_to(member.client, message, &grant, now);
     }
 
     /// A session with shared subscriptions got or lost its connection.

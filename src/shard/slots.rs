@@ -1,5 +1,7 @@
 //! Slots with generations: an index that was reused is not mistaken for its former owner.
 
+use shards::Chunks;
+
 /// Names one entry of [`Slots`] for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -12,13 +14,13 @@ pub struct Key {
 /// A growing array with free places.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
-    entries: Vec<(u32, Option<T>)>,
+    entries: Chunks<(u32, Option<T>)>,
     free: Vec<u32>,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Slots { entries: Vec::new(), free: Vec::new() }
+        Slots { entries: Chunks::default(), free: Vec::new() }
     }
 }
 
@@ -66,6 +68,13 @@ impl<T> Slots<T> {
     /// The value at a place.
     pub(super) fn at(&self, index: u32) -> Option<&T> {
         self.entries.get(index as usize)?.1.as_ref()
+    }
+
+    /// The live entry at a place, to change, and its key.
+    pub(super) fn at_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
+        let (generation, entry) = self.entries.get_mut(index as usize)?;
+        let generation = *generation;
+        entry.as_mut().map(|entry| (Key { index, generation }, entry))
     }
 
     /// The key of the live entry at a place.

@@ -127,6 +127,7 @@ impl Shard {
         let session = self.clients.sessions.get_mut(key).ok_or(Reason::UnspecifiedError)?;
         if authorise(&self.access, session.who(), Action::Subscribe, filter.path()) == Verdict::Deny
         {
+            self.audit_denied(key, Action::Subscribe, filter.as_str());
             return Ok(Reason::NotAuthorized);
         }
         let full = self.pressed || (self.disk_full && session.log.is_some());

@@ -58,6 +58,8 @@ pub struct Report {
 #[derive(Debug)]
 pub(super) struct Sys {
     network: Network,
+    /// Settings that were taken at a reload, and those that were not; shard 0 is told.
+    reloads: [u64; 2],
     /// Last report of each shard; only shard 0 has any.
     reports: AHashMap<usize, Report>,
     published: AHashMap<String, String>,
@@ -90,6 +92,7 @@ impl Sys {
     pub(super) fn new(now: Millis) -> Self {
         Sys {
             network: Network::default(),
+            reloads: [0; 2],
             reports: AHashMap::new(),
             published: AHashMap::new(),
             sessions_max: 0,
@@ -123,6 +126,12 @@ impl Shard {
     /// Tells the shard what its network engine counted.
     pub fn note_network(&mut self, network: Network) {
         self.sys.network = network;
+    }
+
+    /// Settings were read again, and taken or not.
+    pub fn note_reload(&mut self, taken: bool) {
+        let [accepted, refused] = &mut self.sys.reloads;
+        *(if taken { accepted } else { refused }) += 1;
     }
 
     /// What this shard holds now.
@@ -206,6 +215,7 @@ impl Shard {
         let name = if self.settings.sys_version_mosquitto { "mosquitto" } else { "culex" };
         let offline = all.sessions.saturating_sub(all.connected);
         let stored = all.queued + all.retained;
+        let [accepted, refused] = self.sys.reloads;
         let numbers = [
             ("clients/total", all.sessions),
             ("clients/connected", all.connected),
@@ -233,6 +243,9 @@ impl Shard {
             ("packet/out/bytes", all.queued_bytes),
             ("clients/logins/accepted", c.logins),
             ("connections/socket/count", all.network.sockets),
+            ("listeners/open", self.settings.open_listeners as u64),
+            ("reloads/accepted", accepted),
+            ("reloads/refused", refused),
         ];
         let mut values: Vec<(String, String)> = numbers
             .into_iter()

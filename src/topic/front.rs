@@ -11,6 +11,10 @@ use super::name::TopicName;
 /// Longest topic that is kept.
 const TOPIC_BYTES_MAX: usize = 256;
 
+/// Topics that were asked for and are remembered without what the index said: about as many as are
+/// kept.
+const MISSED: usize = 1 << 14;
+
 /// Counters for filters with one level before the first wildcard.
 const SHALLOW_COUNTERS: usize = 256;
 
@@ -34,6 +38,8 @@ pub struct FrontCache<T> {
     entries_max: usize,
     weight: usize,
     weight_max: usize,
+    /// Parts of the hashes of topics that were asked for and are not here; by other parts of them.
+    missed: Box<[u16]>,
     /// Bucket the clock hand is at.
     hand: usize,
     counters: Counters,
@@ -77,6 +83,7 @@ impl<T> FrontCache<T> {
             entries_max,
             weight: 0,
             weight_max,
+            missed: vec![0; MISSED].into_boxed_slice(),
             hand: 0,
             counters: Counters {
                 root: 0,
@@ -109,6 +116,18 @@ impl<T> FrontCache<T> {
         }
         entry.used = true;
         Some(Rc::clone(&entry.value))
+    }
+
+    /// Whether a topic that is not here was asked for not long ago. If not, keeping it would rather
+    /// push out another than serve anybody: with far more topics than places, what is kept for one
+    /// is gone before it comes again. O(1), no allocation.
+    pub fn is_worth_keeping(&mut self, topic: TopicName<'_>) -> bool {
+        let hash = self.hasher.hash_one(topic.as_str()).to_le_bytes();
+        let [low, high, _, _, tag_low, tag_high, _, _] = hash;
+        let place = usize::from(u16::from_le_bytes([low, high])) % MISSED;
+        let tag = u16::from_le_bytes([tag_low, tag_high]);
+        let Some(missed) = self.missed.get_mut(place) else { return false };
+        std::mem::replace(missed, tag) == tag
     }
 
     /// Keeps what the index says now about a topic.

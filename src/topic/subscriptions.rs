@@ -18,6 +18,9 @@ const FRONT_TOPICS_MAX: usize = 14_336;
 /// Matches held by the front cache in all, 12 bytes each.
 const FRONT_MATCHES_MAX: usize = 1 << 20;
 
+/// Matches up to which the list of a topic that is not kept is filled again.
+const PASSING_MAX: usize = 4096;
+
 /// The subscriptions of one shard's clients, searched by topic.
 ///
 /// A filter may have many clients and a client many filters; a client has a filter at most once.
@@ -28,6 +31,8 @@ pub struct Subscriptions {
     front: FrontCache<Matches>,
     /// What topics without subscribers share.
     nothing: Rc<Matches>,
+    /// Matches of the last topic that was not kept, to be filled again.
+    passing: Option<Rc<Matches>>,
     direct_count: usize,
 }
 
@@ -76,6 +81,7 @@ impl Subscriptions {
             groups: Groups::new(),
             front: FrontCache::new(FRONT_TOPICS_MAX, FRONT_MATCHES_MAX),
             nothing: Rc::default(),
+            passing: None,
             direct_count: 0,
         }
     }
@@ -153,11 +159,28 @@ impl Subscriptions {
         if let Some(matches) = self.front.get(topic) {
             return matches;
         }
-        let matches = self.search(topic);
-        self.keep(topic, matches)
+        self.look_up(topic, |_| {})
     }
 
-    fn keep(&mut self, topic: TopicName<'_>, matches: Matches) -> Rc<Matches> {
+    /// Searches, and keeps the matches if the topic is likely to come again soon.
+    fn look_up(&mut self, topic: TopicName<'_>, narrow: impl FnOnce(&mut Matches)) -> Rc<Matches> {
+        if !self.front.is_worth_keeping(topic) {
+            let mut passing = self.passing.take().unwrap_or_default();
+            if Rc::get_mut(&mut passing).is_none() {
+                // The caller still has that of an earlier topic.
+                passing = Rc::default();
+            }
+            let matches = Rc::get_mut(&mut passing).expect("just made, or nobody else has it");
+            self.search(topic, matches);
+            narrow(matches);
+            if matches.direct.capacity() <= PASSING_MAX {
+                self.passing = Some(Rc::clone(&passing));
+            }
+            return passing;
+        }
+        let mut matches = Matches::default();
+        self.search(topic, &mut matches);
+        narrow(&mut matches);
         let weight = matches.direct.len() + matches.groups.len();
         let matches = if weight == 0 { Rc::clone(&self.nothing) } else { Rc::new(matches) };
         self.front.insert(topic, Rc::clone(&matches), weight);
@@ -175,18 +198,18 @@ impl Subscriptions {
         if let Some(matches) = self.front.get(topic) {
             return matches;
         }
-        let mut matches = self.search(topic);
-        // Those of one client are neighbours.
-        let mut last = None;
-        matches.direct.retain(|found| match last {
-            Some((client, verdict)) if client == found.client => verdict,
-            _ => {
-                let verdict = allowed(found.client);
-                last = Some((found.client, verdict));
-                verdict
-            }
-        });
-        self.keep(topic, matches)
+        self.look_up(topic, |matches| {
+            // Those of one client are neighbours.
+            let mut last = None;
+            matches.direct.retain(|found| match last {
+                Some((client, verdict)) if client == found.client => verdict,
+                _ => {
+                    let verdict = allowed(found.client);
+                    last = Some((found.client, verdict));
+                    verdict
+                }
+            });
+        })
     }
 
     /// Forgets what [`matches_allowed`](Self::matches_allowed) was told. O(1).
@@ -214,8 +237,9 @@ impl Subscriptions {
         self.groups.of(filter)
     }
 
-    fn search(&self, topic: TopicName<'_>) -> Matches {
-        let mut matches = Matches::default();
+    fn search(&self, topic: TopicName<'_>, matches: &mut Matches) {
+        matches.direct.clear();
+        matches.groups.clear();
         let mut filters = 0;
         self.tree.for_each_match(topic, |subscribers| {
             subscribers.direct.append_to(&mut matches.direct);
@@ -226,7 +250,6 @@ impl Subscriptions {
             matches.direct.sort_by_key(|m| m.client);
             matches.groups.sort_unstable();
         }
-        matches
     }
 
     fn join(&mut self, filter: &Filter, new: Match) -> Subscribed {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::compose::{compose, frame, varint};
 use crate::packet::{PROPERTIES, Version};
-use crate::siege::{Siege, VERSIONS, pause, soak, times};
+use crate::siege::{Siege, VERSIONS, crowd, pause, soak, times};
 
 #[test]
 fn keep_alive_has_a_cap_for_every_version() {
@@ -209,7 +209,7 @@ fn a_storm_of_wills_and_capped_delays() {
     let siege = Siege::lay("R22", "[limits]\nwill_delay_s_max = 1\nsession_expiry_s_max = 600\n");
     let mut watcher = siege.connected(Version::V5, "id=r22-watch");
     watcher.ask("subscribe 1 r22/# q0", "suback");
-    let wills = times(300, 20_000);
+    let wills = crowd(300, 20_000);
     let clients: Vec<Client> = (0..wills)
         .map(|n| {
             let words = format!("id=r22-{n} will=r22/{n} wp=*500 wretain");

@@ -311,10 +311,32 @@ fn aborted_conversations_leave_nothing() {
 }
 
 #[test]
+fn a_fight_for_one_name_is_ended() {
+    // R18: from a rate on who comes is refused, and who is there is left in peace.
+    let siege = Siege::lay("R18 rate", "[limits]\ntakeovers_per_min_max = 10\n");
+    let clients: Vec<_> = (0..11).map(|_| siege.connected(Version::V5, "id=r18")).collect();
+    for version in VERSIONS {
+        let mut late = siege.client(version);
+        let connack = late.ask("connect id=r18", "connack");
+        let code = if version == Version::V5 { 0x9f } else { 3 };
+        assert_eq!(connack.codes, [code], "{}", connack.text());
+    }
+    for (number, mut client) in clients.into_iter().enumerate() {
+        if number == 10 {
+            client.alive();
+        } else {
+            // MQTT 5.0 §3.14.2.1: taken over
+            assert_eq!(client.ended().expect("a DISCONNECT").codes, [0x8e]);
+        }
+    }
+    siege.lifted();
+}
+
+#[test]
 fn two_clients_fight_for_one_name() {
     // R18: take-overs without a pause, with subscriptions, messages and wills; nothing of it
     // reaches another session, and the names are as usable after it as before.
-    let siege = Siege::lay("R18", "");
+    let siege = Siege::lay("R18", "[limits]\ntakeovers_per_min_max = 0\n");
     std::thread::scope(|scope| {
         for side in 0..4 {
             let siege = &siege;

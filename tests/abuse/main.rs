@@ -15,6 +15,9 @@
 #[path = "../wire/harness/broker.rs"]
 mod broker;
 mod canary;
+#[expect(dead_code, reason = "shared with the wire tests")]
+#[path = "../wire/harness/certificates.rs"]
+mod certificates;
 #[path = "../wire/harness/client.rs"]
 mod client;
 #[path = "../wire/harness/compose.rs"]
@@ -29,3 +32,4 @@ mod parsing;
 mod rights;
 mod settings;
 mod siege;
+mod transports;

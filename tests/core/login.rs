@@ -3,6 +3,7 @@
 use crate::rig::{Rig, check_on};
 use culex::auth::limiter::Limits;
 use culex::shard::{ListenerRules, LoginRules};
+use std::sync::Arc;
 
 /// A broker that asks: listener 0 knows only users, listener 1 lets anonymous clients in, listener
 /// 2 makes the user name the client identifier.
@@ -21,7 +22,7 @@ fn asking_with(adjust: impl Fn(&mut LoginRules)) -> Rig {
             ListenerRules { use_username_as_clientid: true, ..ListenerRules::default() },
         ],
         failures: Limits { failures_max: 3, forget_ms: 1000 },
-        allow_session_rebind: false,
+        failures_exempt: Arc::default(),
     };
     adjust(&mut rules);
     rig.shards.iter_mut().for_each(|shard| shard.set_login_rules(rules.clone()));
@@ -199,7 +200,7 @@ fn the_session_belongs_to_who_made_it() {
 #[test]
 fn a_session_may_change_hands_if_the_settings_say_so() {
     check_on(
-        &mut asking_with(|rules| rules.allow_session_rebind = true),
+        &mut asking_with(|rules| rules.listeners[0].allow_session_rebind = true),
         "connect a v5 id=x user=ada pass=1 keep expiry=100
          a granted ada
          connect b v5 id=x user=bob pass=1 keep expiry=100

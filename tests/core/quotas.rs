@@ -1,6 +1,7 @@
 //! Quotas and limits count what they are named after, also across connections.
 
 use crate::rig::{Rig, check_on};
+use culex::shard::Settings;
 
 #[test]
 fn a_publisher_that_comes_back_has_its_whole_quota() {
@@ -241,4 +242,88 @@ fn a_full_disk_refuses_what_would_have_to_be_kept() {
     check_on(&mut rig, "a publish t 7 q1 id=7", "b: publish t 7 q1 id=3\na: puback 7");
     let dropped = rig.counters().dropped;
     assert_eq!(dropped[culex::session::DropCause::DiskFull as usize], 3);
+}
+
+#[test]
+fn bytes_in_flight_have_a_limit() {
+    // The message that passes the limit still leaves; the next waits for an acknowledgement.
+    let mut rig = Rig::with(1, |settings| settings.inflight_bytes_max = 20);
+    rig.quiet("connect s v5\ns subscribe t q2\nconnect p v5");
+    check_on(
+        &mut rig,
+        "p publish t 0123456789 q1 id=1
+         p publish t 9876543210 q2 id=2
+         p publish t 3 q1 id=3
+         s puback 1
+         s pubrec 2",
+        "s: publish t 0123456789 q1 id=1
+         p: puback 1
+         s: publish t 9876543210 q2 id=2
+         p: pubrec 2
+         p: puback 3
+         s: publish t 3 q1 id=3
+         s: pubrel 2",
+    );
+}
+
+#[test]
+fn sessions_of_a_user_are_counted_on_all_shards() {
+    let mut rig = Rig::with(3, |settings| settings.sessions_per_user_max = 3);
+    let names: Vec<String> = (0..3).map(|shard| rig.name_on("c", shard)).collect();
+    for name in &names {
+        rig.quiet(&format!("connect {name} v5 user=ada keep expiry=100"));
+    }
+    for shard in 0..3 {
+        let more = rig.name_on("more", shard);
+        let refused = format!("{more}: connack 0x97\n{more}: closed");
+        check_on(&mut rig, &format!("connect {more} v5 user=ada"), &refused);
+    }
+    let other = rig.name_on("b", 1);
+    check_on(&mut rig, &format!("connect {other} v5 user=bob"), &format!("{other}: connack"));
+    // One ends; its place is free on every shard.
+    rig.quiet(&format!("{} bye expiry=0", names[2]));
+    let more = rig.name_on("more", 0);
+    check_on(&mut rig, &format!("connect {more} v5 user=ada"), &format!("{more}: connack"));
+    // The limit may go and come back; the others have to say anew what they have.
+    for max in [0, 3] {
+        let settings = Settings { sessions_per_user_max: max, ..rig.settings.clone() };
+        rig.shards.iter_mut().for_each(|shard| shard.reconfigure(&settings));
+        rig.quiet("wait 1");
+    }
+    let last = rig.name_on("last", 1);
+    let refused = format!("{last}: connack 0x97\n{last}: closed");
+    check_on(&mut rig, &format!("connect {last} v5 user=ada"), &refused);
+}
+
+#[test]
+fn who_takes_over_too_often_is_refused_and_the_other_stays() {
+    let mut rig = Rig::with(1, |settings| settings.takeovers_per_min_max = 2);
+    rig.quiet("connect a v5 id=x\nconnect b v5 id=x\nconnect c v5 id=x");
+    check_on(&mut rig, "connect d v5 id=x\nc ping", "d: connack 0x9f\nd: closed\nc: pingresp");
+    check_on(&mut rig, "connect e v311 id=x", "e: connack 0x88\ne: closed");
+    rig.quiet("wait 31000");
+    check_on(&mut rig, "connect f v5 id=x", "c: disconnect 0x8e\nf: connack\nc: closed");
+}
+
+#[test]
+fn client_identifiers_may_need_a_beginning() {
+    let prefixes = |settings: &mut Settings| {
+        settings.client_id_prefixes = vec!["plant/".to_owned(), "lab-".to_owned()];
+    };
+    check_on(
+        &mut Rig::with(1, prefixes),
+        "connect a v5 id=plant/1
+         connect b v311 id=lab-
+         connect c v5 id=plant
+         connect d v311 id=xlab-
+         connect e v5 id=",
+        "a: connack
+         b: connack
+         c: connack 0x87
+         c: closed
+         d: connack 0x87
+         d: closed
+         e: connack 0x87
+         e: closed",
+    );
 }

@@ -40,7 +40,7 @@ pub(crate) struct Rig {
     pub now: Millis,
     next_conn: u32,
     pub records: Vec<Record>,
-    settings: Settings,
+    pub(crate) settings: Settings,
     /// The log of each shard, and how far it is durable.
     logs: Vec<Log>,
     pub flows: Vec<Flow>,

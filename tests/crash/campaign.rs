@@ -90,16 +90,16 @@ impl Campaign {
         if let Shards::Always(count) = shards {
             setup.shards = count;
         }
-        // Most of the time segments are changed, cleaned and removed; some runs take the usual size.
-        let usual = [64 << 20, 1 << 20, 1 << 18, 1 << 16, 4 << 20][seed as usize % 5];
+        // Mostly segments are changed, cleaned and removed; some runs take the usual size.
+        let sizes = [1 << 20, 1 << 18, 1 << 16, 4 << 20, 64 << 20];
+        let usual = sizes.into_iter().cycle().nth(usize::from(seed.to_le_bytes()[0])).unwrap();
         setup.segment_bytes = crate::setting("CRASH_SEGMENT_BYTES", usual);
         let mut world = world((folder.path(), &data), setup, seed, &mut rng);
-        let ended = self.faults(&mut world, disk.as_mut(), (shards, cycles), &mut rng);
+        let ended = Self::faults(&mut world, disk.as_mut(), (shards, cycles), &mut rng);
         Ok(judged(&mut world, ended))
     }
 
     fn faults(
-        &self,
         world: &mut World,
         mut disk: Option<&mut Disk>,
         (shards, cycles): (Shards, usize),

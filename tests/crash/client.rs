@@ -581,6 +581,10 @@ impl Client {
         let step = ledger.note(Some(self.index), what, None, u16::try_from(place).unwrap());
         let session = self.session.expect("a live connection has one");
         let subscription = &mut ledger.sessions[session].subscriptions[place];
+        if subscribed && ledger.may_refuse && matches!(packet.codes[..], [0x97 | 0x80]) {
+            self.wants[at].phase = Phase::Off;
+            return;
+        }
         if subscribed && packet.codes != [subscription.qos] {
             let text = format!("SUBSCRIBE answered by {}", packet.text());
             return ledger.found(Wrong::Subscription, self.index, None, text);

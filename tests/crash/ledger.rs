@@ -219,6 +219,8 @@ pub(crate) struct Ledger {
     pub(crate) events: Vec<Event>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) faults: u32,
+    /// The disk fails or is full: a SUBSCRIBE may be refused.
+    pub(crate) may_refuse: bool,
     pub(crate) delivered: u64,
     pub(crate) repeated_at_qos1: u64,
     /// Out of order by a subscription that came after the message was sent, over a fault.

@@ -19,6 +19,8 @@ mod drive;
 #[cfg(test)]
 mod full;
 #[cfg(test)]
+mod interval;
+#[cfg(test)]
 mod judge;
 #[cfg(test)]
 mod kill;

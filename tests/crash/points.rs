@@ -1,6 +1,6 @@
 //! The broker ends itself, or its disk fails, at named points: at each row of the table "what is
-//! durable before what", at each step of the log, and while it recovers, cleans, and moves to another
-//! number of shards (docs/durability.md).
+//! durable before what", at each step of the log, and while it recovers, cleans, and moves to
+//! another number of shards (docs/durability.md).
 
 use std::collections::BTreeSet;
 

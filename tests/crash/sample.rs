@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use culex::store::{self, Image, Place, Wall};
 use shards::disk::{Directory, DirectoryError, Examination, Relayout};
-use shards::log::survey::Found;
+use shards::log::survey::Found as Surveyed;
 use shards::log::{self, Identity, Lsn, Manifest, Mode, Record, Scan, Verdict, manifest, ring};
 
-use crate::broker::{Setup, pause};
+use crate::broker::{END_MS, Setup, pause};
 use crate::campaign::world;
 use crate::rng::Rng;
 use crate::world::{Mood, World};
@@ -51,6 +51,9 @@ pub(crate) type Tree = BTreeMap<PathBuf, Contents>;
 /// A record, as far as two are told apart: its number, and a hash of the rest.
 pub(crate) type Seen = (u64, u64);
 
+/// What a start finds: records and state by shard.
+pub(crate) type Found = (Vec<Vec<Seen>>, Vec<Image>);
+
 /// How the broker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -70,6 +73,7 @@ pub(crate) struct Sample {
     pub(crate) old: Vec<Tree>,
     /// By shard, what a start finds.
     pub(crate) records: Vec<Vec<Seen>>,
+    pub(crate) images: Vec<Image>,
     /// By shard, how many of them were reported durable in the directory itself: others may go.
     pub(crate) floors: Vec<usize>,
     /// All records of all lives, with their shards.
@@ -108,11 +112,11 @@ impl Sample {
             ever.extend(numbered(&records));
         }
         write_tree(&data, &tree);
-        let records = examine(&data).expect("it is not damaged");
+        let (records, images) = start(&data, shards, Mode::Strict).expect("it is not damaged");
         ever.extend(numbered(&records));
         let floors = floors(&data, &records);
         assert!(records.iter().all(|records| records.len() > 20), "shards were at work");
-        Self { end, shards, tree, old, records, floors, ever }
+        Self { end, shards, tree, old, records, images, floors, ever }
     }
 }
 
@@ -156,7 +160,7 @@ pub(crate) fn seen(record: &Record<'_>) -> Seen {
 
 /// What stands in the directory, which is not changed.
 fn examine(data: &Path) -> Result<Vec<Vec<Seen>>, DirectoryError> {
-    let examination = Examination::begin(data)?;
+    let examination = patient(|| Examination::begin(data))?;
     let mut all = Vec::new();
     for shard in 0..examination.shards() {
         let mut records = Vec::new();
@@ -167,20 +171,30 @@ fn examine(data: &Path) -> Result<Vec<Vec<Seen>>, DirectoryError> {
     Ok(all)
 }
 
+/// Takes the lock of the directory. A process that another test starts inherits it for a moment.
+pub(crate) fn patient<T>(
+    mut take: impl FnMut() -> Result<T, DirectoryError>,
+) -> Result<T, DirectoryError> {
+    let mut waited_ms = 0;
+    loop {
+        match take() {
+            Err(DirectoryError::InUse { .. }) if waited_ms < END_MS => pause(1),
+            other => return other,
+        }
+        waited_ms += 1;
+    }
+}
+
 /// A start as the broker makes it, up to where it begins to write: records and state by shard.
-pub(crate) fn start(
-    data: &Path,
-    shards: u16,
-    mode: Mode,
-) -> Result<(Vec<Vec<Seen>>, Vec<Image>), String> {
+pub(crate) fn start(data: &Path, shards: u16, mode: Mode) -> Result<Found, String> {
     let told = |error: DirectoryError| match error.exit_status() {
         65 | 78 => error.to_string(),
         status => format!("exit status {status}: {error}"),
     };
-    if Relayout::begin(data, shards).map_err(told)?.is_some() {
+    if patient(|| Relayout::begin(data, shards)).map_err(told)?.is_some() {
         return Err("exit status 0: sessions move to another number of shards".into());
     }
-    let directory = Directory::open(data, shards).map_err(told)?;
+    let directory = patient(|| Directory::open(data, shards)).map_err(told)?;
     let (mut all, mut images) = (Vec::new(), Vec::new());
     for shard in 0..shards {
         let (mut records, mut image, mut fault) = (Vec::new(), Image::default(), None);
@@ -205,8 +219,9 @@ pub(crate) fn start(
 }
 
 /// A reader that believes neither commit ring nor manifest about what was durable.
-pub(crate) fn start_without_marks(data: &Path) -> Result<Vec<Vec<Seen>>, String> {
-    let broker = Examination::begin(data).map_err(|error| error.to_string())?.broker().id;
+pub(crate) fn start_without_marks(data: &Path) -> Result<Found, String> {
+    let examination = patient(|| Examination::begin(data));
+    let broker = examination.map_err(|error| error.to_string())?.broker().id;
     let tree = read_tree(data);
     let mut shards: BTreeMap<u16, BTreeMap<u64, Vec<u8>>> = BTreeMap::new();
     let mut manifests = BTreeMap::new();
@@ -237,7 +252,7 @@ pub(crate) fn start_without_marks(data: &Path) -> Result<Vec<Vec<Seen>>, String>
         let unsure = manifest::fresh(&unsure, &identity);
         let heads: Vec<(u64, &[u8])> =
             segments.iter().map(|(n, bytes)| (*n, bytes.get(..BLOCK).unwrap_or(bytes))).collect();
-        let Found::Log(found) = log::survey(&identity, &unsure, &ring::fresh(&identity), &heads)
+        let Surveyed::Log(found) = log::survey(&identity, &unsure, &ring::fresh(&identity), &heads)
         else {
             return Err(refused("nothing is there".into()));
         };
@@ -251,7 +266,8 @@ pub(crate) fn start_without_marks(data: &Path) -> Result<Vec<Vec<Seen>>, String>
         }
         all.push(records);
     }
-    Ok(all)
+    let images = vec![Image::default(); all.len()];
+    Ok((all, images))
 }
 
 /// How many records of each shard its files say are durable, read without the reader's help.

@@ -156,6 +156,7 @@ impl World {
     /// One turn of the loop, at most a millisecond of waiting.
     pub(crate) fn tick(&mut self, mood: Mood) -> Result<(), String> {
         self.ledger.ms = self.now();
+        self.ledger.may_refuse = self.may_end;
         if let Some(text) = self.broker.ended().filter(|_| !self.may_end) {
             return Err(text);
         }

@@ -28,8 +28,8 @@ topic read house/+/temperature
 pattern readwrite devices/%u/#
 ";
 
-/// Who connects, and what is sent and answered. What is denied has the payload `no`; both acknowledge
-/// it, which [MQTT-3.3.5-2] allows. The watcher would see it.
+/// Who connects, and what is sent and answered. What is denied has the payload `no`; both
+/// acknowledge it, which [MQTT-3.3.5-2] allows. The watcher would see it.
 const SCRIPT: &[(&str, &[&str])] = &[
     ("connect id=a1 user=alice pass=wonder", &[]),
     ("connect id=a2 user=alice pass=wrong", &[]),

@@ -2,7 +2,7 @@
 
 use culex::codec::{self, AckKind, Packet, PacketId, Qos, Reason, Version};
 use culex::session::{
-    Acked, Author, ClientId, Counters, Delivered, DropCause, Grant, Layouts, Limits, Link,
+    Acked, Author, ClientId, Counters, Delivered, DropCause, Grant, Keeping, Layouts, Limits, Link,
     Outbound, Overflow, Publication, Tools,
 };
 use culex::topic::TopicName;
@@ -210,14 +210,8 @@ impl Rig {
         let qos = published.min(granted);
         let kept = qos != Qos::AtMostOnce || self.limits.queue_qos0;
         let expected = self.expected(qos, bytes, large);
-        let grant = Grant {
-            qos: granted,
-            retain: false,
-            identifiers: &[],
-            share: None,
-            logged: false,
-            once: false,
-        };
+        let grant = Grant { qos: granted, retain: false, identifiers: &[], share: None };
+        let terms = (&grant, Keeping::default());
         self.layouts.reset();
         let mut ended = Vec::new();
         let mut tools = Tools {
@@ -228,7 +222,7 @@ impl Rig {
             ended: &mut ended,
         };
         let link = self.link.as_mut();
-        let delivered = self.outbound.deliver(&message, grant, link, self.limits, &mut tools);
+        let delivered = self.outbound.deliver(&message, terms, link, &self.limits, &mut tools);
         assert_eq!(delivered, expected);
         let mut item =
             Item { number, qos, state: State::Queued, id: None, bytes, large, expires_at };
@@ -385,7 +379,7 @@ impl Rig {
         }
         for bytes in [1, 11, 100, 251] {
             let room = self.model.has_queue_room(bytes, self.limits);
-            assert_eq!(self.outbound.has_queue_room(bytes, self.limits), room);
+            assert_eq!(self.outbound.has_queue_room(bytes, &self.limits), room);
         }
     }
 }
@@ -470,14 +464,7 @@ fn an_identifier_that_is_held_is_not_given_again() {
         author: &Author::Vouched,
         owned: OnceCell::new(),
     };
-    let grant = Grant {
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        identifiers: &[],
-        share: None,
-        logged: false,
-        once: false,
-    };
+    let grant = Grant { qos: Qos::AtLeastOnce, retain: false, identifiers: &[], share: None };
     let mut ended = Vec::new();
     let mut tools = Tools {
         layouts: &mut rig.layouts,
@@ -486,7 +473,8 @@ fn an_identifier_that_is_held_is_not_given_again() {
         durable: 0,
         ended: &mut ended,
     };
-    let delivered = rig.outbound.deliver(&message, grant, rig.link.as_mut(), limits, &mut tools);
+    let terms = (&grant, Keeping::default());
+    let delivered = rig.outbound.deliver(&message, terms, rig.link.as_mut(), &limits, &mut tools);
     assert_eq!(delivered, Delivered::Queued);
     let ack =
         rig.outbound.acknowledge(AckKind::Puback, PacketId::new(id).unwrap(), Reason::Success);

@@ -66,6 +66,7 @@ impl World {
             self.shadow.durable[shard] = self.lsn[shard];
             self.dropped[shard] = [0; 11];
             self.ready[shard] = false;
+            self.shadow.disk_full[shard] = false;
             self.shards[shard].restore(image, self.lsn[shard], self.now);
             self.collect(shard);
         }
@@ -187,7 +188,7 @@ impl Shadow {
         }
         let client = session.client.clone();
         for id in lost {
-            // One that was refused after all has lost its identifier, and is with some all the same.
+            // One that was refused after all has no identifier, and some have it all the same.
             let msg = &mut self.messages[id];
             msg.lost += usize::from(msg.onward.is_none());
         }

@@ -438,7 +438,8 @@ impl Shadow {
         maybe_handout: bool,
     ) -> Result<(), String> {
         let msg = &self.messages[id];
-        if msg.will {
+        // What was refused may be repeated later.
+        if msg.will || msg.maybe > 0 {
             return Ok(());
         }
         let (qos, delivered) = (msg.qos, publish.qos as u8);

@@ -84,6 +84,8 @@ pub(crate) struct Session {
     pub client: String,
     pub home: usize,
     pub expiry_s: u32,
+    /// It has a log.
+    pub durable: bool,
     pub link: Option<usize>,
     pub subs: Vec<Sub>,
     /// `QoS` 2 identifiers of the client between PUBLISH and PUBREL.
@@ -181,6 +183,8 @@ pub(crate) struct Shadow {
     pub writes: BTreeMap<String, Vec<Write>>,
     /// Log positions that are durable, by shard.
     pub durable: Vec<u64>,
+    /// Shards that were told that the disk is full.
+    pub disk_full: Vec<bool>,
     /// Drops that no message could be blamed for.
     pub other_drops: u64,
     pub failure: Option<String>,
@@ -219,7 +223,8 @@ impl Shadow {
         }
         let present = self.current.contains_key(&client);
         let index = self.current.get(&client).copied().unwrap_or_else(|| {
-            self.sessions.push(Session { client: client.clone(), home, ..Session::default() });
+            let (client, durable) = (client.clone(), expiry_s > 0);
+            self.sessions.push(Session { client, home, durable, ..Session::default() });
             self.sessions.len() - 1
         });
         self.current.insert(client, index);
@@ -439,7 +444,7 @@ impl Shadow {
                     msg.maybe += 1;
                     if msg.retain {
                         let writes = self.writes.entry(msg.topic.clone()).or_default();
-                        writes.push(Write { msg: first, begun: step, done: None, doubtful: false });
+                        writes.push(Write { msg: first, begun: step, done: None, doubtful: true });
                     }
                 }
                 first
@@ -476,6 +481,7 @@ impl Shadow {
         let identifier = subscribe.properties.subscription_identifier();
         let session = &mut self.sessions[index];
         let (mut filters, mut codes) = (Vec::new(), Vec::new());
+        let disk_full = session.durable && self.disk_full[session.home];
         for wanted in &subscribe.filters {
             let active = session.subs.iter().filter(|sub| sub.ended.is_none()).count();
             let known = session
@@ -491,7 +497,7 @@ impl Shadow {
             let is_new = known.is_none();
             match known {
                 Some(sub) => sub.versions.push(version),
-                None if active >= self.subscriptions_max => {
+                None if disk_full || active >= self.subscriptions_max => {
                     codes.push(0x97);
                     continue;
                 }

@@ -81,6 +81,7 @@ impl World {
             expiry_max: settings.session_expiry_s_max,
             rejects: settings.queue.overflow == Overflow::Reject,
             durable: vec![0; count],
+            disk_full: vec![false; count],
             ..Shadow::default()
         };
         let boxes = || (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect()).collect();
@@ -326,6 +327,7 @@ impl World {
         let mut closes = Vec::new();
         if let Some(drive) = self.drives.get(shard) {
             self.shards[shard].set_disk_full(drive.is_full());
+            self.shadow.disk_full[shard] = drive.is_full();
         }
         for effect in std::mem::take(&mut self.pending[shard]) {
             match effect {

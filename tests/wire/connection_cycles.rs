@@ -18,7 +18,8 @@ fn connect_and_disconnect_leave_nothing_behind() {
     // [MQTT-4.1.0-2]; CULEX_TEST_CYCLES asks for more
     let cycles: usize =
         std::env::var("CULEX_TEST_CYCLES").map_or(5000, |text| text.parse().expect("a number"));
-    each_with("", V5, |test| {
+    // Who is gone without a word may still be there for the broker when it comes back.
+    each_with("[limits]\ntakeovers_per_min_max = 0\n", V5, |test| {
         for number in 0..cycles / 10 {
             cycle(test, number);
         }

@@ -11,7 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::{digest, hmac, pbkdf2};
 
-use crate::harness::{ALL, Broker, Client, V5, V311_AND_V5, Version, check_with, culex, each_with};
+use crate::harness::{
+    ALL, Broker, Client, V5, V311_AND_V5, Version, allow, check_with, culex, each_with,
+};
 
 /// Runs `culex passwd` with `-b`.
 #[track_caller]
@@ -183,6 +185,7 @@ fn broken_files_stop_the_start() {
         (format!("a\0a:{good}"), "passwd:1: the line holds U+0000"),
     ] {
         std::fs::write(&file, content).unwrap();
+        allow(&file, 0o600);
         let mut command = culex(&["serve", "--shards", "1", "--durability", "none", "-c"]);
         let output = command.arg(&config).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -255,6 +258,7 @@ fn unix_s() -> u64 {
 fn tokens_bring_name_rights_and_end() {
     let folder = users();
     std::fs::write(folder.path().join("key"), SECRET).unwrap();
+    allow(&folder.path().join("key"), 0o600);
     let key = folder.path().join("key");
     let more = format!(
         "[auth.jwt]\nalgorithms = ['HS256']\nkey = 'file:{}'\nacl_claim = 'acl'\n",
@@ -374,6 +378,7 @@ fn a_service_decides_and_brings_rights() {
     let folder = tempfile::tempdir().unwrap();
     let bearer = folder.path().join("token");
     std::fs::write(&bearer, "tell-nobody\n").unwrap();
+    allow(&bearer, 0o600);
     let config = with_service(service.address, &format!("token = 'file:{}'", bearer.display()));
     each_with(&config, V5, |test| {
         test.run(

@@ -153,7 +153,8 @@ fn log_files_are_opened_anew_and_rotated() {
     }
     let config = format!(
         "{MEMORY}[log]\nto = ['stderr', 'file']\nfile = 'log'\nformat = 'json'\n\
-         level = 'debug'\nrotate_bytes = 20000\nrotate_files = 2\naudit_file = 'audit'\n"
+         level = 'debug'\nrotate_bytes = 20000\nrotate_files = 2\naudit_file = 'audit'\n\
+         [limits]\ntakeovers_per_min_max = 0\n"
     );
     let directory = tempfile::tempdir().unwrap();
     // The address is looked for in lines of text.
@@ -187,7 +188,160 @@ fn log_files_are_opened_anew_and_rotated() {
         assert_eq!(object["seq"], number, "{line}");
         events.push(object["event"].as_str().unwrap().to_owned());
     }
+    events.retain(|event| !["login", "take_over"].contains(&event.as_str()));
     assert_eq!(events, ["listen", "start", "reload", "stop"]);
+}
+
+/// The next messages of a socket, until one has these words.
+fn received(socket: &UnixDatagram, words: &str) -> String {
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut bytes = [0; 8192];
+    loop {
+        let count = match socket.recv(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            received => received.unwrap_or_else(|error| panic!("no {words:?}: {error}")),
+        };
+        let text = String::from_utf8(bytes[..count].to_vec()).unwrap();
+        if text.contains(words) {
+            return text;
+        }
+    }
+}
+
+#[test]
+fn syslog_and_journal_get_lines_in_their_own_forms() {
+    if is_foreign() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name);
+    let syslog = UnixDatagram::bind(place("log")).unwrap();
+    let journal = UnixDatagram::bind(place("journal")).unwrap();
+    let config = format!(
+        "{MEMORY}[log]\nto = ['stderr', 'syslog', 'journald']\nsyslog_socket = {:?}\n\
+         journald_socket = {:?}\naudit_to = ['syslog']\n\
+         targets = {{ 'culex::shard' = 'debug' }}\n",
+        place("log"),
+        place("journal"),
+    );
+    let broker = launch(&config, &[]);
+    let pid = broker.pid.unwrap();
+    let line = received(&syslog, "listening");
+    // RFC 3164: facility 3, severity 6; the host is syslog's own to add.
+    assert!(line.starts_with("<30>"), "{line}");
+    let tag = format!(" culex[{pid}]: listening address=127.0.0.1:");
+    assert!(line.contains(&tag) && !line.ends_with('\n'), "{line}");
+    let fields = received(&journal, "MESSAGE=listening");
+    for field in ["PRIORITY=6\n", "SYSLOG_IDENTIFIER=culex\n", "\nCULEX_ADDRESS=127.0.0.1:"] {
+        assert!(fields.contains(field), "{fields}");
+    }
+    // What a client sends begins neither a line nor a field.
+    let mut client = Client::open(broker.address, Version::V5);
+    client.write(&compose("connect", Version::V5, "x\nPRIORITY=0\n"));
+    assert_eq!(client.packet().codes, [0]);
+    let fields = received(&journal, "\nCULEX_CLIENT=");
+    let priorities = fields.lines().filter(|line| line.starts_with("PRIORITY=")).count();
+    assert_eq!(priorities, 1, "{fields}");
+    let line = received(&syslog, "event=\"login\"");
+    assert!(line.starts_with("<30>") && !line.contains('\n'), "{line}");
+    assert!(line.contains("]: seq="), "{line}");
+    // The reader of syslog starts again: at the same place, another socket.
+    drop(syslog);
+    fs::remove_file(place("log")).unwrap();
+    let syslog = UnixDatagram::bind(place("log")).unwrap();
+    broker.signal("-USR1");
+    received(&syslog, "log files opened anew");
+}
+
+#[test]
+fn levels_of_parts_change_while_it_runs() {
+    if is_foreign() {
+        return;
+    }
+    let quiet = format!("{MEMORY}[log]\nlevel = 'warn'\n[log.targets]\n'culex::cli' = 'info'\n");
+    // The address is looked for in lines of level info.
+    let broker = launch(&quiet, &[]);
+    let write = |config: &str| fs::write(broker.directory().join("culex.toml"), config).unwrap();
+    write(
+        &quiet.replace("'culex::cli' = 'info'", "'culex::cli' = 'info'\n'culex::shard' = 'debug'"),
+    );
+    broker.signal("-HUP");
+    broker.line("settings read again");
+    let mut client = Client::open(broker.address, Version::V5);
+    client.write(&compose("connect id=heard", Version::V5, ""));
+    assert_eq!(client.packet().codes, [0]);
+    broker.line("client=\"heard\"");
+    assert!(!broker.log().contains("accepted"), "the edge's are those of level warn");
+}
+
+#[test]
+fn the_audit_log_says_who_did_what() {
+    if is_foreign() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let passwords = folder.path().join("passwd");
+    let file = passwords.to_str().unwrap();
+    assert!(culex(&["passwd", "-b", "-c", file, "ada", "secret"]).status().unwrap().success());
+    let config = format!(
+        "{MEMORY}[auth]\npassword_file = {passwords:?}\n[acl.roles.all]\nusers = ['*']\n\
+         publish = ['a/#']\nsubscribe = ['a/#']\n[log]\naudit_file = 'audit'\n\
+         audit_fsync = true\n"
+    );
+    let broker = launch(&config, &[]);
+    let connect = |words: &str| {
+        let mut client = Client::open(broker.address, Version::V5);
+        client.write(&compose(&format!("connect {words}"), Version::V5, "x\n{\"seq\":1}"));
+        (client.packet().codes[0], client)
+    };
+    let (code, mut first) = connect("id=c user=ada pass=secret expiry=60 clean=0");
+    assert_eq!(code, 0);
+    assert_eq!(connect("user=ada pass=hunter2").0, 0x86);
+    first.write(&compose("subscribe 1 b q0", Version::V5, ""));
+    assert_eq!(first.packet().codes, [0x87]);
+    first.write(&compose("publish b q1 id=2 p=x", Version::V5, ""));
+    assert_eq!(first.packet().codes, [0x87]);
+    let (code, mut second) = connect("id=c user=ada pass=secret expiry=60 clean=0");
+    assert_eq!(code, 0);
+    // MQTT 5.0 §3.3.2.3.4: an alias above the maximum
+    second.write(&compose("publish a alias=60000 p=x", Version::V5, ""));
+    assert_eq!(second.packet().codes, [0x94]);
+    assert_eq!(connect("id=c user=ada pass=secret clean=1").0, 0);
+    fs::write(broker.directory().join("culex.toml"), "durability = 'no'").unwrap();
+    broker.signal("-HUP");
+    broker.line("settings not taken");
+    broker.terminate();
+    let audit = await_text(&broker.directory().join("audit"), "\"stop\"");
+    assert!(!audit.contains("secret") && !audit.contains("hunter2"), "{audit}");
+    let mut events = Vec::new();
+    for (number, line) in (1..).zip(audit.lines()) {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(object["seq"], number, "{line}");
+        let word = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+        events.push([word("event"), word("outcome") + &word("action") + &word("cause")].join(" "));
+        if word("event") == "login" {
+            assert_eq!(word("user"), "ada", "{line}");
+            assert!(word("peer").starts_with("127.0.0.1:"), "{line}");
+        }
+    }
+    let reload = "reload refused";
+    let expected = [
+        "listen ",
+        "start ",
+        "login ok",
+        "session_created ",
+        "login refusedbad_credentials",
+        "denied Subscribe",
+        "denied Publish",
+        "take_over ",
+        "login ok",
+        "disconnected TopicAliasInvalid",
+        "session_ended clean_start",
+        "login ok",
+        reload,
+        "stop ",
+    ];
+    assert_eq!(events, expected, "{audit}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! TLS: certificates of both sides, resumption, names, and who is left outside.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,29 +191,40 @@ fn who_does_not_finish_its_handshake_is_closed() {
 }
 
 #[test]
-fn handshakes_beyond_the_limit_wait() {
+fn handshakes_that_stall_give_way_to_others() {
     let authority = Authority::new("ca");
     let config = config(&[authority.server("localhost").lines()])
-        .replace("connect_timeout_s = 1", "connect_timeout_s = 4\ntls_handshakes_max = 2");
+        .replace("connect_timeout_s = 1", "connect_timeout_s = 60\ntls_handshakes_max = 2");
     each_with(&config, V5, |test| {
         let address = test.broker.listener(1);
         let client = Arc::new(authority.trusting(None));
-        // They take all places of every shard and do nothing with them.
-        let idle: Vec<TcpStream> =
-            (0..16).map(|_| TcpStream::connect(address).expect("accepted")).collect();
-        let served = std::thread::scope(|scope| {
-            let waiting: Vec<_> = (0..8)
-                .map(|number| {
-                    let client = &client;
-                    scope.spawn(move || {
-                        connect(address, client, "localhost", &format!("w{number}")).is_ok()
-                    })
-                })
-                .collect();
-            drop(idle);
-            waiting.into_iter().filter(|_| true).map(|run| run.join().unwrap()).collect::<Vec<_>>()
-        });
-        assert!(served.iter().all(|served| *served), "{served:?}");
+        // They begin and do not go on, more than there may be on every shard.
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut hello = Vec::new();
+        let mut tls = ClientConnection::new(Arc::clone(&client), name).unwrap();
+        tls.write_tls(&mut hello).unwrap();
+        let mut stalled: Vec<TcpStream> = (0..16)
+            .map(|_| {
+                let mut stream = TcpStream::connect(address).expect("accepted");
+                stream.write_all(&hello).unwrap();
+                stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                stream
+            })
+            .collect();
+        // Each was answered or cut when the others come.
+        for stream in &mut stalled {
+            let answer = stream.read(&mut [0; 64]);
+            let kind = answer.err().map(|error| error.kind());
+            assert!(matches!(kind, None | Some(ErrorKind::ConnectionReset)), "{kind:?}");
+        }
+        for number in 0..8 {
+            assert!(connect(address, &client, "localhost", &format!("w{number}")).is_ok());
+        }
+        // The oldest was cut long before its time to CONNECT.
+        let mut first = stalled.into_iter().next().unwrap();
+        let ended = first.read_to_end(&mut Vec::new());
+        let kind = ended.err().map(|error| error.kind());
+        assert!(matches!(kind, None | Some(ErrorKind::ConnectionReset)), "{kind:?}");
     });
 }
 

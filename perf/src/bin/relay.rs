@@ -1,6 +1,6 @@
-//! Null relay: the engine of the broker without a broker. What a publisher sends, its subscribers get,
-//! byte by byte; nothing is decoded, stored or acknowledged here. It is the limit that a broker on this
-//! engine and this machine can come near to.
+//! Null relay: the engine of the broker without a broker. What a publisher sends, its subscribers
+//! get, byte by byte; nothing is decoded, stored or acknowledged here. It is the limit that a
+//! broker on this engine and this machine can come near to.
 //!
 //! ```text
 //! hello:   CONNECT ─▶ CONNACK, SUBSCRIBE ─▶ SUBACK (the filter is remembered)
@@ -37,8 +37,8 @@ struct Arguments {
     /// Address to listen on.
     #[arg(default_value = "127.0.0.1:1883")]
     address: SocketAddr,
-    /// Keeps frames whole, for many publishers to one subscriber: all frames of a connection have to
-    /// be as long as its first.
+    /// Keeps frames whole, for many publishers to one subscriber: all frames of a connection have
+    /// to be as long as its first.
     #[arg(long)]
     whole_frames: bool,
 }

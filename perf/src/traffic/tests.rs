@@ -1,14 +1,16 @@
 use super::*;
-use crate::publisher::{Limits, Template};
+use crate::publisher::{Form, Limits, Template};
 use culex::codec::Qos;
 
 /// Two publishers and subscribers; what the publishers send comes back as frames of 33 + 5 bytes.
 fn rig(spread: Spread) -> (Traffic, Vec<Vec<u8>>) {
-    let mut traffic = Traffic::new(Version::V311, 0, 33, spread);
+    let mut traffic = Traffic::new(Version::V311, spread);
+    let qos = Qos::AtMostOnce;
+    let form = Form { topic: "t", qos, version: Version::V311, payload_bytes: 33, retain: false };
     for id in 0..2 {
-        let template = Template::new("t", Qos::AtMostOnce, Version::V311, 33);
-        let limits = Limits { window: 4, outstanding: 4, receivers: 1 };
-        traffic.publishers.push(Publisher::new(id, Qos::AtMostOnce, template, limits));
+        let limits =
+            Limits { window: 4, outstanding: 4, receivers: 1, messages: u64::MAX, stride: 1 };
+        traffic.publishers.push(Publisher::new(id, qos, Template::new(form, 1), limits));
         traffic.subscribers.push(Subscriber::new(0, 2));
     }
     traffic.start(None);
@@ -101,4 +103,66 @@ fn schedule_sends_what_is_due() {
     assert_eq!(next, 4_000);
     traffic.schedule = Some(Schedule::new(1_000, 1_000_000, 5_000));
     assert_eq!(traffic.schedule.unwrap().next_due_ns(), 5_000);
+}
+
+#[test]
+fn slow_subscriber_may_miss_messages_but_not_their_order() {
+    let (mut traffic, frames) = rig(Spread::Each);
+    traffic.subscribers.push(Subscriber::slow(2));
+    feed(&mut traffic, 2, &frames[2]);
+    assert!(traffic.tally.is_clean());
+    assert_eq!((traffic.tally.delivered, traffic.slow_delivered), (0, 1));
+    feed(&mut traffic, 2, &frames[0]);
+    assert_eq!(traffic.tally.disordered, 1);
+}
+
+#[test]
+fn stored_messages_come_all_and_once() {
+    let (mut traffic, frames) = rig(Spread::Stored);
+    traffic.subscribers = vec![Subscriber::stored(0, 4, false)];
+    let first: Vec<&Vec<u8>> =
+        frames.iter().filter(|f| Stamp::read(&f[5..]).unwrap().publisher == 0).collect();
+    traffic.now_ns = 5;
+    feed(&mut traffic, 0, first[0]);
+    traffic.now_ns = 9;
+    for frame in &first[1..3] {
+        feed(&mut traffic, 0, frame);
+    }
+    let subscriber = &traffic.subscribers[0];
+    assert_eq!((subscriber.first_ns, subscriber.last_ns), (5, 9));
+    assert!(!subscriber.is_complete());
+    traffic.publishers.clear();
+    traffic.close_books();
+    assert_eq!(traffic.tally.lost, 1);
+}
+
+#[test]
+fn retained_messages_come_in_any_order() {
+    let (mut traffic, frames) = rig(Spread::Bag);
+    traffic.subscribers = vec![Subscriber::stored(0, 4, true)];
+    let mut first: Vec<&Vec<u8>> =
+        frames.iter().filter(|f| Stamp::read(&f[5..]).unwrap().publisher == 0).collect();
+    first.reverse();
+    for frame in &first {
+        feed(&mut traffic, 0, frame);
+    }
+    assert!(traffic.tally.is_clean() && traffic.subscribers[0].is_complete());
+    feed(&mut traffic, 0, first[1]);
+    assert_eq!(traffic.tally.duplicates, 1);
+}
+
+#[test]
+fn acknowledgements_are_timed_from_the_intended_sending() {
+    let (mut traffic, _) = rig(Spread::Each);
+    let qos = Qos::AtLeastOnce;
+    let form = Form { topic: "t", qos, version: Version::V311, payload_bytes: 33, retain: false };
+    let limits = Limits { window: 4, outstanding: 4, receivers: 1, messages: 9, stride: 1 };
+    traffic.publishers = vec![Publisher::new(0, qos, Template::new(form, 1), limits)];
+    traffic.acknowledged = Some(Histogram::new(3).unwrap());
+    traffic.measured = 100..200;
+    traffic.publishers[0].publish(150, &mut Vec::new());
+    traffic.now_ns = 400;
+    let used = traffic.at_publisher(0, &[0x40, 2, 0, 1], &mut Vec::new());
+    assert_eq!(used, Ok(4));
+    assert_eq!(traffic.acknowledged.unwrap().max(), 250);
 }

@@ -1,5 +1,6 @@
 //! Named points at which a test makes the disk fail or the process end. Only in builds with debug
-//! assertions or the feature `failpoints`; in others every point is [`Fault::None`] and costs nothing.
+//! assertions or the feature `failpoints`; in others every point is [`Fault::None`] and costs
+//! nothing.
 //!
 //! ```text
 //!   CULEX_FAILPOINTS = point "=" action [ "@" n [ "+" ] ] { ";" … }

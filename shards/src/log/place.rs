@@ -60,6 +60,9 @@ struct Segment {
     first_lsn: Lsn,
     bytes: u64,
     entries: Vec<Entry>,
+    /// Its header is damaged: reading cannot begin here and find what it found when it came from
+    /// the segment before.
+    headless: bool,
 }
 
 impl Segment {
@@ -80,15 +83,20 @@ pub struct Index {
 
 impl Index {
     pub(super) fn add_segment(&mut self, number: u64, first_lsn: Lsn) {
+        self.add(number, first_lsn, false);
+    }
+
+    fn add(&mut self, number: u64, first_lsn: Lsn, headless: bool) {
         if self.segments.back().is_none_or(|last| last.number < number) {
-            self.segments.push_back(Segment { number, first_lsn, bytes: 0, entries: Vec::new() });
+            let (bytes, entries) = (0, Vec::new());
+            self.segments.push_back(Segment { number, first_lsn, bytes, entries, headless });
         }
     }
 
     /// The next batch. What does not follow the one before is left out: only bytes that no writer
     /// wrote can ask for it.
     pub(super) fn add_batch(&mut self, first_lsn: Lsn, extent: &Extent, goes_on: bool) {
-        self.add_segment(extent.segment, first_lsn);
+        self.add(extent.segment, first_lsn, true);
         let block = u32::try_from(extent.offset / offset(BLOCK_BYTES));
         let blocks = u16::try_from(extent.bytes / BLOCK_BYTES);
         let (Ok(block), Ok(blocks)) = (block, blocks) else { return };
@@ -154,10 +162,13 @@ impl Index {
         })
     }
 
-    /// The first segment with at least this number.
+    /// The first segment with at least this number; an earlier one if reading cannot begin there.
     pub(super) fn first_from(&self, number: u64) -> Option<u64> {
         let at = self.segments.partition_point(|segment| segment.number < number);
-        self.segments.get(at).map(|segment| segment.number)
+        let wanted = self.segments.get(at)?;
+        let readable = self.segments.iter().take(at + 1).rev().find(|segment| !segment.headless);
+        // Without any the log begins where it began.
+        Some(readable.or(self.segments.front()).unwrap_or(wanted).number)
     }
 
     /// Forgets the segments after `number`: they were begun and hold nothing.

@@ -1,15 +1,19 @@
 //! Listening sockets: how they are opened, and how a shard accepts on its own.
+//!
+//! Promise: a listener keeps its number; a number is not used again. Listeners may come and go
+//! while the shard runs, see [`crate::Io::listen`]; connections do not notice.
 
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::ring::Ring;
-use super::unix;
+use super::unix::{self, Leftover};
 use crate::settings::{Address, ListenerSettings};
 use crate::time::Millis;
 
@@ -23,23 +27,43 @@ const KEEPALIVE_PROBES: u64 = 9;
 /// Waiting connections turned away per pause while descriptors are short.
 const TURN_AWAY_MAX: usize = 16;
 
+/// One shard's socket of a listener. Its file, if it has one, goes with the last of them.
+#[derive(Debug)]
+pub struct Listening {
+    socket: Socket,
+    leftover: Option<Arc<Leftover>>,
+}
+
+/// What else listens, or will.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside<'a> {
+    /// All listeners of the settings.
+    pub(crate) all: &'a [ListenerSettings],
+    /// Addresses on which this engine listens already.
+    pub(crate) open: &'a [Address],
+}
+
 /// Opens one socket per shard for an address.
 pub(crate) fn open(
     settings: &ListenerSettings,
-    all: &[ListenerSettings],
+    beside: Beside<'_>,
     shards: usize,
-) -> io::Result<(Address, Vec<Socket>)> {
+) -> io::Result<(Address, Vec<Listening>)> {
     match &settings.address {
         Address::Tcp(address) => {
-            let (address, sockets) = open_tcp(*address, settings, all, shards)?;
-            Ok((Address::Tcp(address), sockets))
+            let (address, sockets) = open_tcp(*address, settings, beside, shards)?;
+            let sockets = sockets.into_iter().map(|socket| Listening { socket, leftover: None });
+            Ok((Address::Tcp(address), sockets.collect()))
         }
         Address::Unix(path) => {
-            let socket = unix::open(path, settings)?;
-            let mut sockets = vec![socket];
-            while let Some(first) = sockets.first().filter(|_| sockets.len() < shards) {
-                sockets.push(first.try_clone()?);
+            let (socket, leftover) = unix::open(path, settings)?;
+            let leftover = Some(Arc::new(leftover));
+            let mut sockets = Vec::with_capacity(shards);
+            for _ in 1..shards {
+                let (socket, leftover) = (socket.try_clone()?, leftover.clone());
+                sockets.push(Listening { socket, leftover });
             }
+            sockets.push(Listening { socket, leftover });
             Ok((settings.address.clone(), sockets))
         }
     }
@@ -47,20 +71,23 @@ pub(crate) fn open(
 
 /// With `SO_REUSEPORT` the kernel lets any number of processes of one user share a port, so a
 /// socket without it is tried first: a second broker is told instead of taking half the clients.
+/// Not so if the port is this engine's own already, at another address or device.
 fn open_tcp(
     mut address: SocketAddr,
     settings: &ListenerSettings,
-    all: &[ListenerSettings],
+    beside: Beside<'_>,
     shards: usize,
 ) -> io::Result<(SocketAddr, Vec<Socket>)> {
-    if address.port() != 0 {
-        let alone = tcp_socket(address, settings, all)?;
+    let port = address.port();
+    let is_own = beside.open.iter().filter_map(Address::tcp).any(|open| open.port() == port);
+    if port != 0 && !is_own {
+        let alone = tcp_socket(address, settings, beside.all)?;
         alone.bind(&address.into())?;
         alone.listen(1)?;
     }
     let mut sockets = Vec::with_capacity(shards);
     for _ in 0..shards {
-        let socket = tcp_socket(address, settings, all)?;
+        let socket = tcp_socket(address, settings, beside.all)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
         if address.port() == 0 {
@@ -85,7 +112,40 @@ fn tcp_socket(
 ) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    tune(&socket, settings)?;
+    if let Some(interface) = &settings.interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(is_only_v6(address, all))?;
+    }
+    Ok(socket)
+}
+
+/// `[::]:1883` alone serves both families; beside `0.0.0.0:1883` only its own.
+fn is_only_v6(address: SocketAddr, all: &[ListenerSettings]) -> bool {
+    let mut others = all.iter().filter_map(|other| other.address.tcp());
+    address.is_ipv6() && others.any(|other| other.is_ipv4() && other.port() == address.port())
+}
+
+/// Whether a socket opened for `old` among `old_all` can become that of `new` among `new_all`
+/// without being opened anew.
+pub fn is_same_socket(
+    (old, old_all): (&ListenerSettings, &[ListenerSettings]),
+    (new, new_all): (&ListenerSettings, &[ListenerSettings]),
+) -> bool {
+    let only_v6 = |one: &ListenerSettings, all| {
+        one.address.tcp().is_some_and(|address| is_only_v6(address, all))
+    };
+    old.address == new.address
+        && old.interface == new.interface
+        && only_v6(old, old_all) == only_v6(new, new_all)
+}
+
+/// The options that can change while a socket listens.
+fn tune(socket: &Socket, settings: &ListenerSettings) -> io::Result<()> {
     socket.set_tcp_nodelay(settings.nodelay)?;
+    socket.set_keepalive(settings.keepalive_s > 0)?;
     if settings.keepalive_s > 0 {
         let silence = Duration::from_secs(settings.keepalive_s.into());
         let probe =
@@ -93,22 +153,8 @@ fn tcp_socket(
         let keepalive = TcpKeepalive::new().with_time(silence).with_interval(probe);
         socket.set_tcp_keepalive(&keepalive)?;
     }
-    if settings.user_timeout_ms > 0 {
-        let timeout = Duration::from_millis(settings.user_timeout_ms.into());
-        socket.set_tcp_user_timeout(Some(timeout))?;
-    }
-    if let Some(interface) = &settings.interface {
-        socket.bind_device(Some(interface.as_bytes()))?;
-    }
-    if address.is_ipv6() {
-        // `[::]:1883` alone serves both families; beside `0.0.0.0:1883` only its own.
-        let beside_v4 = all
-            .iter()
-            .filter_map(|other| other.address.tcp())
-            .any(|other| other.is_ipv4() && other.port() == address.port());
-        socket.set_only_v6(beside_v4)?;
-    }
-    Ok(socket)
+    let timeout = Duration::from_millis(settings.user_timeout_ms.into());
+    socket.set_tcp_user_timeout(Some(timeout).filter(|timeout| !timeout.is_zero()))
 }
 
 /// The listeners of one shard.
@@ -122,30 +168,85 @@ pub(crate) struct Listeners {
     quiet_until: Option<Millis>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Listener {
-    socket: Option<Socket>,
+    /// Closed in the end.
+    listening: Option<Listening>,
     armed: bool,
+    /// Closes as soon as its operation has ended.
+    closing: bool,
     /// Not before this time.
     paused_until: Option<Millis>,
 }
 
+impl Listener {
+    fn close(&mut self, ring: &mut Ring) {
+        self.closing = true;
+        self.paused_until = None;
+        match &self.listening {
+            Some(Listening { socket, .. }) if self.armed => ring.cancel_all(socket.as_raw_fd()),
+            Some(_) | None => self.listening = None,
+        }
+    }
+}
+
 impl Listeners {
-    pub(crate) fn new(sockets: Vec<Socket>) -> Listeners {
-        let sockets = sockets
-            .into_iter()
-            .map(|socket| Listener { socket: Some(socket), armed: false, paused_until: None })
-            .collect();
+    pub(crate) fn new(sockets: Vec<Listening>) -> Listeners {
+        let one = |listening| Listener { listening: Some(listening), ..Listener::default() };
+        let sockets = sockets.into_iter().map(one).collect();
         Listeners { sockets, spare: spare(), stopped: false, quiet_until: None }
+    }
+
+    /// One more listener; it is armed with the next turn.
+    ///
+    /// # Panics
+    /// If the number has been used before.
+    pub(crate) fn add(&mut self, index: usize, listening: Listening) {
+        if self.stopped {
+            return;
+        }
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, Listener::default);
+        }
+        let listener = self.sockets.get_mut(index).expect("there are so many by now");
+        let is_new = listener.listening.is_none() && !listener.closing;
+        assert!(is_new, "listener {index} is not new");
+        listener.listening = Some(listening);
+    }
+
+    /// Closes one for good.
+    pub(crate) fn remove(&mut self, index: usize, ring: &mut Ring) {
+        if let Some(listener) = self.sockets.get_mut(index) {
+            listener.close(ring);
+        }
+    }
+
+    /// New options for one that stays.
+    pub(crate) fn tune(&mut self, index: usize, settings: &ListenerSettings) -> io::Result<()> {
+        let listener = self.sockets.get(index).and_then(|listener| listener.listening.as_ref());
+        let Some(Listening { socket, leftover }) = listener else { return Ok(()) };
+        match leftover {
+            Some(leftover) => leftover.set_mode(settings.unix_mode)?,
+            None => tune(socket, settings)?,
+        }
+        // Again, for the backlog alone.
+        socket.listen(backlog(settings))
+    }
+
+    /// Connections of this listener are taken.
+    pub(crate) fn is_open(&self, index: u32) -> bool {
+        let listener = self.sockets.get(index as usize);
+        !self.stopped && listener.is_some_and(|listener| !listener.closing)
     }
 
     /// Arms every listener that neither is armed nor pauses.
     pub(crate) fn arm(&mut self, ring: &mut Ring, now: Millis) {
         for (index, listener) in (0u32..).zip(&mut self.sockets) {
-            if listener.armed || listener.paused_until.is_some_and(|until| now < until) {
+            let pauses = listener.paused_until.is_some_and(|until| now < until);
+            if listener.armed || listener.closing || pauses {
                 continue;
             }
-            if let Some(socket) = &listener.socket {
+            if let Some(Listening { socket, .. }) = &listener.listening {
                 listener.paused_until = None;
                 listener.armed = true;
                 ring.accept(socket.as_raw_fd(), index);
@@ -162,8 +263,8 @@ impl Listeners {
     pub(crate) fn ended(&mut self, index: u32, error: Option<&io::Error>, now: Millis) -> usize {
         let Some(listener) = self.sockets.get_mut(index as usize) else { return 0 };
         listener.armed = false;
-        if self.stopped {
-            listener.socket = None;
+        if listener.closing {
+            listener.listening = None;
             return 0;
         }
         let short = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
@@ -190,7 +291,8 @@ impl Listeners {
     fn turn_away(&mut self, index: u32) -> usize {
         self.spare = None;
         let mut count = 0;
-        if let Some(Listener { socket: Some(socket), .. }) = self.sockets.get(index as usize)
+        let listener = self.sockets.get(index as usize);
+        if let Some(Listening { socket, .. }) = listener.and_then(|one| one.listening.as_ref())
             && socket.set_nonblocking(true).is_ok()
         {
             while count < TURN_AWAY_MAX && socket.accept().is_ok() {
@@ -206,14 +308,7 @@ impl Listeners {
     /// Ends accepting. Sockets close when their operation has ended.
     pub(crate) fn stop(&mut self, ring: &mut Ring) {
         self.stopped = true;
-        for listener in &mut self.sockets {
-            listener.paused_until = None;
-            if !listener.armed {
-                listener.socket = None;
-            } else if let Some(socket) = &listener.socket {
-                ring.cancel_all(socket.as_raw_fd());
-            }
-        }
+        self.sockets.iter_mut().for_each(|listener| listener.close(ring));
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -241,15 +336,15 @@ mod tests {
             interface: Some("lo".to_owned()),
             ..ListenerSettings::new(Address::Tcp(any))
         };
-        let all = [settings.clone()];
-        let (address, sockets) = match open(&settings, &all, 1) {
+        let beside = Beside { all: std::slice::from_ref(&settings), open: &[] };
+        let (address, sockets) = match open(&settings, beside, 1) {
             Ok((address, sockets)) => (address.tcp().expect("TCP"), sockets),
             // Old kernels let only root bind to a device.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return,
             Err(error) => panic!("{error}"),
         };
         let _client = TcpStream::connect(address).expect("it listens");
-        let (accepted, _) = sockets[0].accept().expect("a client is there");
+        let (accepted, _) = sockets[0].socket.accept().expect("a client is there");
         let accepted = SockRef::from(&accepted);
         assert!(!accepted.tcp_nodelay().expect("an option"));
         assert!(accepted.keepalive().expect("an option"));
@@ -257,6 +352,6 @@ mod tests {
         assert_eq!(accepted.tcp_keepalive_interval().expect("an option").as_secs(), 10);
         let timeout = accepted.tcp_user_timeout().expect("an option");
         assert_eq!(timeout.map(|timeout| timeout.as_millis()), Some(7_000));
-        assert_eq!(sockets[0].device().expect("an option").as_deref(), Some(&b"lo"[..]));
+        assert_eq!(sockets[0].socket.device().expect("an option").as_deref(), Some(&b"lo"[..]));
     }
 }

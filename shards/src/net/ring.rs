@@ -31,7 +31,7 @@ const COMPLETIONS: u32 = 8192;
 const POLL_FIRST: u16 = 1;
 const BUFFER_GROUP: u16 = 0;
 /// Buffers filled in at the start; the rest is added when they run out.
-const BUFFERS_FIRST: u16 = 64;
+const BUFFERS_FIRST: u16 = 4;
 const PAGE_BYTES: usize = 4096;
 /// How often and how long a ring that goes away waits for the kernel to let go.
 const QUIET_TRIES: u32 = 50;

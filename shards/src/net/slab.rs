@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::chunks::Chunks;
 use crate::conn::{ConnId, GENERATION_MASK};
 use crate::handler::{Accepted, Cause};
 
@@ -117,7 +118,7 @@ impl<L> Entry<L> {
 /// All connections of a shard.
 #[derive(Debug)]
 pub(crate) struct Slab<L> {
-    entries: Vec<Entry<L>>,
+    entries: Chunks<Entry<L>>,
     free: Vec<u32>,
     extras: Vec<Box<Extra<L>>>,
     count: usize,
@@ -126,7 +127,13 @@ pub(crate) struct Slab<L> {
 
 impl<L> Slab<L> {
     pub(crate) fn new(count_max: usize) -> Slab<L> {
-        Slab { entries: Vec::new(), free: Vec::new(), extras: Vec::new(), count: 0, count_max }
+        Slab {
+            entries: Chunks::default(),
+            free: Vec::new(),
+            extras: Vec::new(),
+            count: 0,
+            count_max,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -201,7 +208,7 @@ impl<L> Slab<L> {
     /// Names of all connections.
     pub(crate) fn names(&self) -> Vec<ConnId> {
         (0u32..)
-            .zip(&self.entries)
+            .zip(self.entries.iter())
             .filter(|(_, entry)| entry.occupied)
             .map(|(index, entry)| ConnId::new(index, entry.generation))
             .collect()

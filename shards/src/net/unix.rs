@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::settings::{Address, ListenerSettings};
+use crate::settings::ListenerSettings;
 
 /// Opens a socket at `path`. What a broker left behind that did not end in good order is removed:
 /// a socket nobody listens on, and nothing else.
 ///
 /// The file has its permissions before anybody can connect: they are set between bind and listen.
-pub(super) fn open(path: &Path, settings: &ListenerSettings) -> io::Result<Socket> {
+pub(super) fn open(path: &Path, settings: &ListenerSettings) -> io::Result<(Socket, Leftover)> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     if let Err(error) = socket.bind(&address) {
@@ -24,9 +24,10 @@ pub(super) fn open(path: &Path, settings: &ListenerSettings) -> io::Result<Socke
         fs::remove_file(path)?;
         socket.bind(&address)?;
     }
-    fs::set_permissions(path, Permissions::from_mode(settings.unix_mode))?;
+    let leftover = Leftover::of(path)?;
+    leftover.set_mode(settings.unix_mode)?;
     socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
-    Ok(socket)
+    Ok((socket, leftover))
 }
 
 fn is_stale(path: &Path) -> io::Result<bool> {
@@ -46,25 +47,31 @@ pub(crate) struct Leftover {
 }
 
 impl Leftover {
-    /// The files of these addresses.
-    pub(crate) fn of(addresses: &[Address]) -> Vec<Leftover> {
-        let unix = addresses.iter().filter_map(|address| match address {
-            Address::Unix(path) => Some(path),
-            Address::Tcp(_) => None,
-        });
-        unix.filter_map(|path| {
-            let found = fs::symlink_metadata(path).ok()?;
-            Some(Leftover { path: path.clone(), device: found.dev(), inode: found.ino() })
-        })
-        .collect()
+    fn of(path: &Path) -> io::Result<Leftover> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Leftover { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// Gives the file these permissions.
+    pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        if self.is_there() {
+            fs::set_permissions(&self.path, Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+
+    /// It is still this file that stands there.
+    fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode))
     }
 }
 
 impl Drop for Leftover {
     fn drop(&mut self) {
-        let own = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
-        if own && let Err(error) = fs::remove_file(&self.path) {
+        if self.is_there()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
         }
     }

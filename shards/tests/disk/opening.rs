@@ -113,6 +113,22 @@ fn damage_is_refused_and_can_be_accepted() {
 }
 
 #[test]
+fn a_lost_manifest_does_not_change_the_number_of_shards() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path(), 2);
+    fs::remove_file(directory.path().join("shard-0000").join(File::Manifest.to_string())).unwrap();
+    assert_eq!(read(directory.path(), 2, Mode::Strict).unwrap_err().exit_status(), 65);
+    let opened = Directory::open(directory.path(), 2).unwrap();
+    for shard in 0..2 {
+        let recovery = opened.recover(shard, Mode::Salvage, &mut |_| {}).unwrap();
+        recovery.begin(&small()).unwrap();
+    }
+    drop(opened);
+    let records = read(directory.path(), 2, Mode::Strict).unwrap();
+    assert_eq!(records.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3]);
+}
+
+#[test]
 fn file_in_the_way_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");

@@ -5,9 +5,8 @@
 //! target: `info!(target: "audit", event = "login", user, outcome = "ok")`.
 
 use super::entry::{Entry, Value};
-use super::sink::{Owner, Rotating};
+use super::sink::Sink;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -26,6 +25,8 @@ enum Order {
     Line(u64, Box<Entry>),
     Flush(Sender<()>),
     Reopen,
+    /// The settings have changed.
+    Sinks(Vec<Sink>),
 }
 
 /// The other end of the thread that writes it.
@@ -37,18 +38,17 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    /// Opens the file and starts the thread.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// The file cannot be opened, or there can be no thread.
-    pub(super) fn start(path: &Path, owner: Owner) -> io::Result<Self> {
-        let file = Rotating::open(path, 0, 0, owner)?;
+    /// There can be no thread.
+    pub(super) fn start(sinks: Vec<Sink>) -> io::Result<Self> {
         let (orders, told) = sync_channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let dropped = Arc::clone(&lost);
         thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || write(file, &told, &dropped))?;
+            .spawn(move || write(sinks, &told, &dropped))?;
         Ok(Self { orders, next: Arc::new(AtomicU64::new(1)), lost })
     }
 
@@ -70,36 +70,42 @@ impl Audit {
     pub(super) fn reopen(&self) {
         let _full_or_gone = self.orders.send(Order::Reopen);
     }
+
+    pub(super) fn replace(&self, sinks: Vec<Sink>) {
+        let _gone = self.orders.send(Order::Sinks(sinks));
+    }
 }
 
 /// Writes until nobody can tell anything any more.
-fn write(mut file: Rotating, told: &Receiver<Order>, lost: &AtomicU64) {
-    let mut text = String::new();
+fn write(mut sinks: Vec<Sink>, told: &Receiver<Order>, lost: &AtomicU64) {
+    let flush = |sinks: &mut Vec<Sink>| sinks.iter_mut().for_each(Sink::flush);
     while let Ok(first) = told.recv() {
         for order in std::iter::once(first).chain(told.try_iter().take(BATCH_MAX)) {
             match order {
-                Order::Line(number, entry) => {
-                    let mut more = vec![("seq", Value::Count(number))];
+                Order::Line(number, mut entry) => {
+                    entry.fields.insert(0, ("seq", Value::Count(number)));
                     let lost = lost.swap(0, Ordering::Relaxed);
                     if lost > 0 {
-                        more.push(("lost", Value::Count(lost)));
+                        entry.fields.insert(1, ("lost", Value::Count(lost)));
                     }
-                    entry.json(&more, &mut text);
-                    text.push('\n');
+                    for sink in &mut sinks {
+                        sink.put(&entry);
+                    }
                 }
                 Order::Flush(done) => {
-                    file.write(text.as_bytes());
-                    text.clear();
+                    flush(&mut sinks);
                     let _gone = done.send(());
                 }
                 Order::Reopen => {
-                    file.write(text.as_bytes());
-                    text.clear();
-                    file.reopen();
+                    flush(&mut sinks);
+                    sinks.iter_mut().for_each(Sink::reopen);
+                }
+                Order::Sinks(new) => {
+                    flush(&mut sinks);
+                    sinks = new;
                 }
             }
         }
-        file.write(text.as_bytes());
-        text.clear();
+        flush(&mut sinks);
     }
 }

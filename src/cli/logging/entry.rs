@@ -81,30 +81,31 @@ impl Entry {
     /// `what happened key=value`
     pub(super) fn text_without_time(&self, out: &mut String) {
         put_escaped(&self.message, Quotes::Bare, out);
-        for (name, value) in &self.fields {
+        for (nth, (name, value)) in self.fields.iter().enumerate() {
+            // Events of the audit log have no message.
+            if nth > 0 || !self.message.is_empty() {
+                out.push(' ');
+            }
             let _infallible = match value {
-                Value::Shown(text) if is_plain(text) => write!(out, " {name}={text}"),
+                Value::Shown(text) if is_plain(text) => write!(out, "{name}={text}"),
                 Value::Text(text) | Value::Shown(text) => {
-                    let _infallible = write!(out, " {name}=\"");
+                    let _infallible = write!(out, "{name}=\"");
                     put_escaped(text, Quotes::Inside, out);
                     write!(out, "\"")
                 }
-                Value::Number(number) => write!(out, " {name}={number}"),
-                Value::Count(number) => write!(out, " {name}={number}"),
-                Value::Flag(flag) => write!(out, " {name}={flag}"),
+                Value::Number(number) => write!(out, "{name}={number}"),
+                Value::Count(number) => write!(out, "{name}={number}"),
+                Value::Flag(flag) => write!(out, "{name}={flag}"),
             };
         }
     }
 
-    /// One JSON object. `more` comes after the level.
-    pub(super) fn json(&self, more: &[(&str, Value)], out: &mut String) {
+    /// One JSON object.
+    pub(super) fn json(&self, out: &mut String) {
         out.push_str("{\"time\":\"");
         put_time(self.time, out);
         let level = self.level.as_str().to_ascii_lowercase();
         let _infallible = write!(out, "\",\"level\":\"{level}\"");
-        for (name, value) in more {
-            put_pair(name, value, out);
-        }
         put_pair("target", &Value::Text(self.target.to_owned()), out);
         if !self.message.is_empty() {
             put_pair("message", &Value::Text(self.message.clone()), out);
@@ -239,11 +240,11 @@ mod tests {
              id=\"a\\r\\nFAKE line \\u{1b}[31m\\u{202e}\\\"\\\\\" n=-1"
         );
         let mut json = String::new();
-        entry.json(&[("seq", Value::Count(7))], &mut json);
+        entry.json(&mut json);
         assert!(!json.contains(char::is_control), "{json}");
         let object: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(object["id"], hostile);
-        assert_eq!(object["seq"], 7);
+        assert_eq!(object["n"], -1);
         assert_eq!(object["level"], "warn");
         assert_eq!(object["time"], "2026-11-21T10:27:59.217Z");
     }

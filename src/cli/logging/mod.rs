@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   info!(…) ─▶ level of its target? ─▶ Entry ─▶ queue ─▶ writer thread ─▶ stderr, file, syslog, …
-//!      └─ target "audit" ─▶ Entry ─▶ queue ─▶ audit thread ─▶ file
+//!      └─ target "audit" ─▶ Entry ─▶ queue ─▶ audit thread ─▶ file, syslog, …
 //! ```
 
 mod audit;
@@ -21,9 +21,9 @@ use entry::Entry;
 use sink::Sink;
 use std::io;
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber, warn};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::{Filtered, Targets};
+use tracing_subscriber::layer::{Context, Layer, Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 use writer::{Repeats, Writer};
@@ -31,12 +31,18 @@ use writer::{Repeats, Writer};
 /// Parts of the broker whose level is the log's; libraries are heard from warnings on.
 const OWN: [&str; 2] = ["culex", "shards"];
 
+/// Levels that can change.
+type Levels<S> = reload::Layer<Targets, S>;
+/// Where the audit log listens: behind the log.
+type Inner = Layered<Filtered<Lines, Levels<Registry>, Registry>, Registry>;
+
 /// The log while it runs.
 #[derive(Debug)]
 pub(super) struct Logging {
     writer: Writer,
-    audit: Option<Audit>,
+    audit: Audit,
     levels: reload::Handle<Targets, Registry>,
+    audited: reload::Handle<Targets, Inner>,
     log: Log,
 }
 
@@ -49,32 +55,30 @@ impl Logging {
         let failure = |error: io::Error| Failure::new(status::USAGE, format!("log: {error}"));
         let sinks = Sink::all(log, owner).map_err(failure)?;
         let writer = Writer::start("log", sinks, Repeats::Count).map_err(failure)?;
-        let audit = log.audit_file.as_deref().map(|path| Audit::start(path, owner));
-        let audit = audit.transpose().map_err(failure)?;
+        let audit = Sink::audit(log, owner).and_then(Audit::start).map_err(failure)?;
         let (levels, handle) = reload::Layer::new(levels(log));
         let lines = Lines(writer.clone()).with_filter(levels);
-        let events = audit.clone().map(|audit| {
-            let own = Targets::new().with_target(AUDIT, LevelFilter::TRACE);
-            Events(audit).with_filter(own)
-        });
+        let (events, audited) = reload::Layer::new(events(log));
+        let events = Events(audit.clone()).with_filter(events);
         // Only a second call can fail, and then the first one's log is the one to keep.
         let _already_set = tracing_subscriber::registry().with(lines).with(events).try_init();
-        Ok(Self { writer, audit, levels: handle, log: log.clone() })
+        Ok(Self { writer, audit, levels: handle, audited, log: log.clone() })
     }
 
-    /// Takes new settings over. Files that cannot be opened leave the old destinations.
+    /// Takes new settings over. Files that cannot be opened leave everything as it was.
     ///
     /// # Errors
     /// What is not as the settings say, for the log.
     pub(super) fn reload(&mut self, log: &Log) -> Result<(), String> {
-        self.levels.reload(levels(log)).map_err(|error| error.to_string())?;
         if *log != self.log {
             // The process may have become somebody else meanwhile; what it makes is its own.
-            let sinks = Sink::all(log, None).map_err(|error| format!("log: {error}"))?;
+            let failed = |error: io::Error| format!("log: {error}");
+            let sinks = Sink::all(log, None).map_err(failed)?;
+            let audit = Sink::audit(log, None).map_err(failed)?;
+            self.levels.reload(levels(log)).map_err(|error| error.to_string())?;
             self.writer.replace(sinks);
-            if log.audit_file != self.log.audit_file {
-                warn!("log.audit_file changes with the next start only");
-            }
+            self.audit.replace(audit);
+            self.audited.reload(events(log)).map_err(|error| error.to_string())?;
             self.log = log.clone();
         }
         Ok(())
@@ -83,18 +87,14 @@ impl Logging {
     /// Opens the files anew, because another program has moved them.
     pub(super) fn reopen(&self) {
         self.writer.reopen();
-        if let Some(audit) = &self.audit {
-            audit.reopen();
-        }
+        self.audit.reopen();
     }
 }
 
 impl Drop for Logging {
     fn drop(&mut self) {
         self.writer.flush();
-        if let Some(audit) = &self.audit {
-            audit.flush();
-        }
+        self.audit.flush();
     }
 }
 
@@ -111,6 +111,13 @@ fn levels(log: &Log) -> Targets {
     targets.with_target(AUDIT, LevelFilter::OFF)
 }
 
+/// What the audit log hears: its events, if they go anywhere.
+fn events(log: &Log) -> Targets {
+    let is_kept = log.audit_file.is_some() || !log.audit_to.is_empty();
+    let level = if is_kept { LevelFilter::TRACE } else { LevelFilter::OFF };
+    Targets::new().with_target(AUDIT, level)
+}
+
 fn filter(level: Level) -> LevelFilter {
     match level {
         Level::Error => LevelFilter::ERROR,
@@ -122,6 +129,7 @@ fn filter(level: Level) -> LevelFilter {
 }
 
 /// Events of the log.
+#[derive(Debug)]
 struct Lines(Writer);
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -131,6 +139,7 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 /// Events of the audit log.
+#[derive(Debug)]
 struct Events(Audit);
 
 impl<S: Subscriber> Layer<S> for Events {

@@ -11,8 +11,6 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use tracing::Level;
 
-const SYSLOG: &str = "/dev/log";
-const JOURNAL: &str = "/run/systemd/journal/socket";
 /// Facility daemon.
 const FACILITY: u8 = 3;
 /// Logs name clients and topics.
@@ -53,10 +51,45 @@ impl Sink {
                 Ok(Some(Self::File { format, file, waiting: String::new() }))
             }
             (Destination::File, None) => Ok(None),
-            (Destination::Syslog, _) => Ok(Some(Self::Syslog(Datagrams::new(SYSLOG)))),
-            (Destination::Journald, _) => Ok(Some(Self::Journal(Datagrams::new(JOURNAL)))),
+            (Destination::Syslog, _) => Ok(Some(Self::syslog(log))),
+            (Destination::Journald, _) => Ok(Some(Self::journal(log))),
         };
         log.to.iter().filter_map(|to| one(to).transpose()).collect()
+    }
+
+    /// The destinations of the audit log.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub(super) fn audit(log: &Log, owner: Owner) -> io::Result<Vec<Self>> {
+        let format = Format::Json;
+        let mut sinks = Vec::new();
+        if let Some(path) = &log.audit_file {
+            let (bytes_max, kept) = (log.audit_rotate_bytes, log.audit_rotate_files);
+            let mut file = Rotating::open(path, bytes_max, kept, owner)?;
+            file.is_synced = log.audit_fsync;
+            sinks.push(Self::File { format, file, waiting: String::new() });
+        }
+        for to in &log.audit_to {
+            match to {
+                Destination::Stderr => {
+                    sinks.push(Self::Stderr { format, colours: false, waiting: String::new() });
+                }
+                // The settings do not allow it.
+                Destination::File => {}
+                Destination::Syslog => sinks.push(Self::syslog(log)),
+                Destination::Journald => sinks.push(Self::journal(log)),
+            }
+        }
+        Ok(sinks)
+    }
+
+    fn syslog(log: &Log) -> Self {
+        Self::Syslog(Datagrams::new(&log.syslog_socket))
+    }
+
+    fn journal(log: &Log) -> Self {
+        Self::Journal(Datagrams::new(&log.journald_socket))
     }
 
     /// Takes one event; files get it with [`Self::flush`].
@@ -83,7 +116,7 @@ impl Sink {
         match self {
             Self::Stderr { format: Format::Json, waiting, .. }
             | Self::File { format: Format::Json, waiting, .. } => {
-                entry.json(&[], waiting);
+                entry.json(waiting);
                 waiting.push('\n');
             }
             Self::Stderr { format: Format::Text, colours, waiting } => {
@@ -130,6 +163,8 @@ pub(super) struct Rotating {
     bytes: u64,
     bytes_max: u64,
     kept: u32,
+    /// What is written is on disk before more is.
+    is_synced: bool,
     /// The last failure has been told.
     told: bool,
 }
@@ -144,7 +179,7 @@ impl Rotating {
         }
         let bytes = file.metadata()?.len();
         let path = path.to_owned();
-        Ok(Self { path, file: Some(file), bytes, bytes_max, kept, told: false })
+        Ok(Self { path, file: Some(file), bytes, bytes_max, kept, is_synced: false, told: false })
     }
 
     pub(super) fn write(&mut self, text: &[u8]) {
@@ -155,6 +190,7 @@ impl Rotating {
             self.rotate();
         }
         let result = match &mut self.file {
+            Some(file) if self.is_synced => file.write_all(text).and_then(|()| file.sync_data()),
             Some(file) => file.write_all(text),
             None => Err(io::ErrorKind::NotFound.into()),
         };
@@ -222,19 +258,19 @@ fn append(path: &Path) -> io::Result<File> {
 /// A socket that takes one message at a time; what it does not take at once is lost.
 #[derive(Debug)]
 pub(super) struct Datagrams {
-    path: &'static str,
+    path: PathBuf,
     socket: Option<UnixDatagram>,
 }
 
 impl Datagrams {
-    fn new(path: &'static str) -> Self {
-        Self { path, socket: None }
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), socket: None }
     }
 
     fn send(&mut self, message: &[u8]) {
         let open = || -> io::Result<UnixDatagram> {
             let socket = UnixDatagram::unbound()?;
-            socket.connect(self.path)?;
+            socket.connect(&self.path)?;
             socket.set_nonblocking(true)?;
             Ok(socket)
         };

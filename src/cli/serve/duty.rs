@@ -4,7 +4,7 @@
 
 use super::Args;
 use super::notify::Notify;
-use crate::broker::Reloader;
+use crate::broker::{Reloaded, Reloader};
 use crate::cli::failure::Failure;
 use crate::cli::logging::{AUDIT, Logging};
 use shards::Stopper;
@@ -67,14 +67,25 @@ impl Duty {
     /// Reads everything first; what is not valid changes nothing.
     fn reload(&mut self) {
         self.notify.reloading();
-        match self.try_reload() {
-            Ok(kept) => {
-                if !kept.is_empty() {
-                    let keys = kept.join(", ");
+        let outcome = self.try_reload();
+        self.reloader.count(outcome.is_ok());
+        match outcome {
+            Ok(reloaded) => {
+                if !reloaded.kept.is_empty() {
+                    let keys = reloaded.kept.join(", ");
                     warn!(keys, "settings read again; these change with the next start only");
                 }
+                for address in &reloaded.closed {
+                    info!(%address, "no new connections are taken here; those there are stay");
+                    info!(target: AUDIT, event = "listen_end", %address);
+                }
+                for address in &reloaded.opened {
+                    info!(%address, "listening");
+                    info!(target: AUDIT, event = "listen", %address);
+                }
                 info!("settings read again");
-                info!(target: AUDIT, event = "reload", outcome = "ok");
+                let config = super::fingerprint(self.reloader.config());
+                info!(target: AUDIT, event = "reload", outcome = "ok", config);
             }
             Err(failure) => {
                 let why = failure.message.as_str();
@@ -85,17 +96,18 @@ impl Duty {
         self.notify.ready();
     }
 
-    fn try_reload(&mut self) -> Result<Vec<&'static str>, Failure> {
+    fn try_reload(&mut self) -> Result<Reloaded, Failure> {
         let loaded = self.args.load()?;
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
-        let kept = self
+        super::remark_open(&loaded.config);
+        let reloaded = self
             .reloader
             .reload(&loaded.config)
             .map_err(|error| Failure::usage(error.to_string()))?;
         self.log.reload(&loaded.config.log).map_err(Failure::usage)?;
-        Ok(kept)
+        Ok(reloaded)
     }
 }
 

@@ -7,10 +7,11 @@ mod process;
 use super::failure::{Failure, status};
 use super::logging::{AUDIT, Logging, Owner};
 use crate::broker::{self, BrokerError};
-use crate::config::{Address, Durability, Level, Listener, Loaded};
+use crate::config::{Address, Config, Durability, Level, Listener, Loaded};
 use duty::Duty;
 use notify::Notify;
 use process::PidFile;
+use ring::digest::{SHA256, digest};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::account::Account;
 use shards::disk::DirectoryError;
@@ -64,7 +65,7 @@ pub(super) struct Args {
     /// go to a file, syslog or the journal.
     #[arg(short, long)]
     daemon: bool,
-    /// Checks the settings and ends.
+    /// Checks the settings and the files they name, and ends.
     #[arg(long)]
     test_config: bool,
     /// Prints the settings in force and ends.
@@ -137,7 +138,8 @@ fn start(
     if args.detached {
         process::leave_terminal()?;
     }
-    info!(target: AUDIT, event = "start", version = env!("CARGO_PKG_VERSION"));
+    let version = env!("CARGO_PKG_VERSION");
+    info!(target: AUDIT, event = "start", version, config = fingerprint(config));
     let duty = Duty { args: args.clone(), reloader, log, notify, stopper: running.stopper() };
     let waiter = duty.start(signals)?;
     let ended = running.join().map_err(|error| match error {
@@ -171,10 +173,7 @@ fn remark(loaded: &Loaded, found: &probe::HostReport, placement: &Placement) {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    for listener in config.open_listeners() {
-        let address = &listener.address;
-        warn!(%address, "everybody in the network may connect here (allow_anonymous = true)");
-    }
+    remark_open(config);
     if rustix::process::geteuid().is_root() && config.process.user.is_none() {
         warn!("runs as root: name another user (process.user)");
     }
@@ -191,6 +190,21 @@ fn remark(loaded: &Loaded, found: &probe::HostReport, placement: &Placement) {
     }
     if placement.is_crowded() {
         warn!("there are more shards than cores, so they share them, which costs time");
+    }
+}
+
+/// Tells settings apart in the audit log: the first half of their SHA-256.
+fn fingerprint(config: &Config) -> String {
+    let digest = digest(&SHA256, config.to_toml().as_bytes());
+    let half = digest.as_ref().iter().take(16);
+    half.fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// Who lets everybody in should know.
+fn remark_open(config: &Config) {
+    for listener in config.open_listeners() {
+        let address = &listener.address;
+        warn!(%address, "everybody in the network may connect here (allow_anonymous = true)");
     }
 }
 
@@ -223,6 +237,7 @@ fn not_started(error: &BrokerError) -> Failure {
         BrokerError::Busy { .. } => Failure::new(status::SYSTEM, message),
         BrokerError::Threads(_) => Failure::new(status::HOST, message),
         BrokerError::TooManyShards { .. }
+        | BrokerError::TooManyListeners
         | BrokerError::Login(_)
         | BrokerError::Rules(_)
         | BrokerError::Tls { .. }
@@ -283,7 +298,6 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn no_file_means_the_defaults() {

@@ -139,3 +139,28 @@ fn encoding_appends() {
     crate::codec::encode(&Packet::Pingreq, Version::V5, &mut out);
     assert_eq!(out, wire("aa c000"));
 }
+
+#[test]
+fn what_a_connect_carries_is_known_from_its_flags() {
+    use super::super::connect_carries;
+    // Length, "MQTT", level 4, flags; the rest has not come.
+    let head = |flags: u8| {
+        let mut bytes = vec![0x10, 0x80, 0x40, 0x00, 0x04];
+        bytes.extend(b"MQTT");
+        bytes.extend([4, flags]);
+        bytes
+    };
+    // Nothing, clean start, user name; will; user name and password.
+    for (flags, carries) in
+        [(0x00, false), (0x02, false), (0x80, false), (0x04, true), (0xc0, true)]
+    {
+        let bytes = head(flags);
+        assert_eq!(connect_carries(&bytes), Some(carries), "{flags:#04x}");
+        for end in 0..bytes.len() {
+            assert_eq!(connect_carries(&bytes[..end]), None, "{end} bytes");
+        }
+    }
+    // A name longer than any, and a length that is none.
+    assert_eq!(connect_carries(&[0x10, 0x20, 0xff, 0xff]), Some(false));
+    assert_eq!(connect_carries(&[0x10, 0xff, 0xff, 0xff, 0xff, 0x01]), Some(false));
+}

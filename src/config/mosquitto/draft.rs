@@ -49,6 +49,10 @@ impl<'a> Draft<'a> {
         config.limits.packet_bytes_max = 2_000_000;
         config.limits.topic_alias_maximum = 10;
         config.limits.topic_alias_out_maximum = 10;
+        config.limits.inflight_bytes_max = 0;
+        config.limits.topic_bytes_max = u16::MAX;
+        config.limits.keep_alive_s_max = u16::MAX;
+        config.limits.session_expiry_s_max = u32::MAX;
         config.process.secret_modes = SecretModes::Warn;
         Self {
             path,
@@ -123,6 +127,9 @@ impl<'a> Draft<'a> {
                 return Err(line.fault("no plugin of this option is supported"));
             }
             "allow_zero_length_clientid" => self.config.mqtt.allow_empty_client_id = line.flag()?,
+            "clientid_prefixes" => {
+                self.config.mqtt.client_id_prefixes = vec![line.text()?.to_owned()];
+            }
             "user" => self.user = Some(line.text()?.to_owned()),
             "pid_file" => self.config.process.pid_file = Some(line.path()?),
             _ => return Ok(false),
@@ -165,6 +172,7 @@ impl<'a> Draft<'a> {
                 limits.connect_packet_bytes_max =
                     limits.connect_packet_bytes_max.min(limits.packet_bytes_max);
             }
+            "max_inflight_bytes" => limits.inflight_bytes_max = line.number_or(i64::MAX, 0)?,
             "max_queued_bytes" => {
                 let all = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
                 limits.queue_bytes_max = line.number_or(i64::MAX, all)?.max(1024);

@@ -44,6 +44,11 @@ impl Outbound {
         }
     }
 
+    /// The ends of deliveries have to be marked: [`Outbound::mark_ended`].
+    pub fn watches_identifiers(&self) -> bool {
+        self.reuse.is_some()
+    }
+
     /// Records up to this position are durable.
     pub(super) fn free_identifiers(&mut self, durable: u64) {
         let next = self.next_sequence;

@@ -41,6 +41,14 @@ pub struct Grant<'a> {
     pub identifiers: &'a [u32],
     /// The shared subscription that chose this session.
     pub share: Option<&'a Filter>,
+}
+
+/// How one delivery is to outlast a crash.
+///
+/// Apart from [`Grant`], which many deliveries share and which is handed on by reference: a copy of
+/// it for each receiver is the larger part of what a wide fan-out costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keeping {
     /// The session is durable: the caller records the delivery, if its `QoS` is 1 or 2, and says
     /// where ([`super::Outbound::note_position`]).
     pub logged: bool,

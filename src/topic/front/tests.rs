@@ -133,3 +133,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_topic_is_worth_keeping_when_it_comes_again_soon() {
+    let mut front = filled(&[]);
+    assert!(!front.is_worth_keeping(topic("a/b")));
+    assert!(front.is_worth_keeping(topic("a/b")));
+    // A hundred times as many topics as are remembered: next to nothing is left of the first.
+    let topics: Vec<String> = (0..100 * MISSED).map(|n| format!("t/{n}")).collect();
+    let known = |front: &mut FrontCache<()>| {
+        topics.iter().filter(|text| front.is_worth_keeping(topic(text))).count()
+    };
+    assert!(known(&mut front) < topics.len() / 1000);
+    assert!(known(&mut front) < topics.len() / 1000);
+}

@@ -1,0 +1,80 @@
+//! An array that grows without moving what it holds. Pure.
+
+/// Elements of one chunk.
+const CHUNK: usize = 1024;
+
+/// A growing array in pieces of 1024: growth copies nothing, so that a shard with a million clients
+/// neither stands still for it nor leaves half a table of old memory behind.
+#[derive(Debug)]
+pub struct Chunks<T> {
+    chunks: Vec<Vec<T>>,
+}
+
+impl<T> Default for Chunks<T> {
+    fn default() -> Self {
+        Chunks { chunks: Vec::new() }
+    }
+}
+
+impl<T> Chunks<T> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        let whole = self.chunks.len().saturating_sub(1) * CHUNK;
+        whole + self.chunks.last().map_or(0, Vec::len)
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// The element at a place.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<&T> {
+        self.chunks.get(index / CHUNK)?.get(index % CHUNK)
+    }
+
+    /// The element at a place, to change.
+    #[inline]
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
+    }
+
+    /// Adds an element at the end.
+    pub fn push(&mut self, element: T) {
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(element),
+            before => {
+                // The first chunk grows by itself: most tables are small.
+                let room = if before.is_some() { CHUNK } else { 1 };
+                let mut chunk = Vec::with_capacity(room);
+                chunk.push(element);
+                self.chunks.push(chunk);
+            }
+        }
+    }
+
+    /// All elements, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_an_array() {
+        let mut chunks = Chunks::default();
+        assert!(chunks.is_empty() && chunks.get(0).is_none());
+        for n in 0..=3 * CHUNK {
+            assert_eq!(chunks.len(), n);
+            chunks.push(n);
+        }
+        assert!((0..chunks.len()).all(|n| chunks.get(n) == Some(&n)));
+        assert_eq!(chunks.get_mut(3 * CHUNK), Some(&mut (3 * CHUNK)));
+        assert!(chunks.get(3 * CHUNK + 1).is_none() && !chunks.is_empty());
+        assert!(chunks.iter().copied().eq(0..chunks.len()));
+    }
+}
