@@ -98,6 +98,10 @@ impl Retained {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.tree.is_empty()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.tree.len()
     }
@@ -255,9 +259,12 @@ impl Shard {
     }
 
     /// Prepares to hand out the retained messages of a new subscription: from now on live messages
-    /// are noted. Takes the place of an earlier hand-out for the same filter.
-    pub(super) fn prepare_query(&mut self, key: Key, wanted: Wanted) -> u64 {
-        self.cancel_query(key, &wanted.filter);
+    /// are noted. Takes the place of an earlier hand-out for the same filter; there can be one only
+    /// if the session had the subscription (`was_new` false), since it ends with it.
+    pub(super) fn prepare_query(&mut self, key: Key, wanted: Wanted, was_new: bool) -> u64 {
+        if !was_new {
+            self.cancel_query(key, &wanted.filter);
+        }
         let all = 0..self.place.shards;
         let owner = self.home.of(wanted.filter.path());
         let asked = if wanted.filter.has_wildcard() { all } else { owner..owner + 1 };
@@ -311,7 +318,7 @@ impl Shard {
 
     /// Asks the next owner, if the client has room for a batch. True if all have answered.
     fn drive_query(&mut self, key: Key, number: u64, now: Millis) -> bool {
-        let here = self.place.shard;
+        let (here, empty) = (self.place.shard, self.retained.is_empty());
         loop {
             let Some(query) = self.retained.queries.get_mut(&number) else { return true };
             if query.shard == query.end {
@@ -321,13 +328,13 @@ impl Shard {
                 return false;
             }
             let (filter, after) = (query.wanted.filter.clone(), query.after.clone());
-            if query.shard == here && !filter.has_wildcard() {
+            if query.shard == here && (empty || !filter.has_wildcard()) {
                 let (messages, next) = self.retained.batch(&filter, after.as_deref(), now);
                 self.hand_out(number, &messages, next, now);
                 continue;
             }
-            // An owner is asked by letter even if it is this shard: between two batches the other
-            // clients have their turn.
+            // An owner that has messages is asked by letter even if it is this shard: between two
+            // batches the other clients have their turn.
             query.waits = true;
             let owner = query.shard;
             self.effects.mail(owner, Mail::RetainedQuery { query: number, filter, after });
@@ -339,7 +346,10 @@ impl Shard {
     pub(super) fn end_query(&mut self, key: Key, number: u64) {
         self.retained.queries.remove(&number);
         if let Some(session) = self.clients.sessions.get_mut(key) {
-            session.queries.retain(|other| *other != number);
+            // Nearly always the first.
+            if let Some(at) = session.queries.iter().position(|other| *other == number) {
+                session.queries.remove(at);
+            }
             if session.queries.is_empty() {
                 session.queries = Vec::new();
             }

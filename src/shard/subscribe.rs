@@ -164,7 +164,7 @@ impl Shard {
             let identifier = identifier.map(NonZeroU32::get);
             let (qos, no_local) = (options.qos, options.no_local);
             let wanted = Wanted { filter, qos, identifier, no_local };
-            pending.queries.push(self.prepare_query(key, wanted));
+            pending.queries.push(self.prepare_query(key, wanted, subscribed.was_new));
         }
         Ok(match options.qos {
             crate::codec::Qos::AtMostOnce => Reason::GRANTED_QOS0,

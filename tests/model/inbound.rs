@@ -69,13 +69,11 @@ struct Model {
 impl Model {
     fn receive(&mut self, qos2: bool, id: u16, maximum: u16) -> Received {
         if qos2 && self.received.contains(&id) {
-            return match self.owed.iter_mut().find(|owed| owed.qos2 && owed.id == id) {
-                Some(owed) => {
-                    owed.wanted = true;
-                    Received::DuplicatePending
-                }
-                None => Received::Duplicate,
+            let Some(at) = self.owed.iter().position(|owed| owed.qos2 && owed.id == id) else {
+                return Received::Duplicate;
             };
+            self.ask_again(at);
+            return Received::DuplicatePending;
         }
         // Quota is that of the connection; only QoS 2 identifiers outlive it. [MQTT-3.3.4-7]
         let qos1 = self.owed.iter().filter(|owed| !owed.qos2 && owed.wanted).count();
@@ -86,6 +84,20 @@ impl Model {
             self.received.insert(id);
         }
         Received::New
+    }
+
+    /// PUBRECs come in the order in which a connection asks for them. [MQTT-4.6.0-3]
+    fn ask_again(&mut self, at: usize) {
+        let behind = self.owed[at + 1..].iter().any(|owed| owed.qos2 && owed.wanted);
+        let owed = &mut self.owed[at];
+        if owed.wanted || !behind || owed.waits > 0 {
+            owed.wanted = true;
+            return;
+        }
+        let later = Owed { place: self.places, wanted: true, ..owed.clone() };
+        owed.qos2 = false;
+        self.places += 1;
+        self.owed.push(later);
     }
 
     /// What is sent now: from the front, up to the first that has to wait.

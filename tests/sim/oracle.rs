@@ -167,7 +167,8 @@ impl Shadow {
         let index = self.links[link].session.unwrap();
         let is_current = self.sessions[index].link == Some(link);
         let msg = &self.messages[id];
-        let Some(begun) = msg.begun() else { return };
+        // Which of its repetitions was taken is not known.
+        let Some(begun) = msg.begun().filter(|_| msg.maybe == 0) else { return };
         let mut wrong = None;
         for session in self.current.values().map(|at| &self.sessions[*at]) {
             if self.demands(session, id, self.step).is_none() {
