@@ -84,8 +84,8 @@ pub(crate) struct Session {
     pub client: String,
     pub home: usize,
     pub expiry_s: u32,
-    /// It has a log.
-    pub durable: bool,
+    /// The shard whose log keeps it.
+    pub log: Option<usize>,
     pub link: Option<usize>,
     pub subs: Vec<Sub>,
     /// `QoS` 2 identifiers of the client between PUBLISH and PUBREL.
@@ -223,8 +223,8 @@ impl Shadow {
         }
         let present = self.current.contains_key(&client);
         let index = self.current.get(&client).copied().unwrap_or_else(|| {
-            let (client, durable) = (client.clone(), expiry_s > 0);
-            self.sessions.push(Session { client, home, durable, ..Session::default() });
+            let (client, log) = (client.clone(), (expiry_s > 0).then_some(home));
+            self.sessions.push(Session { client, home, log, ..Session::default() });
             self.sessions.len() - 1
         });
         self.current.insert(client, index);
@@ -481,7 +481,7 @@ impl Shadow {
         let identifier = subscribe.properties.subscription_identifier();
         let session = &mut self.sessions[index];
         let (mut filters, mut codes) = (Vec::new(), Vec::new());
-        let disk_full = session.durable && self.disk_full[session.home];
+        let disk_full = session.log.is_some_and(|shard| self.disk_full[shard]);
         for wanted in &subscribe.filters {
             let active = session.subs.iter().filter(|sub| sub.ended.is_none()).count();
             let known = session
