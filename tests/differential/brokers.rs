@@ -24,6 +24,8 @@ receive_maximum = 20
 inflight_max = 20
 topic_alias_maximum = 10
 topic_alias_out_maximum = 10
+session_expiry_s_max = 4_294_967_295
+keep_alive_s_max = 65_535
 ";
 
 const MOSQUITTO_CONFIG: &str = "
