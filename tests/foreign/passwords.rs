@@ -50,6 +50,9 @@ fn culex_reads_what_mosquitto_passwd_writes() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let file = folder.path().join("passwd");
     make(&["mosquitto_passwd"], &file);
+    // It leaves the file readable by everybody, which is refused.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, mode).expect("an own file");
     for shards in [1, 2] {
         let settings = format!(
             "acl = 'allow-all'\n[[listener]]\naddress = '127.0.0.1:0'\n[auth]\n\
