@@ -426,6 +426,9 @@ impl Client {
         let present = packet.words.iter().any(|word| word == "present");
         let what = if present { What::ConnackPresent } else { What::ConnackNew };
         let step = ledger.note(Some(self.index), what, None, 0);
+        if ledger.may_refuse && matches!(packet.codes[..], [0x97 | 0x03]) {
+            return;
+        }
         if packet.codes != [0] {
             let text = format!("CONNECT refused: {}", packet.text());
             return ledger.found(Wrong::Protocol, self.index, None, text);

@@ -219,7 +219,7 @@ pub(crate) struct Ledger {
     pub(crate) events: Vec<Event>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) faults: u32,
-    /// The disk fails or is full: a SUBSCRIBE may be refused.
+    /// The disk fails or is full: a SUBSCRIBE or a new session may be refused.
     pub(crate) may_refuse: bool,
     pub(crate) delivered: u64,
     pub(crate) repeated_at_qos1: u64,
