@@ -82,17 +82,22 @@ impl Outbound {
     /// member. False if this client is to have it after all.
     pub fn take_fetched(&mut self, sequence: u64) -> bool {
         let Some(index) = self.position(sequence) else { return false };
-        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.is_free()) else {
+        if !self.slots.get(index).is_some_and(Slot::is_free) {
             return false;
-        };
-        if slot.state == State::Queued {
-            let Some(slot) = self.slots.remove(index) else { return false };
-            self.unqueue(&slot);
-        } else {
+        }
+        self.end_at(index);
+        true
+    }
+
+    /// The delivery at this place is over for this client.
+    fn end_at(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.state != State::Queued {
             slot.finish();
             self.pop_done();
+        } else if let Some(slot) = self.slots.remove(index) {
+            self.unqueue(&slot);
         }
-        true
     }
 
     /// The message of a delivery stays in the log for now.
@@ -134,17 +139,10 @@ impl Outbound {
     /// gets it no more. True if it was there.
     pub fn give_up(&mut self, sequence: u64) -> bool {
         let Some(index) = self.position(sequence) else { return false };
-        let Some(slot) = self.slots.get_mut(index) else { return false };
-        if !slot.is_away() {
+        if !self.slots.get(index).is_some_and(Slot::is_away) {
             return false;
         }
-        if slot.state == State::Queued {
-            let Some(slot) = self.slots.remove(index) else { return false };
-            self.unqueue(&slot);
-        } else {
-            slot.finish();
-            self.pop_done();
-        }
+        self.end_at(index);
         true
     }
 
