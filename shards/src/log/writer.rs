@@ -243,13 +243,23 @@ impl Log {
     }
 
     /// Was this record appended in this opening, and is it not settled yet?
-    pub(super) fn is_coming(&self, lsn: Lsn) -> bool {
+    pub(crate) fn is_coming(&self, lsn: Lsn) -> bool {
         (self.first_lsn.max(self.settled().next())..self.next_lsn).contains(&lsn)
     }
 
     /// Have these bytes been written, so that they can be read?
     pub fn is_written(&self, extent: &Extent) -> bool {
         (extent.segment, extent.end()) <= self.written_end
+    }
+
+    /// Bytes of a segment that were written and can be read.
+    pub(crate) fn written_until(&self, segment: u64) -> u64 {
+        let (writing, end) = self.written_end;
+        match segment.cmp(&writing) {
+            std::cmp::Ordering::Less => u64::MAX,
+            std::cmp::Ordering::Equal => end,
+            std::cmp::Ordering::Greater => 0,
+        }
     }
 
     /// Where the batches lie.

@@ -51,6 +51,15 @@ impl Outbound {
         }
     }
 
+    /// Less than half of what is fetched ahead is there or on its way: the disk is asked before it
+    /// has to be waited for. O(1).
+    pub(super) fn runs_short(&self) -> bool {
+        let is_missing = |index: usize| {
+            self.slots.get(index).is_some_and(|slot| slot.is_away() && !slot.asked)
+        };
+        is_missing(self.cursor) || is_missing(self.cursor + AHEAD_MESSAGES_MAX / 2)
+    }
+
     /// Messages to be fetched from the log now: the next ones to be sent that are there and were
     /// not asked for. Sequence number, log position and place in the batch.
     pub fn wanted(&mut self, into: &mut Vec<(u64, u64, u32)>) {
