@@ -150,10 +150,10 @@ impl ShardLog {
         self.log.pending_bytes()
     }
 
-    /// More than half of `pending_bytes_max` waits, or did and more than a quarter still does:
-    /// who brings more should not be read.
+    /// More than half of `pending_bytes_max` waits, or did and more than a quarter still does, or
+    /// the next segment is not ready in time: who brings more should not be read.
     pub fn is_congested(&self) -> bool {
-        self.congested
+        self.congested || self.log.awaits_segment()
     }
 
     /// Why no new segment can be made, an `errno` (`ENOSPC`: the disk is full), while that is so.
