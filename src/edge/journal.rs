@@ -56,10 +56,6 @@ impl Journal {
         }
     }
 
-    pub(super) fn wall(&self) -> Wall {
-        self.wall
-    }
-
     /// Writes a record that the shard emitted at this position.
     ///
     /// # Panics
@@ -90,6 +86,11 @@ impl Journal {
             }
             self.backlog.pop_front();
         }
+    }
+
+    /// Lets the cleaner go on, if it is time.
+    pub(super) fn clean(&mut self, log: &mut ShardLog, shard: &mut Shard, now: Millis) {
+        self.cleaner.step(log, shard, self.wall, now);
     }
 
     /// Records wait here.

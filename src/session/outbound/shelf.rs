@@ -51,6 +51,12 @@ impl Outbound {
         }
     }
 
+    /// Deliveries from a sequence number on, those that are over among them. O(log held) to begin.
+    pub fn slots_from(&self, sequence: u64) -> impl Iterator<Item = &Slot> {
+        let at = self.slots.partition_point(|slot| slot.sequence < sequence);
+        self.slots.range(at..)
+    }
+
     /// Less than half of what is fetched ahead is there or on its way: the disk is asked before it
     /// has to be waited for. O(1).
     pub(super) fn runs_short(&self) -> bool {
