@@ -436,6 +436,7 @@ fn pending(kind: AckKind, id: PacketId) -> PendingAck {
         silent: false,
         held_back: false,
         frees: false,
+        repeats: false,
     }
 }
 
