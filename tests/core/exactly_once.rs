@@ -102,6 +102,18 @@ fn pubrec_waits_for_the_owner_of_the_retained_message() {
 }
 
 #[test]
+fn pubrec_of_a_repetition_waits_for_the_owner_of_the_retained_message_too() {
+    let mut rig = recording(2);
+    let (p, topic) = (rig.name_on("p", 0), rig.topic_on(1));
+    rig.quiet(&format!("connect {p} v311 keep\ndurable"));
+    rig.quiet(&format!("{p} publish {topic} x q2 id=9 retain\ndurable 0"));
+    rig.quiet(&format!("crash\nconnect {p} v311 keep\ndurable 0"));
+    check_on(&mut rig, &format!("{p} publish {topic} x q2 id=9 retain dup\ndurable 0"), "");
+    check_on(&mut rig, "durable 1", &format!("{p}: pubrec 9"));
+    check_on(&mut rig, &format!("{p} publish {topic} x q2 id=9 dup"), &format!("{p}: pubrec 9"));
+}
+
+#[test]
 fn an_exchange_of_a_shard_that_waits_does_not_overtake_those_of_its_earlier_life() {
     // What shard 2 says to shard 1 comes late: from the beginning, or from the second round on.
     for rounds in [0, 1] {
