@@ -3,9 +3,11 @@
 use super::slots::Slot;
 use crate::auth::limiter::Limits;
 use crate::auth::{Secret, jwt};
+use crate::codec::Qos;
 use crate::config::{Config, SecretModes, SecretRef};
 use crate::gate::{self, LoadError, Readers, read_secret};
 use crate::shard::{ListenerRules, LoginRules};
+use crate::topic::Mount;
 use std::path::PathBuf;
 
 /// What clients have to show at each listener.
@@ -15,6 +17,10 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
         allow_anonymous: config.allows_anonymous(listener),
         use_username_as_clientid: listener.use_username_as_clientid,
         allow_session_rebind: listener.allow_session_rebind.unwrap_or(auth.allow_session_rebind),
+        versions: listener.mqtt_versions.iter().map(|version| version.0).collect(),
+        qos_max: Qos::from_u8(listener.max_qos),
+        topic_alias_maximum: listener.topic_alias_maximum,
+        mount: listener.mount_point.as_deref().map(Mount::new),
     });
     LoginRules {
         asked: auth.is_on(),

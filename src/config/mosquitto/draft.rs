@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 const U16: i64 = u16::MAX as i64;
 const U32: i64 = u32::MAX as i64;
+const PAYLOAD: i64 = crate::codec::PACKET_BYTES_MAX as i64;
 /// Accounts that Debian's package makes, and the one that is always there.
 const ACCOUNTS: [&str; 2] = ["mosquitto", "nobody"];
 const HOUR_S: i64 = 3600;
@@ -172,6 +173,9 @@ impl<'a> Draft<'a> {
                 limits.connect_packet_bytes_max =
                     limits.connect_packet_bytes_max.min(limits.packet_bytes_max);
             }
+            "message_size_limit" => {
+                limits.payload_bytes_max = line.number_or(PAYLOAD, 0)?;
+            }
             "max_inflight_bytes" => limits.inflight_bytes_max = line.number_or(i64::MAX, 0)?,
             "max_queued_bytes" => {
                 let all = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
@@ -322,8 +326,6 @@ impl<'a> Draft<'a> {
 
     fn finish_listeners(&mut self) -> Result<(), ConfigError> {
         let is_alone = self.blocks.len() == 1;
-        let aliases = self.blocks.iter().filter_map(Block::alias_max).max();
-        self.config.limits.topic_alias_maximum = aliases.unwrap_or(10);
         let mut listeners = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
             if index == 0 && !block.used {
