@@ -9,6 +9,7 @@ use crate::gate::{self, LoadError, Readers, read_secret};
 use crate::shard::{ListenerRules, LoginRules};
 use crate::topic::Mount;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What clients have to show at each listener.
 pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
@@ -20,6 +21,7 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
         versions: listener.mqtt_versions.iter().map(|version| version.0).collect(),
         qos_max: Qos::from_u8(listener.max_qos),
         topic_alias_maximum: listener.topic_alias_maximum,
+        id_prefix: listener.auto_id_prefix.as_deref().map(Arc::from),
         mount: listener.mount_point.as_deref().map(Mount::new),
     });
     LoginRules {

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 /// Larger backlogs are cut by the kernel (`net.core.somaxconn`).
 const BACKLOG_MAX: u64 = 65_535;
 const U32: u64 = u32::MAX as u64;
+/// Longest beginning of identifiers that the broker makes, as in Mosquitto.
+pub(super) const ID_PREFIX_BYTES_MAX: usize = 50;
 /// A day.
 const KEEPALIVE_S_MAX: u64 = 86_400;
 /// Permission bits of a socket.
@@ -47,6 +49,9 @@ pub struct Listener {
     /// Beginning of all topics of clients, which they do not see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_point: Option<String>,
+    /// Beginning of the identifiers that clients without one are given; unset: `auto-`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_id_prefix: Option<String>,
     /// Topic aliases a client may use; unset: as in `[limits]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_alias_maximum: Option<u16>,
@@ -233,6 +238,7 @@ impl Listener {
             mqtt_versions: Vec::new(),
             max_qos: max_qos(),
             mount_point: None,
+            auto_id_prefix: None,
             topic_alias_maximum: None,
             max_connections: 0,
             proxy_protocol: ProxyProtocol::default(),
@@ -297,6 +303,10 @@ impl Listener {
             && TopicName::parse(mount).is_err()
         {
             return fault("mount_point", "must be the beginning of a topic, without + and #");
+        }
+        let prefix = self.auto_id_prefix.as_deref().unwrap_or_default();
+        if prefix.len() > ID_PREFIX_BYTES_MAX || prefix.contains(char::is_control) {
+            return fault("auto_id_prefix", "must be text of at most 50 bytes");
         }
         let tls = self.tls.as_ref()?;
         let named = tls.use_identity_as_username || tls.use_subject_as_username;

@@ -29,7 +29,7 @@ pub use listener::{
     TlsVersion, WebSocket,
 };
 pub use load::Loaded;
-pub use logging::{Ansi, Destination, Format, Level, Log, Process, SecretModes};
+pub use logging::{Ansi, Destination, Facility, Format, Level, Log, Process, SecretModes};
 pub use secret::SecretRef;
 
 use crate::shard;

@@ -117,7 +117,7 @@ impl Shard {
         {
             return Err(Reason::QuotaExceeded);
         }
-        let client_id = self.client_id(connect)?;
+        let client_id = self.client_id(connect, listener)?;
         let known = self.clients.by_id.contains_key(&client_id);
         if !known && !self.has_session_room(identity, wanted_expiry_s(connect) > 0) {
             return Err(Reason::QuotaExceeded);
@@ -127,7 +127,7 @@ impl Shard {
         Ok((client_id, will))
     }
 
-    fn client_id(&mut self, connect: &Connect<'_>) -> Result<ClientId, Reason> {
+    fn client_id(&mut self, connect: &Connect<'_>, listener: u16) -> Result<ClientId, Reason> {
         let id = connect.client_id;
         if id.len() > self.settings.client_id_bytes_max {
             return Err(Reason::ClientIdentifierNotValid);
@@ -146,8 +146,10 @@ impl Shard {
             return Err(Reason::ClientIdentifierNotValid);
         }
         // [MQTT-3.1.3-6] [MQTT-3.2.2-16] unique among all sessions
+        let prefix = self.listener_rules(listener).id_prefix.clone();
+        let prefix = prefix.as_deref().unwrap_or("auto-");
         loop {
-            let id = self.client_ids.next(&self.home, self.place.shard);
+            let id = self.client_ids.next(prefix, &self.home, self.place.shard);
             if !self.clients.by_id.contains_key(id.as_str()) {
                 return Ok(ClientId::new(&id));
             }

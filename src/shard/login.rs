@@ -59,6 +59,8 @@ pub struct ListenerRules {
     pub topic_alias_maximum: Option<u16>,
     /// Beginning of all topics of these clients, which they do not see.
     pub mount: Option<Mount>,
+    /// Beginning of identifiers that are made for these clients; `None` = `auto-`.
+    pub id_prefix: Option<Arc<str>>,
 }
 
 /// Rules of a listener of which nothing was said.
@@ -70,6 +72,7 @@ static NO_RULES: ListenerRules = ListenerRules {
     qos_max: None,
     topic_alias_maximum: None,
     mount: None,
+    id_prefix: None,
 };
 
 /// A login on its way.

@@ -18,6 +18,7 @@ fn rig(shards: usize) -> Rig {
             ListenerRules {
                 versions: vec![Version::V311],
                 topic_alias_maximum: Some(1),
+                id_prefix: Some("plant-".into()),
                 ..ListenerRules::default()
             },
         ],

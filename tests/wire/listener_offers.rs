@@ -32,15 +32,17 @@ fn options_of_a_mosquitto_listener() {
         return;
     }
     let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let held = [free(), free(), free()];
+    let held = [free(), free(), free(), free()];
     let at = held.map(|socket| socket.local_addr().unwrap());
     let config = format!(
-        "allow_anonymous true\nmessage_size_limit 5\nlistener {} 127.0.0.1\n\
+        "allow_anonymous true\nauto_id_prefix all-\nmessage_size_limit 5\nlistener {} 127.0.0.1\n\
          listener {} 127.0.0.1\nmount_point plant/\nmax_qos 1\nmax_topic_alias 3\n\
-         listener {} 127.0.0.1\naccept_protocol_versions 4\n",
+         listener {} 127.0.0.1\naccept_protocol_versions 4\nlistener_auto_id_prefix third-\n\
+         listener {} 127.0.0.1\n",
         at[0].port(),
         at[1].port(),
-        at[2].port()
+        at[2].port(),
+        at[3].port()
     );
     let _broker = launch("mosquitto.conf", &config);
     let (mut plain, connack) = connect(at[0], Version::V5, "plain");
@@ -66,6 +68,8 @@ fn options_of_a_mosquitto_listener() {
     assert!(connack.contains("0x84"), "{connack}");
     let (_, connack) = connect(at[2], Version::V311, "four");
     assert!(connack.starts_with("connack"), "{connack}");
+    let (_, connack) = connect(at[3], Version::V5, "");
+    assert!(connack.contains("assigned=all-"), "{connack}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::line::Line;
 use crate::codec::Version;
+use crate::config::listener::ID_PREFIX_BYTES_MAX;
 use crate::config::{
     Address, Cidr, ClientAuth, ConfigError, Listener, MqttVersion, Protocol, ProxyProtocol, Tls,
     TlsVersion, WebSocket,
@@ -44,6 +45,7 @@ pub(super) struct Block {
     username_as_client_id: bool,
     max_qos: u8,
     mount: Option<String>,
+    id_prefix: Option<String>,
     versions: Vec<MqttVersion>,
 }
 
@@ -84,6 +86,7 @@ impl Block {
             username_as_client_id: false,
             max_qos: 2,
             mount: None,
+            id_prefix: None,
             versions: Vec::new(),
         }
     }
@@ -162,6 +165,7 @@ impl Block {
             "max_qos" | "maximum_qos" => {
                 self.max_qos = u8::try_from(line.number(0, 2)?).unwrap_or(2);
             }
+            "listener_auto_id_prefix" => self.id_prefix = Some(id_prefix(line)?),
             "max_topic_alias" => {
                 self.alias_max = u16::try_from(line.number(0, u16::MAX.into())?).ok();
             }
@@ -239,6 +243,7 @@ impl Block {
             use_username_as_clientid: self.username_as_client_id,
             max_qos: self.max_qos,
             mount_point: self.mount.clone(),
+            auto_id_prefix: self.id_prefix.clone(),
             mqtt_versions: self.versions.clone(),
             topic_alias_maximum: self.alias_max,
             max_connections: self.max_connections,
@@ -308,6 +313,15 @@ impl Block {
         }
         Ok(found.into_iter().map(Address::Tcp).collect())
     }
+}
+
+/// Beginning of identifiers that the broker makes.
+pub(super) fn id_prefix(line: &Line) -> Result<String, ConfigError> {
+    let text = line.text()?;
+    if text.len() > ID_PREFIX_BYTES_MAX {
+        return Err(line.fault(format!("must have at most {ID_PREFIX_BYTES_MAX} bytes")));
+    }
+    Ok(text.to_owned())
 }
 
 /// `3,4,5`: levels of the protocol.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::codec::Version;
 use crate::config::{
-    Acl, Address, Config, Destination, Durability, Level, Listener, MqttVersion, Protocol,
+    Acl, Address, Config, Destination, Durability, Facility, Level, Listener, MqttVersion, Protocol,
 };
 use std::path::PathBuf;
 
@@ -109,14 +109,18 @@ fn listeners_have_their_own_options() {
 #[test]
 fn what_a_listener_offers() {
     let config = read(
-        "allow_anonymous true\nmessage_size_limit 100\nlistener 1883 127.0.0.1\nmax_qos 1\n\
+        "allow_anonymous true\nmessage_size_limit 100\nlog_facility 5\nauto_id_prefix all-\nlistener 1883 127.0.0.1\nmax_qos 1\n\
          mount_point plant/\naccept_protocol_versions 5, 4\nmax_topic_alias 3\n\
-         listener 1884 127.0.0.1\nmaximum_qos 0\n",
+         listener 1884 127.0.0.1\nmaximum_qos 0\n\
+         listener_auto_id_prefix own-\n",
     )
     .config;
     assert_eq!(config.limits.payload_bytes_max, 100);
+    assert_eq!(config.log.syslog_facility, Facility::Local5);
     let [first, second] = &config.listeners[..] else { panic!("two listeners") };
     assert_eq!((first.max_qos, second.max_qos), (1, 0));
+    let prefixes = [&first.auto_id_prefix, &second.auto_id_prefix].map(|one| one.as_deref());
+    assert_eq!(prefixes, [Some("all-"), Some("own-")]);
     assert_eq!(first.mount_point.as_deref(), Some("plant/"));
     assert_eq!(first.mqtt_versions, [MqttVersion(Version::V5), MqttVersion(Version::V311)]);
     assert_eq!((first.topic_alias_maximum, second.topic_alias_maximum), (Some(3), None));
