@@ -12,6 +12,7 @@
 //! ```
 
 mod bodies;
+mod census;
 mod clients;
 mod connect;
 mod effects;
@@ -41,6 +42,7 @@ mod trail;
 mod users;
 
 pub use bodies::Purpose;
+pub use census::Census;
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use login::{ListenerRules, LoginRules};
