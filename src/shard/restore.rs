@@ -2,8 +2,8 @@
 //!
 //! Promise: nothing is served, published or ended before all shards have come back and know all
 //! subscriptions: each says so after its interest, and letters keep their order, so who has heard
-//! all knows them; and it says so again then, so who goes on sends to nobody who does not know them.
-//! Exchanges leave in the order of their numbers, those of an earlier life first.
+//! all knows them; and it says so again then, so who goes on sends to nobody who does not know
+//! them. Exchanges leave in the order of their numbers, those of an earlier life first.
 //!
 //! ```text
 //!  restore(image) ─▶ Mail::Interest, Mail::Members, …, Mail::Restored ─▶ other shards

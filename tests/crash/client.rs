@@ -557,11 +557,12 @@ impl Client {
 
     /// What was acknowledged now is in the log behind the session and its will.
     fn stored(&mut self, ledger: &mut Ledger) {
-        if let Some(session) = self.session {
-            ledger.sessions[session].stored = ledger.sessions[session].durable;
-        }
+        let Some(session) = self.session.map(|at| &mut ledger.sessions[at]) else { return };
+        // What ends with its connection is not in the log, and neither is its will.
+        session.stored = session.durable;
         if let Some(link) = &mut self.link {
-            link.will = link.will.map(|will| Will { stored: true, ..will });
+            let stored = session.durable;
+            link.will = link.will.map(|will| Will { stored, ..will });
         }
     }
 

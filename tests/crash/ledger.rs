@@ -111,6 +111,8 @@ pub(crate) fn matches(filter: &str, topic: &str) -> bool {
 pub(crate) struct Copies {
     /// As it was published.
     pub(crate) live: u32,
+    /// Those of them at `QoS` 2.
+    pub(crate) exact: u32,
     /// As a retained message, at SUBSCRIBE.
     pub(crate) retained: u32,
 }
@@ -320,6 +322,7 @@ impl Ledger {
             copies.retained += 1;
         } else {
             copies.live += 1;
+            copies.exact += u32::from(qos == 2);
         }
         let copies = *copies;
         if message.forbidden {
@@ -350,8 +353,9 @@ impl Ledger {
         }
         let was_disturbed = message.repeated || self.faults > message.faults;
         // QoS 0 leaves before the message is durable; after a crash it may leave again.
-        let is_once = qos == 2 || (qos == 0 && !was_disturbed);
-        if copies.live > 1 && is_once && message.qos != 1 {
+        // So it is with QoS 1, and the subscription may have another QoS by then.
+        let is_once = !was_disturbed || (qos == 2 && copies.exact > 1);
+        if copies.live > 1 && is_once && qos != 1 && message.qos != 1 {
             let wrong = if qos == 2 { Wrong::Duplicate } else { Wrong::DuplicateQos0 };
             return Err((wrong, format!("{} times", copies.live)));
         }
