@@ -117,7 +117,7 @@ impl Outbound {
             let at = (tools.now, &mut *tools.counters);
             return match link.publish(message, face, extra, tools.layouts, at) {
                 Ok(()) => Delivered::Sent,
-                Err(_) => Delivered::Dropped(DropCause::TooLarge),
+                Err(cause) => Delivered::Dropped(cause),
             };
         }
         let waits_for_log = keeping.logged && qos == Qos::ExactlyOnce;
@@ -134,8 +134,8 @@ impl Outbound {
         let face = Face { version: link.version, qos, retain: grant.retain, packet_id };
         let extra = Extra { dup: false, identifiers: grant.identifiers };
         let at = (tools.now, &mut *tools.counters);
-        if link.publish(message, face, extra, tools.layouts, at).is_err() {
-            return Delivered::Dropped(DropCause::TooLarge);
+        if let Err(cause) = link.publish(message, face, extra, tools.layouts, at) {
+            return Delivered::Dropped(cause);
         }
         self.push(message, qos, (grant, keeping), State::Sent);
         self.cursor += 1;
@@ -261,9 +261,9 @@ impl Outbound {
         let face = Face { version: link.version, qos: slot.qos, retain: slot.retain, packet_id };
         let extra = Extra { dup: repeated, identifiers: slot.identifiers() };
         let at = (tools.now, &mut *tools.counters);
-        if link.publish(&message.publication(), face, extra, tools.layouts, at).is_err() {
+        if let Err(cause) = link.publish(&message.publication(), face, extra, tools.layouts, at) {
             // [MQTT-3.1.2-25] as if it had been sent and acknowledged
-            end_unsent(slot, DropCause::TooLarge, tools);
+            end_unsent(slot, cause, tools);
         } else if slot.qos == Qos::AtMostOnce {
             slot.finish();
         } else {
