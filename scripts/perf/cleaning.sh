@@ -4,8 +4,9 @@
 # One pair of QoS 1 without durable sessions at 200 messages per second, beside 20 publishers to one
 # durable subscriber (MESSAGES_PER_S of 200 bytes, all recorded) and 100,000 messages that a session
 # has queued. Once with one long segment, so that nothing is switched or cleaned, and once with
-# segments of 4 MiB, which are switched all the time and cleaned as fast as it goes. Prints both times
-# of the pair, and how many segments were begun. p99 should stay within twice the other one.
+# segments of 4 MiB, which are switched all the time and cleaned as fast as it goes. Prints the
+# latency of the pair in both, and how many segments were begun.
+# p99 should stay within twice the other one.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/perf/lib.sh

@@ -9,8 +9,8 @@
 //!     ▲                                   ▲                                               │
 //!     └──────── release ◀─ Ending ◀───────┴───────────────────────────────────────────────┘
 //! ```
-//! A turn counts [`COUNTED_PER_STEP`] sessions and deliveries or revives [`WORK_PER_STEP`] records and
-//! deliveries at most, and one record.
+//! A turn counts [`COUNTED_PER_STEP`] sessions and deliveries or revives [`WORK_PER_STEP`] records
+//! and deliveries at most, and one record.
 
 use crate::shard::{Census, Shard};
 use crate::store::{self, Record, Wall};

@@ -11,13 +11,11 @@
 
 use super::cleaner::Cleaner;
 use super::points::Points;
-use crate::session::Message;
-use crate::shard::{Purpose, Shard};
+use crate::shard::{LastRead, Purpose, Shard};
 use crate::store::{self, Record, Wall};
 use shards::log::{Lsn, Place, ReadFault, Refused, StoredRecord};
 use shards::{Millis, ShardLog};
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
 use tracing::{error, warn};
 
 /// What the edge knows of its shard's log.
@@ -35,8 +33,7 @@ pub(super) struct Journal {
     /// Reads that the log did not take yet, oldest first: one for each message that a session
     /// waits for at most.
     late: VecDeque<(Place, u64)>,
-    /// The message that was read last: who else waits for it shares it.
-    last_read: Option<(Lsn, Weak<Message>)>,
+    last_read: LastRead,
     pub(super) cleaner: Cleaner,
     pub(super) points: Points,
 }
@@ -50,7 +47,7 @@ impl Journal {
             fetches: Vec::new(),
             free: Vec::new(),
             late: VecDeque::new(),
-            last_read: None,
+            last_read: LastRead::default(),
             cleaner: Cleaner::default(),
             points: Points::default(),
         }
@@ -139,13 +136,13 @@ impl Journal {
     ) {
         let Some(purpose) = self.take(token) else { return };
         let message = read.map_err(|fault| fault.to_string()).and_then(|record| {
-            let last = self.last_read.as_ref().filter(|(lsn, _)| *lsn == record.place.lsn);
-            if let Some(message) = last.and_then(|(_, message)| message.upgrade()) {
+            let lsn = record.place.lsn.0;
+            if let Some(message) = self.last_read.get(lsn) {
                 return Ok(message);
             }
             let message = store::decode_message(record.kind, &record.body, self.wall)
                 .map_err(|fault| fault.to_string())?;
-            self.last_read = Some((record.place.lsn, Arc::downgrade(&message)));
+            self.last_read.note(lsn, &message);
             Ok(message)
         });
         match message {

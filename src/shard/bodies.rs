@@ -16,7 +16,7 @@ use crate::session::Message;
 use crate::topic::Filter;
 use shards::Millis;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tracing::error;
 
 /// What a message is fetched from the log for.
@@ -33,6 +33,22 @@ pub enum Purpose {
         /// Its sequence number.
         sequence: u64,
     },
+}
+
+/// The message that was read last, while somebody has it: who else waits for it shares it.
+#[derive(Debug, Default)]
+pub struct LastRead(Option<(u64, Weak<Message>)>);
+
+impl LastRead {
+    /// The message of the record with this log position, if it was read last.
+    pub fn get(&self, lsn: u64) -> Option<Arc<Message>> {
+        self.0.as_ref().filter(|(read, _)| *read == lsn)?.1.upgrade()
+    }
+
+    /// This one was read.
+    pub fn note(&mut self, lsn: u64, message: &Arc<Message>) {
+        self.0 = Some((lsn, Arc::downgrade(message)));
+    }
 }
 
 /// Deliveries whose record is not durable, in the order of their log positions.

@@ -1,8 +1,8 @@
 //! How long the log would be if it held nothing but what still holds.
 //!
-//! Promise: a message counts once, however many sessions wait for it, about as exactly as the square
-//! root of [`SAMPLE_MAX`] allows; nothing is kept beside the sessions for it, and each step has a
-//! bound. What changes while it is counted may be missed or counted.
+//! Promise: a message counts once, however many sessions wait for it, about as exactly as the
+//! square root of [`SAMPLE_MAX`] allows; nothing is kept beside the sessions for it, and each step
+//! has a bound. What changes while it is counted may be missed or counted.
 //!
 //! Of the log positions of the messages those are looked at whose hash ends in so many zeros that
 //! they fit into the sample; it stands for all of them.

@@ -43,7 +43,7 @@ mod takeovers;
 mod trail;
 mod users;
 
-pub use bodies::Purpose;
+pub use bodies::{LastRead, Purpose};
 pub use census::Census;
 pub use certificates::Certified;
 pub use effects::{Effect, Flow};

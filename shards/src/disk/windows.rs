@@ -63,7 +63,7 @@ pub(super) struct Windows {
     round_number: u64,
     /// So many of them, the next ones, have a window.
     planned: usize,
-    windows: VecDeque<Window>,
+    held: VecDeque<Window>,
     next_number: u64,
     reading: usize,
     /// Where the window that was planned last ends.
@@ -81,12 +81,12 @@ impl Windows {
     }
 
     pub(super) fn keeps_any(&self) -> bool {
-        !self.windows.is_empty()
+        !self.held.is_empty()
     }
 
     /// Gives the memory of windows back.
     pub(super) fn clear(&mut self) {
-        self.windows.retain(|window| window.bytes.is_none());
+        self.held.retain(|window| window.bytes.is_none());
         self.asked.shrink_to(0);
         self.round.shrink_to(0);
     }
@@ -101,7 +101,7 @@ impl Windows {
             Err(fault) => Turn::Answer(request.token, Err(fault)),
             Ok(fetch) => {
                 let wanted = fetch.wanted();
-                let Some(window) = self.windows.iter().find(|window| window.holds(&wanted)) else {
+                let Some(window) = self.held.iter().find(|window| window.holds(&wanted)) else {
                     // Never so if it was planned; but a request must not wait for nothing.
                     self.planned = 0;
                     return None;
@@ -145,7 +145,7 @@ impl Windows {
                         break;
                     }
                     wanted_end = wanted.end().max(wanted_end);
-                } else if let Some(known) = self.windows.iter_mut().find(|w| w.holds(&wanted)) {
+                } else if let Some(known) = self.held.iter_mut().find(|w| w.holds(&wanted)) {
                     known.round = round;
                 } else {
                     if self.reading >= READING_MAX || !self.make_room(log) {
@@ -169,14 +169,14 @@ impl Windows {
         self.end = (extent.segment, extent.end());
         self.next_number += 1;
         let (number, round) = (self.next_number, self.round_number);
-        self.windows.push_back(Window { number, round, extent, bytes: None });
+        self.held.push_back(Window { number, round, extent, bytes: None });
         self.reading += 1;
         Some((number, extent))
     }
 
     /// There may be one more window: the oldest that this round does not want goes.
     fn make_room(&mut self, log: &Log) -> bool {
-        if self.windows.len() < WINDOWS_MAX {
+        if self.held.len() < WINDOWS_MAX {
             return true;
         }
         let next = self.round.last().and_then(|next| find(log, next.place).ok());
@@ -186,14 +186,14 @@ impl Windows {
             let end = (window.extent.segment, window.extent.end());
             window.round != round || next.is_some_and(|next| end <= (next.segment, next.offset))
         };
-        let old = self.windows.iter().position(|w| w.bytes.is_some() && passed(w));
-        old.and_then(|at| self.windows.remove(at)).is_some()
+        let old = self.held.iter().position(|w| w.bytes.is_some() && passed(w));
+        old.and_then(|at| self.held.remove(at)).is_some()
     }
 
     /// A window was read.
     pub(super) fn came(&mut self, number: u64, buffer: AlignedBuffer, count: usize) {
         self.reading = self.reading.saturating_sub(1);
-        if let Some(window) = self.windows.iter_mut().find(|window| window.number == number) {
+        if let Some(window) = self.held.iter_mut().find(|window| window.number == number) {
             window.bytes = Some((buffer, count));
         }
     }
@@ -201,10 +201,10 @@ impl Windows {
     /// A window cannot be read: gives the requests that wanted something of it.
     pub(super) fn failed(&mut self, number: u64, log: &Log) -> Vec<u64> {
         self.reading = self.reading.saturating_sub(1);
-        let Some(at) = self.windows.iter().position(|window| window.number == number) else {
+        let Some(at) = self.held.iter().position(|window| window.number == number) else {
             return Vec::new();
         };
-        let Some(window) = self.windows.remove(at) else { return Vec::new() };
+        let Some(window) = self.held.remove(at) else { return Vec::new() };
         let unplanned = self.round.len() - self.planned;
         let lost = self.round.extract_if(unplanned.., |request| {
             find(log, request.place).is_ok_and(|fetch| window.holds(&fetch.wanted()))
@@ -217,7 +217,7 @@ impl Windows {
     /// The segment is gone.
     pub(super) fn forget(&mut self, segment: u64) {
         let here = |window: &Window| window.extent.segment == segment && window.bytes.is_some();
-        self.windows.retain(|window| !here(window));
+        self.held.retain(|window| !here(window));
     }
 }
 
