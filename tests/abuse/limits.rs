@@ -206,7 +206,10 @@ fn above_the_memory_limit_nothing_new_is_taken_in() {
 #[test]
 fn a_storm_of_wills_and_capped_delays() {
     // R22, R23
-    let siege = Siege::lay("R22", "[limits]\nwill_delay_s_max = 1\nsession_expiry_s_max = 600\n");
+    // The watcher wants all of them, however slowly it reads.
+    let config = "[limits]\nwill_delay_s_max = 1\nsession_expiry_s_max = 600\n\
+                  output_bytes_max = 67108864\n";
+    let siege = Siege::lay("R22", config);
     let mut watcher = siege.connected(Version::V5, "id=r22-watch");
     watcher.ask("subscribe 1 r22/# q0", "suback");
     let wills = crowd(300, 20_000);
