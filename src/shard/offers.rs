@@ -1,8 +1,8 @@
 //! What each listener offers its clients, and the topics of clients that see only a part of them.
 //!
-//! Promise: a connection keeps its offer to its end. Behind [`Shard::served`] all topics and filters
-//! have their whole names; [`Link::publish`](crate::session::Link::publish) takes away again what a
-//! client does not see.
+//! Promise: a connection keeps its offer to its end. Behind [`Shard::served`] all topics and
+//! filters have their whole names; [`Link::publish`](crate::session::Link::publish) takes away
+//! again what a client does not see.
 
 use super::login::ListenerRules;
 use super::slots::Key;
