@@ -520,7 +520,7 @@ impl Handler for Driver {
         self.cut(io);
         let now = io.now();
         if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
-            journal.cleaner.step(log, &mut self.shard, now);
+            journal.clean(log, &mut self.shard, now);
         }
     }
 
@@ -545,8 +545,7 @@ impl Handler for Driver {
 
     fn on_chunk(&mut self, io: &mut Wire, _token: u64, chunk: Result<Chunk, ReadFault>) {
         if let Some(journal) = &mut self.journal {
-            let wall = journal.wall();
-            journal.cleaner.on_chunk(&mut self.shard, chunk, wall, io.now());
+            journal.cleaner.on_chunk(chunk, io.now());
         }
     }
 

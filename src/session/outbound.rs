@@ -202,9 +202,14 @@ impl Outbound {
     /// [`Outbound::resume`] this first repeats what was in flight, in its order and with its
     /// identifiers. [MQTT-4.4.0-1]
     ///
-    /// True if the next message has to be fetched from the log: see [`Outbound::wanted`].
+    /// True if messages have to be fetched from the log: see [`Outbound::wanted`].
     pub fn pump(&mut self, link: &mut Link, tools: &mut Tools<'_>) -> bool {
         self.free_identifiers(tools.durable);
+        self.send_waiting(link, tools);
+        self.runs_short()
+    }
+
+    fn send_waiting(&mut self, link: &mut Link, tools: &mut Tools<'_>) {
         while let Some(slot) = self.slots.get(self.cursor) {
             let state = slot.state;
             // A done slot costs nothing; all others wait for window and room.
@@ -213,7 +218,7 @@ impl Outbound {
                 if self.pop_done() {
                     continue;
                 }
-                return false;
+                return;
             }
             // A crash would give the message another identifier if its record were lost.
             let unsure = slot.qos != Qos::AtLeastOnce && slot.lsn > tools.durable;
@@ -227,10 +232,7 @@ impl Outbound {
                     link.ack(AckKind::Pubrel, id, Reason::Success, tools.counters);
                     self.unacknowledged += 1;
                 }
-                State::Queued | State::Sent if slot.is_away() => {
-                    self.pop_done();
-                    return true;
-                }
+                State::Queued | State::Sent if slot.is_away() => break,
                 State::Queued | State::Sent => {
                     tools.layouts.reset();
                     self.send_slot(link, tools);
@@ -239,7 +241,6 @@ impl Outbound {
             self.cursor += 1;
         }
         self.pop_done();
-        false
     }
 
     /// Sends the slot at the cursor, or ends it if it may not be sent any more.

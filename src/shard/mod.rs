@@ -12,6 +12,7 @@
 //! ```
 
 mod bodies;
+mod census;
 mod certificates;
 mod clients;
 mod connect;
@@ -43,6 +44,7 @@ mod trail;
 mod users;
 
 pub use bodies::Purpose;
+pub use census::Census;
 pub use certificates::Certified;
 pub use effects::{Effect, Flow};
 pub use home::Home;
