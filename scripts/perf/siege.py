@@ -6,8 +6,8 @@
 loris     N (10,000) connections that send their CONNECT byte by byte, one a second, and come back
           when they are closed. Meanwhile others connect, over TCP and TLS.
 halfopen  The same with N TLS handshakes of which only the first message comes.
-storm     32 clients that log in with a password (Argon2id, 46 MiB) without a pause. Meanwhile a pair
-          exchanges messages of QoS 1.
+storm     32 clients that log in with a password (Argon2id, 46 MiB) without a pause. Meanwhile
+          a pair exchanges messages of QoS 1.
 
 Starts a broker of two shards on 127.0.0.1 with a certificate of its own (openssl makes it), and
 prints one line for each kind of client before the attack and during it. Attackers, good clients and
@@ -44,7 +44,8 @@ def packet(first, body):
 def connect_packet(client_id, user=None):
     flags = 2 if user is None else 0xC2
     login = b"" if user is None else text(user) + text("secret")
-    return packet(0x10, text("MQTT") + bytes([4, flags]) + struct.pack(">H", 0) + text(client_id) + login)
+    head = text("MQTT") + bytes([4, flags]) + struct.pack(">H", 0)
+    return packet(0x10, head + text(client_id) + login)
 
 
 def tls_context():
@@ -83,10 +84,13 @@ class Broker:
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory()
         at = self.folder.name
-        run = lambda *words: subprocess.check_call(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-keyout", f"{at}/key", "-out", f"{at}/crt", "-days", "9", "-subj", "/CN=localhost")
-        run(self.binary, "passwd", "-c", "-b", f"{at}/passwd", "ada", "secret")
+        certificate = (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9"
+            f" -keyout {at}/key -out {at}/crt -subj /CN=localhost"
+        )
+        password = [self.binary, "passwd", "-c", "-b", f"{at}/passwd", "ada", "secret"]
+        for words in (certificate.split(), password):
+            subprocess.run(words, check=True, capture_output=True)
         for name in ("key", "passwd"):
             os.chmod(f"{at}/{name}", 0o600)
         listener = "[[listener]]\naddress = '127.0.0.1:%d'\nallow_anonymous = true\n"
@@ -154,7 +158,10 @@ def good_clients(seconds):
 
 def attack(kind, count, ready, over):
     """Opens `count` connections, keeps them at it until the broker closes them, and again."""
-    port, whole = (PORT, connect_packet("a-slow-client")) if kind == "loris" else (PORT + 1, first_tls_message())
+    if kind == "loris":
+        port, whole = PORT, connect_packet("a-slow-client")
+    else:
+        port, whole = PORT + 1, first_tls_message()
     while not over.is_set():
         begun, streams = time.monotonic(), []
         for _ in range(count):
@@ -189,11 +196,13 @@ def besiege(broker, kind, count):
     if attacker == 0:
         attack(kind, count, ready, over)
     time.sleep(3)
-    print(f"{kind}: {count} attackers, the broker has grown by {broker.rss_kb() - rss_kb} kB", flush=True)
+    grown_kb = broker.rss_kb() - rss_kb
+    print(f"{kind}: {count} attackers, the broker has grown by {grown_kb} kB", flush=True)
     cpu_s = broker.cpu_s()
     for name, times in good_clients(DURING_S).items():
         show(f"{kind} {name} during", times)
-    print(f"{kind}: the broker used {(broker.cpu_s() - cpu_s) / DURING_S * 100:.0f} % of a core", flush=True)
+    cpu = (broker.cpu_s() - cpu_s) / DURING_S * 100
+    print(f"{kind}: the broker used {cpu:.0f} % of a core", flush=True)
     os.kill(attacker, 9)
     os.waitpid(attacker, 0)
 
@@ -240,7 +249,8 @@ def storm(broker):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("--culex", default="target/release/culex", help="the broker")
     parser.add_argument("--count", type=int, default=10_000, help="connections of an attack")
     parser.add_argument("kind", nargs="+", choices=["loris", "halfopen", "storm"])

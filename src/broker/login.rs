@@ -7,7 +7,6 @@ use crate::codec::Qos;
 use crate::config::{Config, SecretModes, SecretRef};
 use crate::gate::{self, LoadError, Readers, read_secret};
 use crate::shard::{ListenerRules, LoginRules};
-use crate::topic::Mount;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
         qos_max: Qos::from_u8(listener.max_qos),
         topic_alias_maximum: listener.topic_alias_maximum,
         id_prefix: listener.auto_id_prefix.as_deref().map(Arc::from),
-        mount: listener.mount_point.as_deref().map(Mount::new),
+        mount: listener.mount_point.as_deref().map(Arc::from),
     });
     LoginRules {
         asked: auth.is_on(),

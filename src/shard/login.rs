@@ -19,7 +19,6 @@ use crate::auth::limiter::{Limits, Permit};
 use crate::auth::scram::Exchange;
 use crate::auth::{Credentials, Login, Outcome, Proof, Proven, Refusal, Secret, Suspect};
 use crate::codec::{self, Auth, Connect, Packet, Property, PropertyList, Qos, Reason, Version};
-use crate::topic::Mount;
 use shards::{ConnId, Millis};
 use std::sync::Arc;
 use tracing::{debug, info};
@@ -58,7 +57,7 @@ pub struct ListenerRules {
     /// Topic Alias Maximum; `None` = that of the settings.
     pub topic_alias_maximum: Option<u16>,
     /// Beginning of all topics of these clients, which they do not see.
-    pub mount: Option<Mount>,
+    pub mount: Option<Arc<str>>,
     /// Beginning of identifiers that are made for these clients; `None` = `auto-`.
     pub id_prefix: Option<Arc<str>>,
 }

@@ -1,14 +1,15 @@
 //! What each listener offers its clients, and the topics of clients that see only a part of them.
 //!
-//! Promise: a connection keeps its offer to its end. Behind [`Shard::served`] all topics and filters
-//! have their whole names; [`Link::publish`](crate::session::Link::publish) takes away again what a
-//! client does not see.
+//! Promise: a connection keeps its offer to its end. Behind [`Shard::served`] all topics and
+//! filters have their whole names; [`Link::publish`](crate::session::Link::publish) takes away
+//! again what a client does not see.
 
 use super::login::ListenerRules;
 use super::slots::Key;
 use super::{Settings, Shard};
 use crate::codec::{Packet, Publish, Qos, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::session::Offer;
+use crate::topic::Mount;
 use shards::{ConnId, Millis};
 use std::rc::Rc;
 
@@ -56,7 +57,7 @@ impl Shard {
             receive_maximum: self.settings.receive_maximum,
             topic_alias_maximum: aliases,
             qos_max: rules.qos_max.unwrap_or(Qos::ExactlyOnce),
-            mount: rules.mount.clone(),
+            mount: rules.mount.as_deref().map(Mount::new),
         }
     }
 

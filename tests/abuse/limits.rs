@@ -206,7 +206,10 @@ fn above_the_memory_limit_nothing_new_is_taken_in() {
 #[test]
 fn a_storm_of_wills_and_capped_delays() {
     // R22, R23
-    let siege = Siege::lay("R22", "[limits]\nwill_delay_s_max = 1\nsession_expiry_s_max = 600\n");
+    // The watcher wants all of them, however slowly it reads.
+    let config = "[limits]\nwill_delay_s_max = 1\nsession_expiry_s_max = 600\n\
+                  output_bytes_max = 67108864\n";
+    let siege = Siege::lay("R22", config);
     let mut watcher = siege.connected(Version::V5, "id=r22-watch");
     watcher.ask("subscribe 1 r22/# q0", "suback");
     let wills = crowd(300, 20_000);
@@ -236,7 +239,7 @@ fn block(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn every_property_in_every_packet() {
     // P07: valid, twice, and with an odd value, in the packets of a client and in its will.
-    let siege = Siege::lay("P07", "");
+    let siege = Siege::lay("P07", "[limits]\ntakeovers_per_min_max = 0\n");
     for round in 0..times(1, 200) {
         for id in 0..=0x7f_u8 {
             let value: &[u8] = match PROPERTIES.iter().find(|row| row.0 == id).map(|row| row.2) {
@@ -307,7 +310,7 @@ fn one_block(siege: &Siege, block: &[u8]) {
 fn user_properties_are_bounded_and_linear() {
     // P08
     let config = "[limits]\nuser_properties_max = 20\nuser_property_bytes_max = 4000\n\
-                  packet_bytes_max = 2000000\n";
+                  packet_bytes_max = 2000000\ntakeovers_per_min_max = 0\n";
     let siege = Siege::lay("P08", config);
     let pair = |value: usize| {
         let length = u16::try_from(value).unwrap().to_be_bytes();

@@ -4,7 +4,6 @@ use crate::rig::{Rig, check_on};
 use culex::codec::{Qos, Version};
 use culex::session::DropCause;
 use culex::shard::{ListenerRules, LoginRules};
-use culex::topic::Mount;
 
 /// Listener 0 offers all there is; 1 sees the topics below `plant/` alone; 2 offers `QoS` 1 at
 /// most; 3 speaks 3.1.1 and allows one alias.
@@ -13,7 +12,7 @@ fn rig(shards: usize) -> Rig {
     let rules = LoginRules {
         listeners: vec![
             ListenerRules::default(),
-            ListenerRules { mount: Some(Mount::new("plant/")), ..ListenerRules::default() },
+            ListenerRules { mount: Some("plant/".into()), ..ListenerRules::default() },
             ListenerRules { qos_max: Some(Qos::AtLeastOnce), ..ListenerRules::default() },
             ListenerRules {
                 versions: vec![Version::V311],

@@ -126,7 +126,7 @@ impl Sink {
                 waiting.push('\n');
             }
             Self::Syslog(datagrams, facility) => {
-                datagrams.send(syslog(entry, *facility).as_bytes())
+                datagrams.send(syslog(entry, *facility).as_bytes());
             }
             Self::Journal(datagrams) => datagrams.send(journal(entry).as_bytes()),
         }

@@ -109,7 +109,8 @@ fn listeners_have_their_own_options() {
 #[test]
 fn what_a_listener_offers() {
     let config = read(
-        "allow_anonymous true\nmessage_size_limit 100\nlog_facility 5\nauto_id_prefix all-\nlistener 1883 127.0.0.1\nmax_qos 1\n\
+        "allow_anonymous true\nmessage_size_limit 100\nlog_facility 5\nauto_id_prefix all-\n\
+         listener 1883 127.0.0.1\nmax_qos 1\n\
          mount_point plant/\naccept_protocol_versions 5, 4\nmax_topic_alias 3\n\
          listener 1884 127.0.0.1\nmaximum_qos 0\n\
          listener_auto_id_prefix own-\n",
