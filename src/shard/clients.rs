@@ -9,7 +9,7 @@ use crate::session::{
     Link, Message, Outbound, Publication, Spares, Tools,
 };
 use crate::store::SessionNumber;
-use crate::topic::Filter;
+use crate::topic::FilterId;
 use ahash::AHashMap;
 use shards::{ConnId, Millis};
 use std::sync::Arc;
@@ -27,7 +27,8 @@ pub(super) struct Session {
     pub(super) epoch: u32,
     /// Hand-outs of retained messages; the first is under way.
     pub(super) queries: Vec<u64>,
-    pub(super) filters: Vec<Filter>,
+    /// What it has subscribed to, in no particular order.
+    pub(super) filters: Vec<FilterId>,
     pub(super) outbound: Outbound,
     /// Made by the first PUBLISH with `QoS` > 0.
     pub(super) inbound: Option<Box<Inbound>>,

@@ -153,7 +153,7 @@ impl Shard {
             expiry_s: head.expiry_s,
             epoch: 0,
             queries: Vec::new(),
-            filters: filters.keys().cloned().collect(),
+            filters: Vec::new(),
             outbound: Outbound::restored(head.next_sequence, slots),
             inbound: inbound.map(Box::new),
             will: will.map(|will| Box::new(restored_will(will))),
@@ -175,9 +175,11 @@ impl Shard {
         if head.offline_since_ms.is_none() {
             self.record_head(key, offline_since_ms);
         }
+        let mut held = Vec::with_capacity(filters.len());
         for (filter, (options, identifier)) in filters {
             let identifier = NonZeroU32::new(identifier);
             let made = self.subscriptions.subscribe(&filter, key.index, options, identifier);
+            held.push(made.id);
             if filter.share().is_some() {
                 let (online, total) = self.routes.members(&filter, self.place.shard);
                 self.tell_members(&filter, online, total + 1, NO_TICKET);
@@ -187,6 +189,9 @@ impl Shard {
                     self.effects.mail(shard, Mail::Interest { filter, change });
                 }
             }
+        }
+        if let Some(session) = self.clients.sessions.get_mut(key) {
+            session.filters = held;
         }
     }
 

@@ -20,6 +20,7 @@ mod members;
 mod name;
 mod retained;
 mod slab;
+mod subscribers;
 mod subscriptions;
 mod table;
 mod tree;
@@ -30,7 +31,7 @@ pub use groups::{Group, GroupId};
 pub use members::Match;
 pub use name::{TopicError, TopicName};
 pub use retained::{RetainedTree, Slice};
-pub use subscriptions::{Matches, Subscribed, Subscriptions, Unsubscribed};
+pub use subscriptions::{FilterId, Matches, Subscribed, Subscriptions, Unsubscribed};
 pub use tree::FilterTree;
 
 /// Index of a client within its shard; given out and reused by the shard.
