@@ -140,6 +140,11 @@ impl<H: Handler> Driver<H> {
             self.tell_closed();
             self.handler.finish_turn(&mut self.io);
             self.io.net.settle_ended(self.io.now);
+            if self.io.net.has_shrunk() {
+                // The allocator would keep what a shard frees that has nothing more to do.
+                self.handler.on_few();
+                crate::sys::give_memory_back();
+            }
             if self.io.net.is_hungry() {
                 if self.io.net.stats.bytes_in - received_before < FULL_TURN_BYTES {
                     self.buffers.grow();

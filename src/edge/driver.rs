@@ -446,6 +446,11 @@ impl Handler for Driver {
         self.leave(io, conn);
     }
 
+    fn on_few(&mut self) {
+        self.conns.shrink(|entry| entry.stage != Stage::Vacant, |_| {});
+        self.shard.shrink();
+    }
+
     fn on_mail(&mut self, io: &mut Wire, from: usize, mail: Mail) {
         self.shard.on_mail(from, mail, io.now());
     }

@@ -241,6 +241,16 @@ impl Clients {
         self.connections.get_mut(id.index())?.as_deref_mut().filter(|c| c.id == id)
     }
 
+    /// Gives back what was kept for connections and sessions that have gone.
+    pub(super) fn shrink(&mut self) {
+        let used = self.connections.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.connections.truncate(used);
+        self.connections.shrink_to_fit();
+        self.by_id.shrink_to_fit();
+        self.dirty.shrink_to_fit();
+        self.spares = Spares::default();
+    }
+
     /// Connections that are open, for a clean stop.
     pub(super) fn connection_ids(&self) -> Vec<ConnId> {
         self.connections.iter().flatten().map(|c| c.id).collect()
