@@ -87,7 +87,8 @@ impl<M, L> Io<M, L> {
     }
 
     /// Moves the connection to shard `to`, where [`crate::Handler::on_adopt`] gets it with its
-    /// undelivered bytes. The name is dead here at once; there is no `on_closed`.
+    /// undelivered bytes. The name is dead here at once; there is no `on_closed`. One that has just
+    /// ended, of which the handler was not told yet, ends with its luggage.
     ///
     /// # Panics
     /// After [`Self::start_stream`], while sending, or if there is no such shard.

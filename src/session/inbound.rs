@@ -53,6 +53,9 @@ pub struct PendingAck {
     pub held_back: bool,
     /// The message was refused after its identifier was kept: it is free when this has left.
     pub frees: bool,
+    /// It stands for an earlier one with its identifier, which nobody waits for any more: a later
+    /// connection repeated the PUBLISH. What becomes of that one, becomes of it.
+    pub repeats: bool,
 }
 
 /// What a PUBLISH is to its session.
@@ -96,7 +99,7 @@ impl Inbound {
     pub fn receive(&mut self, qos: Qos, id: PacketId, maximum: Option<u16>) -> Received {
         if qos == Qos::ExactlyOnce && self.received.contains(&id) {
             let waiting = |a: &PendingAck| a.id == id && a.kind == AckKind::Pubrec;
-            let Some(index) = self.acks.iter().position(waiting) else {
+            let Some(index) = self.acks.iter().rposition(waiting) else {
                 return Received::Duplicate;
             };
             self.ask_again(index);
@@ -118,15 +121,22 @@ impl Inbound {
         let owed = |a: &PendingAck| a.kind == AckKind::Pubrec && !a.silent;
         let behind = self.acks.range(index + 1..).any(owed);
         let Some(ack) = self.acks.get_mut(index) else { return };
-        if !(ack.silent && behind && ack.waits == 0) {
+        if !(ack.silent && behind) {
             ack.silent = false;
             return;
         }
-        let later = PendingAck { silent: false, ..ack.clone() };
-        // Its place stays, because others are counted from it; nothing is written there.
-        ack.kind = AckKind::Puback;
-        ack.frees = false;
-        self.acks.push_back(later);
+        // Its place stays, because others are counted from it and shards answer to it; nothing is
+        // written there.
+        let flags = PendingAck { silent: false, held_back: false, frees: false, ..ack.clone() };
+        self.acks.push_back(PendingAck { waits: 0, repeats: true, ..flags });
+    }
+
+    /// The one that stands for an acknowledgement that leaves the queue unwritten, if there is one.
+    fn repetition(&mut self, ack: &PendingAck) -> Option<&mut PendingAck> {
+        if !(ack.silent && ack.kind == AckKind::Pubrec) {
+            return None;
+        }
+        self.acks.iter_mut().find(|later| later.repeats && later.id == ack.id)
     }
 
     /// PUBREL, or a PUBREC with an error code: the identifier is free. False if it was not held.
@@ -182,6 +192,24 @@ impl Inbound {
         }
     }
 
+    /// The connection waits for this acknowledgement, here or behind others.
+    pub fn is_asked(&self, key: AckKey) -> bool {
+        let index = key.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        let Some(index) = index.filter(|index| *index < self.acks.len()) else { return false };
+        let mut later = self.acks.range(index..);
+        let Some(ack) = later.next() else { return false };
+        !ack.silent || later.any(|a| a.repeats && a.id == ack.id && !a.silent)
+    }
+
+    /// Nothing is written for this acknowledgement.
+    pub fn silence(&mut self, key: AckKey) {
+        let Some(ack) = self.ack_mut(key) else { return };
+        ack.silent = true;
+        let id = ack.id;
+        let later = self.acks.iter_mut().filter(|ack| ack.repeats && ack.id == id);
+        later.for_each(|ack| ack.silent = true);
+    }
+
     /// An acknowledgement that still waits.
     pub fn ack_mut(&mut self, key: AckKey) -> Option<&mut PendingAck> {
         let index = key.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
@@ -194,6 +222,13 @@ impl Inbound {
             let Some(ack) = self.acks.pop_front() else { return };
             self.first += 1;
             self.qos1_waiting -= usize::from(ack.kind == AckKind::Puback && !ack.silent);
+            if let Some(later) = self.repetition(&ack) {
+                later.lsn = later.lsn.max(ack.lsn);
+                later.reason = ack.reason;
+                later.matched |= ack.matched;
+                later.frees |= ack.frees;
+                continue;
+            }
             if ack.frees {
                 self.release(ack.id);
             }
@@ -233,11 +268,12 @@ impl PendingAck {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{self, Packet, Version};
 
     fn pubrec(id: PacketId, lsn: u64) -> PendingAck {
         let (kind, reason) = (AckKind::Pubrec, Reason::Success);
-        let (matched, silent, held_back, frees) = (true, false, false, false);
-        PendingAck { kind, id, waits: 0, lsn, reason, matched, silent, held_back, frees }
+        let (matched, silent, held_back, frees, repeats) = (true, false, false, false, false);
+        PendingAck { kind, id, waits: 0, lsn, reason, matched, silent, held_back, frees, repeats }
     }
 
     #[test]
@@ -257,5 +293,43 @@ mod tests {
         }
         inbound.flush(6, None, &mut Counters::default());
         assert!(inbound.is_clear() && inbound.holds(old) && inbound.holds(new));
+    }
+
+    #[test]
+    fn a_repetition_is_answered_like_the_first_which_waits_for_another_shard() {
+        // [MQTT-4.6.0-3] [MQTT-4.3.3-9]
+        for settlement in [Settlement::Matched, Settlement::Refused] {
+            let mut inbound = Inbound::default();
+            let mut link = Link::new(1000);
+            let [old, new] = [10, 1].map(|id| PacketId::new(id).unwrap());
+            inbound.receive(Qos::ExactlyOnce, old, None);
+            let key = inbound.next_key();
+            inbound.push(PendingAck { waits: 1, matched: false, ..pubrec(old, 5) });
+            inbound.detach();
+            inbound.receive(Qos::ExactlyOnce, new, None);
+            inbound.push(pubrec(new, 6));
+            assert!(!inbound.is_asked(key));
+            inbound.receive(Qos::ExactlyOnce, old, None);
+            assert!(inbound.is_asked(key));
+            if settlement == Settlement::Refused {
+                let ack = inbound.ack_mut(key).unwrap();
+                (ack.reason, ack.frees, ack.lsn) = (Reason::QuotaExceeded, true, 7);
+            }
+            inbound.settle(key, settlement);
+            inbound.flush(7, Some(&mut link), &mut Counters::default());
+            assert!(inbound.is_clear() && inbound.holds(new));
+            let refused = settlement == Settlement::Refused;
+            assert_eq!(inbound.holds(old), !refused, "a refused identifier is free");
+            let (bytes, _) = link.output.take();
+            let mut ids = Vec::new();
+            let mut rest = bytes.as_slice();
+            while let Ok(Some((Packet::Pubrec(ack), used))) =
+                codec::decode(rest, Version::V311, 1000)
+            {
+                ids.push(ack.packet_id);
+                rest = rest.get(used..).unwrap();
+            }
+            assert_eq!(ids, [new, old]);
+        }
     }
 }

@@ -17,10 +17,11 @@ use super::journal::Held;
 use super::mail::{Mail, Ticket};
 use super::routes::bits;
 use super::shares::{Hop, Outcome};
-use crate::session::{DropCause, Message, Overflow, Publication, Settlement};
+use super::slots::Key;
+use crate::session::{AckKey, DropCause, Message, Overflow, Publication, Settlement};
 use crate::store::{Onward, Part, Record, Source};
 use shards::Millis;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Exchanges that other shards have not taken yet; above it the publisher's PUBREC waits until they
@@ -38,6 +39,11 @@ pub(super) struct Exchanges {
     pub(super) applied: Vec<u64>,
     /// Retained messages in those that were not sent yet, by owner.
     unsent_retains: Vec<u32>,
+    /// Those of an earlier life whose retained message is not stored yet.
+    old_retains: BTreeSet<u64>,
+    /// PUBRECs of repeated messages that wait for them. At most what clients may leave
+    /// unacknowledged.
+    repeated: Vec<(Key, AckKey)>,
 }
 
 /// An exchange that some shard has not taken.
@@ -91,6 +97,8 @@ impl Exchanges {
             open: BTreeMap::new(),
             applied: vec![0; shards],
             unsent_retains: vec![0; shards],
+            old_retains: BTreeSet::new(),
+            repeated: Vec::new(),
         }
     }
 
@@ -102,7 +110,20 @@ impl Exchanges {
     /// An exchange that a restart found; it has to be sent again.
     pub(super) fn restore(&mut self, number: u64, open: Open) {
         self.count_unsent(&open.parts, false);
+        if open.parts.iter().any(|part| part.retain) {
+            self.old_retains.insert(number);
+        }
         self.open.insert(number, open);
+    }
+
+    /// A message is repeated that may be one of an earlier life: its PUBREC, at this place, has to
+    /// wait until their retained messages are stored. False if they are.
+    pub(super) fn holds_repeated(&mut self, session: Key, ack: AckKey) -> bool {
+        let waits = !self.old_retains.is_empty();
+        if waits {
+            self.repeated.push((session, ack));
+        }
+        waits
     }
 
     fn count_unsent(&mut self, parts: &[Part], sent: bool) {
@@ -288,11 +309,27 @@ impl Shard {
         self.effects.record(Record::Settled { exchange, shard: part.shard });
         if part.retain {
             self.on_retain_stored(from, None, now);
+            self.old_retain_stored(exchange);
         }
         if let Some(ticket) = ticket.filter(|_| every_part || part.retain) {
             let settlement =
                 if refused { Settlement::Refused } else { Settlement::of(!part.retain) };
             self.on_settled(ticket, settlement, now);
+        }
+    }
+
+    /// With the last retained message of an earlier life those who repeated one are answered.
+    fn old_retain_stored(&mut self, exchange: u64) {
+        let was_old = self.exchanges.old_retains.remove(&exchange);
+        if !was_old || !self.exchanges.old_retains.is_empty() {
+            return;
+        }
+        for (key, ack) in std::mem::take(&mut self.exchanges.repeated) {
+            let session = self.clients.sessions.get_mut(key);
+            if let Some(inbound) = session.and_then(|session| session.inbound.as_deref_mut()) {
+                inbound.settle(ack, Settlement::Matched);
+                self.release_acks(key);
+            }
         }
     }
 

@@ -324,7 +324,7 @@ impl Shard {
                 Held::Answer(key, epoch, kind, id) => self.answer_now(key, epoch, kind, id),
                 Held::Mail(to, mail) => self.effects.mail(to, *mail),
                 Held::Pump(key) => self.progress(key, now),
-                Held::Exchange(exchange) => self.send_exchange(exchange),
+                Held::Exchange(exchange) => self.exchange_durable(exchange),
                 Held::Applied(to, exchange, refused) => {
                     self.effects.mail(to, Mail::Applied { exchange, refused });
                 }

@@ -112,7 +112,10 @@ pub enum Mail {
         next: Option<Box<str>>,
     },
     /// The sender has come back after a restart; its interest came before.
-    Restored,
+    Restored {
+        /// It has heard this of all other shards: it knows all interest.
+        knows_all: bool,
+    },
     /// Sessions of a user that the sender has now; told where they have a limit.
     UserSessions {
         /// The user.

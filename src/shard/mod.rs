@@ -449,7 +449,7 @@ impl Shard {
             Mail::RetainedBatch { query, messages, next } => {
                 self.on_batch(query, &messages, next, now);
             }
-            Mail::Restored => self.on_restored(from, now),
+            Mail::Restored { knows_all } => self.on_restored(from, knows_all, now),
             Mail::UserSessions { user, sessions } => self.on_user_sessions(from, &user, sessions),
             Mail::UsersForgotten => self.on_users_forgotten(from),
             Mail::Report(report) => self.on_report(from, *report),

@@ -108,6 +108,10 @@ impl Shard {
         let kind = ack_kind(publish.qos);
         match inbound.receive(publish.qos, id, maximum) {
             Received::New => {}
+            Received::Duplicate if self.exchanges.holds_repeated(key, next) => {
+                let ack = PendingAck { matched: true, waits: 1, ..pending(kind, id) };
+                return self.acknowledge(conn, key, ack);
+            }
             // [MQTT-4.3.3-10] Not past one that this connection waits for: [MQTT-4.6.0-3]
             Received::Duplicate if inbound.owes_pubrec() => {
                 let ack = PendingAck { matched: true, ..pending(kind, id) };
@@ -436,6 +440,7 @@ fn pending(kind: AckKind, id: PacketId) -> PendingAck {
         silent: false,
         held_back: false,
         frees: false,
+        repeats: false,
     }
 }
 

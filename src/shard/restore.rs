@@ -1,11 +1,14 @@
 //! Start from what the log says: sessions, queues, retained messages and exchanges come back.
 //!
-//! Promise: nothing is served, published or ended before all shards have come back: each says so
-//! after its interest, and letters keep their order, so who has heard all knows all subscriptions.
+//! Promise: nothing is served, published or ended before all shards have come back and know all
+//! subscriptions: each says so after its interest, and letters keep their order, so who has heard
+//! all knows them; and it says so again then, so who goes on sends to nobody who does not know them.
+//! Exchanges leave in the order of their numbers, those of an earlier life first.
 //!
 //! ```text
 //!  restore(image) ─▶ Mail::Interest, Mail::Members, …, Mail::Restored ─▶ other shards
-//!  all others have said Restored ─▶ wake: exchanges again, ends, wills and expiry begin to count
+//!  all others have said Restored ─▶ Mail::Restored { knows_all } ─▶ other shards
+//!  all others know all ─▶ wake: exchanges again, ends, wills and expiry begin to count
 //! ```
 
 use super::clients::{Session, Will};
@@ -33,8 +36,14 @@ const WILL_GRACE_MS: u64 = 10_000;
 pub(super) struct Start {
     /// Shards that have come back, one bit each.
     heard: u128,
-    /// This one has, and waits for the others.
+    /// Shards that know all interest.
+    knowing: u128,
+    /// The others were told that this one does.
+    told: bool,
+    /// This one has come back, and waits for the others.
     waits: bool,
+    /// Exchanges that leave when it goes on: what it found, then what it made meanwhile.
+    exchanges: Vec<u64>,
 }
 
 impl Shard {
@@ -67,11 +76,10 @@ impl Shard {
         for (number, session) in image.sessions {
             self.restore_session(number, session, cut_ms);
         }
-        for shard in self.place.others() {
-            self.effects.mail(shard, Mail::Restored);
-        }
+        self.start.exchanges = self.exchanges.open.keys().copied().collect();
+        self.say_restored(false);
         self.start.waits = true;
-        self.wake_if_all_heard(now);
+        self.wake_if_all_know(now);
     }
 
     /// All shards have come back, so clients can be served. True for a shard that has nothing to
@@ -80,24 +88,48 @@ impl Shard {
         !self.start.waits
     }
 
-    /// Another shard has come back; its interest came before.
-    pub(super) fn on_restored(&mut self, from: usize, now: Millis) {
-        self.start.heard |= 1 << from;
-        self.wake_if_all_heard(now);
+    fn say_restored(&mut self, knows_all: bool) {
+        for shard in self.place.others() {
+            self.effects.mail(shard, Mail::Restored { knows_all });
+        }
     }
 
-    fn wake_if_all_heard(&mut self, now: Millis) {
-        let heard = |shard: usize| self.start.heard & (1 << shard) != 0;
-        if self.start.waits && self.place.others().all(heard) {
+    /// Another shard has come back; its interest came before.
+    pub(super) fn on_restored(&mut self, from: usize, knows_all: bool, now: Millis) {
+        self.start.heard |= 1 << from;
+        if knows_all {
+            self.start.knowing |= 1 << from;
+        }
+        self.wake_if_all_know(now);
+    }
+
+    fn wake_if_all_know(&mut self, now: Millis) {
+        let is_in = |set: u128| move |shard: usize| set & (1 << shard) != 0;
+        if !self.start.waits || !self.place.others().all(is_in(self.start.heard)) {
+            return;
+        }
+        if !std::mem::replace(&mut self.start.told, true) {
+            self.say_restored(true);
+        }
+        if self.place.others().all(is_in(self.start.knowing)) {
             self.start.waits = false;
             self.wake(now);
         }
     }
 
+    /// The record of an exchange is durable. One that this shard made while it waited for others
+    /// must not overtake those of its earlier life: numbers only rise.
+    pub(super) fn exchange_durable(&mut self, exchange: u64) {
+        if self.start.waits {
+            self.start.exchanges.push(exchange);
+        } else {
+            self.send_exchange(exchange);
+        }
+    }
+
     /// What was under way goes on.
     fn wake(&mut self, now: Millis) {
-        let open: Vec<u64> = self.exchanges.open.keys().copied().collect();
-        for exchange in open {
+        for exchange in std::mem::take(&mut self.start.exchanges) {
             self.send_exchange(exchange);
         }
         for key in self.clients.sessions.keys() {

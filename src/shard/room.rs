@@ -166,7 +166,10 @@ impl Shard {
         let Waiter::Ack { session: key, key: ack } = ticket.waiter else { return };
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
         let Some(inbound) = session.inbound.as_deref_mut() else { return };
-        let Some(ack) = inbound.ack_mut(ack).filter(|ack| !ack.silent) else { return };
+        if !inbound.is_asked(ack) {
+            return;
+        }
+        let Some(ack) = inbound.ack_mut(ack) else { return };
         ack.held_back = true;
         if let Some(conn) = session.connection
             && let Some(connection) = self.clients.connection_mut(conn)
@@ -297,20 +300,20 @@ impl Shard {
             return self.clients.counters.drop(DropCause::Refused);
         };
         let conn = session.connection;
-        let Some(ack) = session.inbound.as_deref_mut().and_then(|it| it.ack_mut(place)) else {
-            return;
-        };
+        let Some(inbound) = session.inbound.as_deref_mut() else { return };
+        let asked = inbound.is_asked(place);
+        let Some(ack) = inbound.ack_mut(place) else { return };
         if ack.reason.is_error() {
             // Another shard has refused it before.
             return;
         }
-        let (kind, id, silent) = (ack.kind, ack.id, ack.silent);
+        let (kind, id) = (ack.kind, ack.id);
         self.clients.counters.drop(DropCause::Refused);
         debug!(id = id.get(), "a queue is full");
         if patient {
             // Who has it keeps it: the identifier stays, so that a repetition at QoS 2 is known.
-            ack.silent = true;
-            if let Some(conn) = conn.filter(|_| !silent) {
+            inbound.silence(place);
+            if let Some(conn) = conn.filter(|_| asked) {
                 self.end_connection(conn, Reason::QuotaExceeded, now);
             }
             return;

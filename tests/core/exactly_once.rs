@@ -102,6 +102,53 @@ fn pubrec_waits_for_the_owner_of_the_retained_message() {
 }
 
 #[test]
+fn pubrec_of_a_repetition_waits_for_the_owner_of_the_retained_message_too() {
+    let mut rig = recording(2);
+    let (p, topic) = (rig.name_on("p", 0), rig.topic_on(1));
+    rig.quiet(&format!("connect {p} v311 keep\ndurable"));
+    rig.quiet(&format!("{p} publish {topic} x q2 id=9 retain\ndurable 0"));
+    rig.quiet(&format!("crash\nconnect {p} v311 keep\ndurable 0"));
+    check_on(&mut rig, &format!("{p} publish {topic} x q2 id=9 retain dup\ndurable 0"), "");
+    check_on(&mut rig, "durable 1", &format!("{p}: pubrec 9"));
+    check_on(&mut rig, &format!("{p} publish {topic} x q2 id=9 dup"), &format!("{p}: pubrec 9"));
+}
+
+#[test]
+fn an_exchange_of_a_shard_that_waits_does_not_overtake_those_of_its_earlier_life() {
+    // What shard 2 says to shard 1 comes late: from the beginning, or from the second round on.
+    for rounds in [0, 1] {
+        let mut rig = Rig::with(3, |settings| {
+            settings.recording = true;
+            settings.queue.queue_messages_max = 2;
+        });
+        let (a, b, c) = (rig.name_on("a", 0), rig.name_on("b", 1), rig.name_on("c", 2));
+        let (full, late) = (rig.name_on("full", 1), rig.name_on("late", 2));
+        // The member of the group on shard 1 has no room, so shard 1 gives on what it is given.
+        rig.quiet(&format!(
+            "connect {full} v311 keep\n{full} subscribe full q1\n{full} subscribe $share/g/t q1
+             connect {late} v311 keep\n{late} subscribe d q2\n{late} subscribe $share/g/t q1
+             durable\ndurable\n{full} drop\n{late} drop
+             connect {c} v311 keep\n{c} publish full x q1 id=1\n{c} publish full y q1 id=2
+             connect {a} v311 keep\nconnect {b} v311 keep\ndurable\ndurable"
+        ));
+        rig.hold_mail = true;
+        rig.quiet(&format!("{b} publish d first q2 id=1\n{a} publish t second q2 id=1\ndurable"));
+        rig.restart();
+        (0..rounds).for_each(|_| rig.deliver_round());
+        let pairs = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0)];
+        while pairs.iter().any(|(from, to)| rig.deliver_mail_between(*from, *to)) {
+            rig.durable(1);
+        }
+        rig.hold_mail = false;
+        rig.quiet("durable\ndurable\ndurable");
+        let lines = rig.run(&format!("connect {late} v311 keep\ndurable\ndurable"));
+        for message in ["publish d first", "publish t second"] {
+            assert!(lines.contains(message), "{rounds}, {message}: {lines}");
+        }
+    }
+}
+
+#[test]
 fn a_retained_message_does_not_pass_an_older_one_that_waits_for_the_log() {
     let mut rig = recording(2);
     let (p, topic) = (rig.name_on("p", 0), rig.topic_on(1));

@@ -487,6 +487,15 @@ impl Rig {
 
     /// Power fails: what is durable is all that is left. Every shard starts again from it.
     pub(crate) fn crash(&mut self) {
+        self.restart();
+        let hold_mail = std::mem::replace(&mut self.hold_mail, false);
+        self.settle();
+        self.hold_mail = hold_mail;
+        assert!(self.shards.iter().all(Shard::is_ready));
+    }
+
+    /// The same, before the shards have heard of each other.
+    pub(crate) fn restart(&mut self) {
         let mut images: Vec<Image> = self.logs.iter_mut().map(Log::recover).collect();
         image::fence(&mut images);
         self.mail.clear();
@@ -500,10 +509,16 @@ impl Rig {
             let last = self.logs[shard].last;
             self.shards[shard].restore(image, last, self.now);
         }
-        let hold_mail = std::mem::replace(&mut self.hold_mail, false);
-        self.settle();
-        self.hold_mail = hold_mail;
-        assert!(self.shards.iter().all(Shard::is_ready));
+        self.take_effects();
+    }
+
+    /// Delivers the letters that are on their way now.
+    pub(crate) fn deliver_round(&mut self) {
+        for _ in 0..self.mail.len() {
+            self.deliver_mail();
+        }
+        self.take_effects();
+        self.take_output();
     }
 
     fn take_effects(&mut self) {

@@ -207,32 +207,47 @@ fn check_groups(ledger: &mut Ledger) {
     }
 }
 
+/// What may be retained for a topic.
+struct Choices {
+    /// Everything that was written.
+    writes: Vec<usize>,
+    /// Those of them that are not known to be older than another one.
+    candidates: Vec<usize>,
+    /// It may have no retained message.
+    none: bool,
+}
+
 /// The retained message of a topic is the last acknowledged one, or one whose time is not known to
 /// have been before that.
+fn choices(ledger: &Ledger, topic: usize) -> Choices {
+    let writes: Vec<usize> = (0..ledger.messages.len())
+        .filter(|at| {
+            let message = &ledger.messages[*at];
+            message.retain && message.topic == topic && !message.refused
+        })
+        .collect();
+    let acked = |at: &usize| ledger.messages[*at].acked;
+    let known = writes.iter().filter(|at| acked(at).is_some());
+    let latest = known.map(|at| ledger.messages[*at].invoked).max();
+    let is_candidate =
+        |at: &usize| acked(at).is_none_or(|acked| latest.is_none_or(|latest| acked >= latest));
+    let candidates: Vec<usize> = writes.iter().copied().filter(is_candidate).collect();
+    let deletes = |at: &usize| ledger.messages[*at].kind == Kind::Deletion;
+    let none = latest.is_none() || candidates.iter().any(deletes);
+    Choices { writes, candidates, none }
+}
+
+/// Topics that have to have a retained message, whichever it is.
+pub(crate) fn retained_topics(ledger: &Ledger) -> Vec<String> {
+    let topics = (0..ledger.topics.len()).filter(|topic| !choices(ledger, *topic).none);
+    topics.map(|topic| ledger.topics[topic].clone()).collect()
+}
+
 fn check_retained(ledger: &mut Ledger, read: &HashMap<String, usize>) {
     for topic in 0..ledger.topics.len() {
-        let writes: Vec<usize> = (0..ledger.messages.len())
-            .filter(|at| {
-                let message = &ledger.messages[*at];
-                message.retain && message.topic == topic && !message.refused
-            })
-            .collect();
-        let latest = writes
-            .iter()
-            .filter(|at| ledger.messages[**at].acked.is_some())
-            .map(|at| ledger.messages[*at].invoked)
-            .max();
-        let candidate = |at: &usize| {
-            let acked = ledger.messages[*at].acked;
-            acked.is_none_or(|acked| latest.is_none_or(|latest| acked >= latest))
-        };
+        let Choices { writes, candidates, none } = choices(ledger, topic);
         let seen = read.get(&ledger.topics[topic]).copied();
-        let deleted = |at: &usize| ledger.messages[*at].kind == Kind::Deletion;
-        let fits = match seen {
-            Some(seen) => writes.contains(&seen) && candidate(&seen),
-            None => latest.is_none() || writes.iter().any(|at| deleted(at) && candidate(at)),
-        };
-        if !fits {
+        if !seen.map_or(none, |seen| candidates.contains(&seen)) {
             let name = &ledger.topics[topic];
             let text = seen.map_or_else(
                 || format!("{name} has none"),
@@ -240,7 +255,8 @@ fn check_retained(ledger: &mut Ledger, read: &HashMap<String, usize>) {
             );
             let last = writes.iter().max_by_key(|at| ledger.messages[**at].acked).copied();
             let message = seen.or(last);
-            let finding = Finding { wrong: Wrong::Retained, text, message, client: None };
+            let reader = ledger.sessions.iter().map(|session| session.client).max();
+            let finding = Finding { wrong: Wrong::Retained, text, message, client: reader };
             ledger.findings.push(finding);
         }
     }

@@ -62,6 +62,11 @@ impl Tamper {
         Self { bug, chances: after, struck: false, held: None, own: BTreeSet::new() }
     }
 
+    /// There is no bug, or it had its chance.
+    pub(crate) fn is_done(&self) -> bool {
+        self.bug == Bug::None || self.struck
+    }
+
     /// The bug had its chance.
     pub(crate) fn has_struck(&self) -> bool {
         self.struck

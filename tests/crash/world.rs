@@ -311,10 +311,25 @@ impl World {
             self.clients[reader].toggle(want, &mut self.ledger);
         }
         self.settle()?;
+        self.read_retained(reader)?;
         // What nobody waits for has no event; what may not come has this long to come.
         self.run(200, Mood::Calm)?;
         self.forbid_wills();
         Ok(())
+    }
+
+    /// Retained messages follow SUBACK: what has to be there is waited for as all that is owed.
+    fn read_retained(&mut self, reader: usize) -> Result<(), String> {
+        let topics = crate::judge::retained_topics(&self.ledger);
+        self.last_packet_ms = self.now();
+        loop {
+            let read = &self.clients[reader].retained;
+            let missing = topics.iter().any(|topic| !read.contains_key(topic));
+            if !missing || self.now() > self.last_packet_ms + self.patience.still_ms {
+                return Ok(());
+            }
+            self.tick(Mood::Calm)?;
+        }
     }
 
     /// Those whose will is due stay away until it is there.

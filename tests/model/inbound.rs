@@ -52,6 +52,8 @@ struct Owed {
     matched: bool,
     /// Asked for on this connection.
     wanted: bool,
+    /// Stands for an earlier one.
+    repeats: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +71,7 @@ struct Model {
 impl Model {
     fn receive(&mut self, qos2: bool, id: u16, maximum: u16) -> Received {
         if qos2 && self.received.contains(&id) {
-            let Some(at) = self.owed.iter().position(|owed| owed.qos2 && owed.id == id) else {
+            let Some(at) = self.owed.iter().rposition(|owed| owed.qos2 && owed.id == id) else {
                 return Received::Duplicate;
             };
             self.ask_again(at);
@@ -90,12 +92,12 @@ impl Model {
     fn ask_again(&mut self, at: usize) {
         let behind = self.owed[at + 1..].iter().any(|owed| owed.qos2 && owed.wanted);
         let owed = &mut self.owed[at];
-        if owed.wanted || !behind || owed.waits > 0 {
+        if owed.wanted || !behind {
             owed.wanted = true;
             return;
         }
-        let later = Owed { place: self.places, wanted: true, ..owed.clone() };
-        owed.qos2 = false;
+        let (place, waits, wanted, repeats) = (self.places, 0, true, true);
+        let later = Owed { place, waits, wanted, repeats, ..owed.clone() };
         self.places += 1;
         self.owed.push(later);
     }
@@ -105,6 +107,10 @@ impl Model {
         let mut sent = Vec::new();
         while self.owed.first().is_some_and(|owed| owed.waits == 0 && owed.lsn <= self.durable) {
             let Owed { qos2, id, matched, wanted, .. } = self.owed.remove(0);
+            let mut later = self.owed.iter_mut().filter(|owed| owed.repeats && owed.id == id);
+            if let Some(later) = later.next().filter(|_| qos2 && !wanted) {
+                later.matched |= matched;
+            }
             let reason = if matched { Reason::Success } else { Reason::NoMatchingSubscribers };
             if wanted {
                 sent.push((qos2, id, reason));
@@ -164,10 +170,12 @@ proptest! {
                         let id_of = packet_id;
                         inbound.push(PendingAck {
                             kind, id: id_of, waits, lsn, reason, matched, silent,
-                            held_back: false, frees: false,
+                            held_back: false, frees: false, repeats: false,
                         });
                         let wanted = true;
-                        model.owed.push(Owed { place, qos2, id, waits, lsn, matched, wanted });
+                        let repeats = false;
+                        let owed = Owed { place, qos2, id, waits, lsn, matched, wanted, repeats };
+                        model.owed.push(owed);
                     }
                 }
                 Step::Settle { nth, matched } => {

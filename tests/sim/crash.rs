@@ -65,6 +65,7 @@ impl World {
             self.lsn[shard] = self.drives[shard].log.next_lsn().0 - 1;
             self.shadow.durable[shard] = self.lsn[shard];
             self.dropped[shard] = [0; 11];
+            self.forget_waiting(shard);
             self.ready[shard] = false;
             self.shadow.disk_full[shard] = false;
             self.shards[shard].restore(image, self.lsn[shard], self.now);

@@ -131,6 +131,12 @@ impl Shadow {
         if first != Some(at) && !self.links[link].hostile {
             self.fail(format!("[MQTT-4.6.0-2] acknowledgement {} out of order", pid.get()));
         }
+        if self.links[link].turned_away.remove(&pid.get()) {
+            if !reason.is_error() && !self.links[link].hostile {
+                self.fail(format!("m{id} acknowledged, which a full disk had refused"));
+            }
+            return;
+        }
         if reason.is_error() {
             return self.refused(link, pid.get(), id, qos2);
         }
@@ -327,7 +333,13 @@ impl Shadow {
         let arrived = msg.arrived.get(&session.home).copied();
         let own = session.client == msg.publisher;
         let fits = |filter: &str| matches(filter, &msg.topic);
-        let late = if self.rejects { msg.acked.unwrap_or(self.step) } else { 0 };
+        // One that waits for room comes later; which of its repetitions was acknowledged is not
+        // known.
+        let again = msg.instances.len() + msg.maybe > 1;
+        let late = match msg.acked.filter(|_| !again) {
+            _ if !self.rejects => 0,
+            acked => acked.unwrap_or(self.step),
+        };
         let high = arrived.unwrap_or(low).max(late);
         let (mut live, mut groups) = (Vec::new(), 0);
         for sub in session.subs.iter().filter(|sub| fits(&sub.filter)) {
@@ -370,7 +382,10 @@ impl Shadow {
         let most = direct + groups * (instances + msg.lost_unacked) + handouts + repeats;
         let maybe_handout = handouts > 0 && publish.retain;
         if most == 0 || (direct + groups == 0 && !maybe_handout) {
-            return Err("no matching subscription".into());
+            let subs: Vec<_> = session.subs.iter().filter(|sub| fits(&sub.filter)).collect();
+            let times = format!("taken at {low}, from {arrived:?} to {high}");
+            let count = format!("{instances} instances, {handouts} hand-outs");
+            return Err(format!("no matching subscription ({times}; {count}; {subs:?})"));
         }
         let copies = session.copies[&id];
         if copies > most {

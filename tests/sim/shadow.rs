@@ -143,6 +143,8 @@ pub(crate) struct Link {
     pub asked: VecDeque<Asked>,
     /// PUBLISH without acknowledgement: identifier, is `QoS` 2, message.
     pub acks_due: VecDeque<(u16, bool, MsgId)>,
+    /// Identifiers of those that a full disk has refused.
+    pub turned_away: BTreeSet<u16>,
     pub unacked: BTreeSet<u16>,
     pub aliases: BTreeMap<u16, String>,
 }
@@ -434,6 +436,8 @@ impl Shadow {
         let qos2 = publish.qos == Qos::ExactlyOnce;
         let home = self.sessions[index].home;
         let pid = publish.packet_id.map(culex::codec::PacketId::get);
+        let deletes = publish.retain && publish.payload.is_empty();
+        let full = self.disk_full[home] && self.links[link].v5 && !deletes;
         let repeated = pid.filter(|_| qos2).and_then(|id| self.sessions[index].received.get(&id));
         let id = match repeated {
             Some(first) => {
@@ -461,6 +465,12 @@ impl Shadow {
                     });
                     self.messages.len() - 1
                 });
+                if let Some(pid) = pid.filter(|_| full) {
+                    // Its identifier is free at once; a repetition is a message like any other.
+                    self.links[link].turned_away.insert(pid);
+                    self.links[link].acks_due.push_back((pid, qos2, id));
+                    return;
+                }
                 self.begin(id, home);
                 id
             }

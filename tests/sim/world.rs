@@ -19,6 +19,8 @@ use std::collections::VecDeque;
 
 /// Patience between accept and CONNECT.
 const CONNECT_TIMEOUT_MS: u64 = 10_000;
+/// A message waits so long for room in a queue.
+const PATIENCE_MS: u64 = 30_000;
 /// All points in time are multiples of the resolution of the broker's timers.
 pub(crate) const TICK_MS: u64 = 50;
 
@@ -54,6 +56,8 @@ pub(crate) struct World {
     pub events: u64,
     pub trace: bool,
     pub dropped: Vec<[u64; 11]>,
+    /// Messages that may wait for room on a shard, and since when.
+    held_back: Vec<VecDeque<(Millis, MsgId)>>,
 }
 
 /// What a call of a shard brought about.
@@ -64,6 +68,8 @@ pub(crate) struct Outcome {
     lsn: u64,
     /// Sessions whose heads were recorded.
     heads: Vec<SessionNumber>,
+    /// The message that was handled waits for room.
+    held_back: bool,
 }
 
 impl World {
@@ -110,6 +116,7 @@ impl World {
             events: 0,
             trace,
             dropped: vec![[0; 11]; count],
+            held_back: vec![VecDeque::new(); count],
             swarm,
         };
         for number in 0..world.swarm.clients + world.swarm.hostile {
@@ -137,6 +144,7 @@ impl World {
             match effect {
                 Effect::Mail(to, mail) => {
                     self.note(|| format!("  {shard} -> {to} {}", show_mail(&mail)));
+                    outcome.held_back |= matches!(mail, Mail::HeldBack { .. });
                     self.post(shard, to, mail);
                 }
                 Effect::Record(record) => {
@@ -228,6 +236,14 @@ impl World {
 
     /// Ends what `collect` has begun: the shadow knows of every end, and of every drop.
     fn conclude(&mut self, shard: usize, carried: Option<MsgId>, outcome: &Outcome) {
+        if let Some(id) = carried.filter(|_| outcome.held_back) {
+            self.held_back[shard].push_back((self.now, id));
+        }
+        self.conclude_for(shard, &Vec::from_iter(carried), outcome);
+    }
+
+    /// The same for one of several messages.
+    fn conclude_for(&mut self, shard: usize, carried: &[MsgId], outcome: &Outcome) {
         for link in &outcome.closed {
             self.shadow.lost(*link);
         }
@@ -236,15 +252,21 @@ impl World {
         let grown = |cause: usize| dropped[cause] - before[cause];
         // Queue full, retained store full, no member, disk full, refused: the causes that no client
         // chose.
-        let count = grown(0) + grown(6) + grown(7) + grown(9) + grown(10);
+        let step = self.shadow.step;
+        // What a full disk has refused may be repeated, and nothing of that is dropped.
+        let taken = |id: &MsgId| {
+            let msg = &self.shadow.messages[*id];
+            msg.qos == 0 || msg.instances.last() == Some(&step)
+        };
+        let by_disk = if carried.iter().all(taken) { grown(9) } else { 0 };
+        let count = grown(0) + grown(6) + grown(7) + by_disk + grown(10);
         if count == 0 {
             return;
         }
         self.note(|| format!("  {shard} drops {count} of {carried:?}"));
-        let step = self.shadow.step;
         let mut blamed = false;
         for (id, msg) in self.shadow.messages.iter_mut().enumerate() {
-            if carried == Some(id) || msg.instances.last() == Some(&step) {
+            if carried.contains(&id) || msg.instances.last() == Some(&step) {
                 *msg.drops.entry(shard).or_default() += count;
                 blamed = true;
             }
@@ -252,6 +274,18 @@ impl World {
         if !blamed {
             self.shadow.other_drops += count;
         }
+    }
+
+    /// A shard begins anew.
+    pub(crate) fn forget_waiting(&mut self, shard: usize) {
+        self.held_back[shard].clear();
+    }
+
+    /// Messages that may have waited for room here until now: no longer than their publishers do.
+    fn waiting_for_room(&mut self, shard: usize) -> Vec<MsgId> {
+        let (now, held_back) = (self.now, &mut self.held_back[shard]);
+        held_back.retain(|(since, _)| now <= since.after(2 * PATIENCE_MS));
+        held_back.iter().map(|(_, id)| *id).collect()
     }
 
     pub(crate) fn next_step(&mut self) {
@@ -265,10 +299,11 @@ impl World {
         }
         self.next_step();
         self.note(|| format!("tick {shard}"));
+        let waiting = self.waiting_for_room(shard);
         self.shards[shard].tick(self.now);
         let outcome = self.collect(shard);
         self.shadow.tick(shard);
-        self.conclude(shard, None, &outcome);
+        self.conclude_for(shard, &waiting, &outcome);
         self.after_input(shard);
     }
 
@@ -452,7 +487,12 @@ impl World {
     /// A piece of what the client has sent arrives.
     pub(crate) fn up(&mut self, at: usize, bytes_max: usize) -> bool {
         let shard = self.conns[at].shard;
-        if !self.ready.iter().all(|ready| *ready) {
+        let home = match (self.conns[at].stage, self.clients[self.conns[at].client].id.as_str()) {
+            (Stage::Connecting, id) if !id.is_empty() => self.shards[0].home_of(id),
+            _ => shard,
+        };
+        // A shard serves as soon as it has come back, whether others have or not.
+        if !(self.ready[shard] && self.ready[home]) {
             return false;
         }
         let conn = &mut self.conns[at];

@@ -198,7 +198,7 @@ impl<L> Net<L> {
     /// Starts to move a connection away. The parcel comes now, or from [`Self::take_leaving`]
     /// when its receive has ended.
     pub(crate) fn leave(&mut self, conn: ConnId, to: usize, luggage: L) {
-        let Some(entry) = self.slab.open_mut(conn) else { return };
+        let Some(entry) = self.slab.open_mut(conn) else { return self.untell(conn) };
         assert!(!entry.has(Flag::STREAM), "a connection that is home does not move");
         assert!(!entry.has(Flag::SENDING), "a connection that sends does not move");
         entry.set(Flag::LEAVING);
@@ -206,6 +206,14 @@ impl<L> Net<L> {
             extra.leaving = Some((to, luggage));
         }
         self.cancel_receive(conn);
+    }
+
+    /// The handler gave away a connection that ended in the last turn: nobody is told of its end.
+    fn untell(&mut self, conn: ConnId) {
+        if let Some(at) = self.closed.iter().position(|(closed, _)| *closed == conn) {
+            self.closed.remove(at);
+            self.told(conn);
+        }
     }
 
     /// The parcel of a connection that leaves and has nothing armed.

@@ -112,3 +112,24 @@ fn a_silent_connection_moves_too() {
     let both = [0, 1].map(Seen::Adopted);
     rig.wait(|seen| both.contains(seen).then_some(()));
 }
+
+#[test]
+fn who_gave_a_connection_away_is_not_told_of_its_end() {
+    /// What a peer that ends just before its connection is handed over comes to.
+    struct TooLate;
+    impl Act for TooLate {
+        fn bytes(&mut self, base: &mut Base, io: &mut TestIo, conn: ConnId, _: &[u8]) {
+            io.close(conn);
+            base.open.retain(|&open| open != conn);
+            io.hand_over(conn, 1 - io.shard(), Vec::new());
+        }
+    }
+    let mut rig = start(settings(2), |_| TooLate);
+    for _ in 0..10 {
+        let mut client = rig.connect();
+        write(&mut client, b"x");
+        assert_eq!(read_to_end(&mut client), b"");
+    }
+    let seen = rig.stop();
+    assert!(!seen.iter().any(|seen| matches!(seen, Seen::Adopted(_) | Seen::Closed(..))));
+}
