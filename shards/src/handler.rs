@@ -84,7 +84,7 @@ pub trait Handler: Sized {
     /// adopted and not handed over; the name is dead afterwards and its index is used again.
     fn on_closed(&mut self, io: &mut Io<Self::Mail, Self::Luggage>, conn: ConnId, cause: Cause);
 
-    /// Most connections have gone: what was kept for them may be given back. Called before the
+    /// Most connections have gone: what was kept for them may be given back. Soon after, the
     /// allocator is asked to give memory back to the system.
     fn on_few(&mut self) {}
 

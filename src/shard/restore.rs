@@ -207,11 +207,11 @@ impl Shard {
         if head.offline_since_ms.is_none() {
             self.record_head(key, offline_since_ms);
         }
-        let mut held = Vec::with_capacity(filters.len());
+        let mut ids = Vec::with_capacity(filters.len());
         for (filter, (options, identifier)) in filters {
             let identifier = NonZeroU32::new(identifier);
             let made = self.subscriptions.subscribe(&filter, key.index, options, identifier);
-            held.push(made.id);
+            ids.push(made.id);
             if filter.share().is_some() {
                 let (online, total) = self.routes.members(&filter, self.place.shard);
                 self.tell_members(&filter, online, total + 1, NO_TICKET);
@@ -223,7 +223,7 @@ impl Shard {
             }
         }
         if let Some(session) = self.clients.sessions.get_mut(key) {
-            session.filters = held;
+            session.filters = ids;
         }
     }
 

@@ -61,7 +61,9 @@ impl Route {
     fn change(&mut self, change: impl FnOnce(&mut Several)) {
         let mut several = match std::mem::take(self) {
             Route::Several(several) => several,
-            few => Box::new(Several { shards: few.shards(), shares: Vec::new() }),
+            few @ (Route::None | Route::Shard(_)) => {
+                Box::new(Several { shards: few.shards(), shares: Vec::new() })
+            }
         };
         change(&mut several);
         let only = u8::try_from(several.shards.trailing_zeros());
