@@ -96,6 +96,13 @@ fn recover(
         return Err(BrokerError::Record { shard, lsn, why });
     }
     let counts = image.finish();
+    let (sessions, retained) = (counts.sessions, counts.retained);
+    let cut_bytes = match recovery.verdict() {
+        Verdict::TornTail { discarded_bytes } => *discarded_bytes,
+        Verdict::Clean | Verdict::Corrupt(_) => 0,
+    };
+    let lost = recovery.loss_count();
+    info!(target: "audit", event = "recovery", shard, sessions, retained, cut_bytes, lost);
     match recovery.verdict() {
         Verdict::Clean => {}
         Verdict::TornTail { discarded_bytes } => {

@@ -6,6 +6,7 @@ use crate::config::{
     Address, ClientAuth, Config, Listener, Protocol, ProxyProtocol, SecretModes, Tls, TlsVersion,
 };
 use crate::edge::{OpenKeys, TlsFiles};
+use crate::shard::Certified;
 use crate::transport::tls::{self, Acceptor, UserName, Versions};
 use crate::transport::{self, proxy, websocket};
 use shards::ListenerSettings;
@@ -36,6 +37,15 @@ pub(super) fn transports(
         })
     });
     settings.collect()
+}
+
+/// When certificates of listeners end.
+pub(super) fn certificates(slots: &[Slot], transports: &[transport::Settings]) -> Vec<Certified> {
+    let certified = |(slot, settings): (&Slot, &transport::Settings)| {
+        let not_after_s = u64::try_from(settings.tls.as_deref()?.not_after_s()).unwrap_or(0);
+        Some(Certified { listener: slot.listener.address.to_string(), not_after_s })
+    };
+    slots.iter().zip(transports).filter_map(certified).collect()
 }
 
 /// The sockets of a listener.

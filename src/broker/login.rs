@@ -3,10 +3,13 @@
 use super::slots::Slot;
 use crate::auth::limiter::Limits;
 use crate::auth::{Secret, jwt};
+use crate::codec::Qos;
 use crate::config::{Config, SecretModes, SecretRef};
 use crate::gate::{self, LoadError, Readers, read_secret};
 use crate::shard::{ListenerRules, LoginRules};
+use crate::topic::Mount;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What clients have to show at each listener.
 pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
@@ -15,6 +18,11 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
         allow_anonymous: config.allows_anonymous(listener),
         use_username_as_clientid: listener.use_username_as_clientid,
         allow_session_rebind: listener.allow_session_rebind.unwrap_or(auth.allow_session_rebind),
+        versions: listener.mqtt_versions.iter().map(|version| version.0).collect(),
+        qos_max: Qos::from_u8(listener.max_qos),
+        topic_alias_maximum: listener.topic_alias_maximum,
+        id_prefix: listener.auto_id_prefix.as_deref().map(Arc::from),
+        mount: listener.mount_point.as_deref().map(Mount::new),
     });
     LoginRules {
         asked: auth.is_on(),

@@ -164,8 +164,10 @@ fn edge_settings(
     before: Option<&edge::Settings>,
 ) -> Result<edge::Settings, BrokerError> {
     let transports = before.map(|before| &*before.transports).unwrap_or_default();
+    let transports = listeners::transports(config, slots, transports)?;
+    let certificates = listeners::certificates(slots, &transports);
     Ok(edge::Settings {
-        shard: shard_settings(config, shards),
+        shard: shard::Settings { certificates, ..shard_settings(config, shards) },
         access: Arc::new(rules::access(config)?),
         admission: Admission::new(admission_limits(config, slots)),
         accepts_per_s: config.limits.accepts_per_s_max.into(),
@@ -180,7 +182,7 @@ fn edge_settings(
         connect_packet_bytes_max: config.limits.connect_packet_bytes_max,
         connect_plain_bytes_max: config.limits.connect_plain_bytes_max,
         handshakes_max: usize_of(config.limits.tls_handshakes_max.into()),
-        transports: listeners::transports(config, slots, transports)?,
+        transports,
     })
 }
 
@@ -210,6 +212,7 @@ impl Bound {
     ) -> Result<(Running, Reloader), BrokerError> {
         let Self { engine, mut edge, login, config, mut slots } = self;
         let wall = Wall { start_ms: unix_ms().saturating_sub(engine.clock().now().0) };
+        edge.shard.wall_offset_ms = wall.start_ms;
         let (mut logs, mut durables) = (Vec::new(), Vec::new());
         if let Some(path) = data_dir {
             let shards = u16::try_from(engine.shards()).unwrap_or(u16::MAX);
@@ -265,6 +268,10 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         hash_key: (random(), random()),
         id_seed: random(),
         packet_bytes_max: limits.packet_bytes_max,
+        payload_bytes_max: match limits.payload_bytes_max {
+            0 => usize::MAX,
+            bytes => usize_of(bytes.into()),
+        },
         client_id_bytes_max: limits.client_id_bytes_max.into(),
         allow_empty_client_id: config.mqtt.allow_empty_client_id,
         topic_levels_max: limits.topic_levels_max.into(),
@@ -283,6 +290,7 @@ fn shard_settings(config: &Config, shards: usize) -> shard::Settings {
         },
         takeovers_per_min_max: limits.takeovers_per_min_max,
         client_id_prefixes: config.mqtt.client_id_prefixes.clone(),
+        certificates: Vec::new(),
         open_listeners: config.open_listeners().count(),
         inflight_max: limits.inflight_max,
         inflight_bytes_max: match limits.inflight_bytes_max {

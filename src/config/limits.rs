@@ -21,6 +21,9 @@ pub struct Limits {
     /// Packet Size.
     #[serde(deserialize_with = "within::<_, _, 256, PACKET_BYTES_MAX>")]
     pub packet_bytes_max: u32,
+    /// Largest payload of a PUBLISH or will; 0 = as large as a packet.
+    #[serde(deserialize_with = "within::<_, _, 0, PACKET_BYTES_MAX>")]
+    pub payload_bytes_max: u32,
     /// Largest packet of a connection that has not been let in yet.
     #[serde(deserialize_with = "within::<_, _, 256, PACKET_BYTES_MAX>")]
     pub connect_packet_bytes_max: u32,
@@ -133,6 +136,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             packet_bytes_max: 2_000_000,
+            payload_bytes_max: 0,
             connect_packet_bytes_max: 65_536,
             connect_plain_bytes_max: 8192,
             connect_timeout_s: 10,

@@ -3,6 +3,8 @@
 use super::error::Fault;
 use super::range::within;
 use crate::access::Network;
+use crate::codec::{Qos, Version};
+use crate::topic::TopicName;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 /// Larger backlogs are cut by the kernel (`net.core.somaxconn`).
 const BACKLOG_MAX: u64 = 65_535;
 const U32: u64 = u32::MAX as u64;
+/// Longest beginning of identifiers that the broker makes, as in Mosquitto.
+pub(super) const ID_PREFIX_BYTES_MAX: usize = 50;
 /// A day.
 const KEEPALIVE_S_MAX: u64 = 86_400;
 /// Permission bits of a socket.
@@ -36,6 +40,21 @@ pub struct Listener {
     /// A session goes to whoever brings its client identifier; unset: as in `[auth]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_session_rebind: Option<bool>,
+    /// Versions of MQTT that are spoken; empty = all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mqtt_versions: Vec<MqttVersion>,
+    /// Highest `QoS` of clients.
+    #[serde(default = "max_qos", deserialize_with = "within::<_, _, 0, 2>")]
+    pub max_qos: u8,
+    /// Beginning of all topics of clients, which they do not see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_point: Option<String>,
+    /// Beginning of the identifiers that clients without one are given; unset: `auto-`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_id_prefix: Option<String>,
+    /// Topic aliases a client may use; unset: as in `[limits]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_alias_maximum: Option<u16>,
     /// Most connections of this listener, of all shards together; 0 = no limit of its own.
     #[serde(default, deserialize_with = "within::<_, _, 0, U32>")]
     pub max_connections: u32,
@@ -189,6 +208,10 @@ pub struct WebSocket {
     pub trusted_proxies: Vec<Cidr>,
 }
 
+/// A version of MQTT, as `"3.1.1"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MqttVersion(pub Version);
+
 /// A network of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr(pub Network);
@@ -212,6 +235,11 @@ impl Listener {
             allow_anonymous: None,
             use_username_as_clientid: false,
             allow_session_rebind: None,
+            mqtt_versions: Vec::new(),
+            max_qos: max_qos(),
+            mount_point: None,
+            auto_id_prefix: None,
+            topic_alias_maximum: None,
             max_connections: 0,
             proxy_protocol: ProxyProtocol::default(),
             trusted_proxies: Vec::new(),
@@ -270,6 +298,15 @@ impl Listener {
             .is_some_and(|web| !["", "/"].contains(&&*web.path) && !web.path.starts_with('/'))
         {
             return fault("path", "must begin with `/`");
+        }
+        if let Some(mount) = &self.mount_point
+            && TopicName::parse(mount).is_err()
+        {
+            return fault("mount_point", "must be the beginning of a topic, without + and #");
+        }
+        let prefix = self.auto_id_prefix.as_deref().unwrap_or_default();
+        if prefix.len() > ID_PREFIX_BYTES_MAX || prefix.contains(char::is_control) {
+            return fault("auto_id_prefix", "must be text of at most 50 bytes");
         }
         let tls = self.tls.as_ref()?;
         let named = tls.use_identity_as_username || tls.use_subject_as_username;
@@ -331,6 +368,27 @@ impl Visitor<'_> for AddressVisitor {
     }
 }
 
+impl MqttVersion {
+    const NAMES: [(&str, Version); 3] =
+        [("3.1", Version::V31), ("3.1.1", Version::V311), ("5.0", Version::V5)];
+}
+
+impl Serialize for MqttVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let name = Self::NAMES.iter().find(|(_, version)| *version == self.0);
+        serializer.serialize_str(name.map_or("", |(name, _)| name))
+    }
+}
+
+impl<'de> Deserialize<'de> for MqttVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let named = Self::NAMES.iter().find(|(name, _)| *name == text);
+        let version = named.map(|(_, version)| Self(*version));
+        version.ok_or_else(|| D::Error::custom("must be \"3.1\", \"3.1.1\" or \"5.0\""))
+    }
+}
+
 impl Serialize for Cidr {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
@@ -347,6 +405,10 @@ impl<'de> Deserialize<'de> for Cidr {
 /// A burst of one reconnecting site fits in.
 fn backlog() -> u32 {
     1024
+}
+
+fn max_qos() -> u8 {
+    Qos::ExactlyOnce as u8
 }
 
 fn yes() -> bool {

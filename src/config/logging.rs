@@ -35,6 +35,8 @@ pub struct Log {
     pub rotate_files: u32,
     /// Socket of the system's log.
     pub syslog_socket: PathBuf,
+    /// What kind of program its lines say they are of.
+    pub syslog_facility: Facility,
     /// Socket of the journal.
     pub journald_socket: PathBuf,
     /// Who did what: one JSON object per line.
@@ -51,6 +53,24 @@ pub struct Log {
     pub audit_rotate_files: u32,
     /// The audit file is on disk before more is written to it.
     pub audit_fsync: bool,
+}
+
+/// Facilities of RFC 5424 that a broker may have; each is its number there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names say it all")]
+pub enum Facility {
+    #[default]
+    Daemon = 3,
+    Local0 = 16,
+    Local1 = 17,
+    Local2 = 18,
+    Local3 = 19,
+    Local4 = 20,
+    Local5 = 21,
+    Local6 = 22,
+    Local7 = 23,
 }
 
 /// Importance of a log line.
@@ -155,6 +175,7 @@ impl Default for Log {
             rotate_bytes: 0,
             rotate_files: 5,
             syslog_socket: PathBuf::from("/dev/log"),
+            syslog_facility: Facility::default(),
             journald_socket: PathBuf::from("/run/systemd/journal/socket"),
             audit_file: None,
             audit_to: Vec::new(),

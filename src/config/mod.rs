@@ -25,10 +25,11 @@ pub use auth::{Acl, AclRules, Auth, Http, JWT_ALGORITHMS, Jwt, Role};
 pub use error::{ConfigError, Fault};
 pub use limits::Limits;
 pub use listener::{
-    Address, Cidr, ClientAuth, Listener, Protocol, ProxyProtocol, Sni, Tls, TlsVersion, WebSocket,
+    Address, Cidr, ClientAuth, Listener, MqttVersion, Protocol, ProxyProtocol, Sni, Tls,
+    TlsVersion, WebSocket,
 };
 pub use load::Loaded;
-pub use logging::{Ansi, Destination, Format, Level, Log, Process, SecretModes};
+pub use logging::{Ansi, Destination, Facility, Format, Level, Log, Process, SecretModes};
 pub use secret::SecretRef;
 
 use crate::shard;

@@ -30,7 +30,6 @@ pub(super) type Wire = Io<Mail, Luggage>;
 pub struct Driver {
     pub(super) shard: Shard,
     place: Place,
-    pub(super) packet_bytes_max: u32,
     connect_packet_bytes_max: u32,
     connect_plain_bytes_max: u32,
     connect_timeout_ms: u64,
@@ -65,10 +64,7 @@ impl Driver {
         Driver {
             shard,
             place,
-            packet_bytes_max: settings.shard.packet_bytes_max,
-            connect_packet_bytes_max: settings
-                .connect_packet_bytes_max
-                .min(settings.shard.packet_bytes_max),
+            connect_packet_bytes_max: settings.connect_bytes_max(),
             connect_plain_bytes_max: settings.connect_plain_bytes_max,
             connect_timeout_ms: settings.connect_timeout_ms,
             logins: Logins::new(settings.gate.clone()),
@@ -90,13 +86,12 @@ impl Driver {
     /// New settings: clients that are connected keep what they were promised.
     fn reconfigure(&mut self, settings: &Settings, now: Millis) {
         self.connect_timeout_ms = settings.connect_timeout_ms;
-        self.connect_packet_bytes_max =
-            settings.connect_packet_bytes_max.min(self.packet_bytes_max);
+        self.connect_packet_bytes_max = settings.connect_bytes_max();
         self.connect_plain_bytes_max = settings.connect_plain_bytes_max;
         self.throttle.retune(settings, self.place.shard, now);
         self.logins.set_gate(settings.gate.clone());
         self.layers.reconfigure(settings);
-        self.shard.reconfigure(&settings.shard);
+        self.shard.reconfigure(&settings.shard, now);
         self.shard.set_login_rules(settings.login.clone());
         self.shard.set_access(Arc::clone(&settings.access));
     }
@@ -200,8 +195,11 @@ impl Driver {
         if entry.paused & PAUSED_BY_DISK != 0 {
             return entry.reassembly.keep(bytes);
         }
-        let max =
-            if entry.admitted { self.packet_bytes_max } else { self.connect_packet_bytes_max };
+        let max = if entry.admitted {
+            self.shard.packet_bytes_max(conn)
+        } else {
+            self.connect_packet_bytes_max
+        };
         let mut rest = bytes;
         if !entry.reassembly.bytes().is_empty() {
             match entry.reassembly.complete(rest, max) {
@@ -527,7 +525,7 @@ impl Handler for Driver {
         self.cut(io);
         let now = io.now();
         if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
-            journal.cleaner.step(log, &mut self.shard, now);
+            journal.clean(log, &mut self.shard, now);
         }
     }
 
@@ -552,8 +550,7 @@ impl Handler for Driver {
 
     fn on_chunk(&mut self, io: &mut Wire, _token: u64, chunk: Result<Chunk, ReadFault>) {
         if let Some(journal) = &mut self.journal {
-            let wall = journal.wall();
-            journal.cleaner.on_chunk(&mut self.shard, chunk, wall, io.now());
+            journal.cleaner.on_chunk(chunk, io.now());
         }
     }
 

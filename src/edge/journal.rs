@@ -11,11 +11,13 @@
 
 use super::cleaner::Cleaner;
 use super::points::Points;
+use crate::session::Message;
 use crate::shard::{Purpose, Shard};
 use crate::store::{self, Record, Wall};
 use shards::log::{Lsn, Place, ReadFault, Refused, StoredRecord};
 use shards::{Millis, ShardLog};
 use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use tracing::{error, warn};
 
 /// What the edge knows of its shard's log.
@@ -33,6 +35,8 @@ pub(super) struct Journal {
     /// Reads that the log did not take yet, oldest first: one for each message that a session
     /// waits for at most.
     late: VecDeque<(Place, u64)>,
+    /// The message that was read last: who else waits for it shares it.
+    last_read: Option<(Lsn, Weak<Message>)>,
     pub(super) cleaner: Cleaner,
     pub(super) points: Points,
 }
@@ -46,13 +50,10 @@ impl Journal {
             fetches: Vec::new(),
             free: Vec::new(),
             late: VecDeque::new(),
+            last_read: None,
             cleaner: Cleaner::default(),
             points: Points::default(),
         }
-    }
-
-    pub(super) fn wall(&self) -> Wall {
-        self.wall
     }
 
     /// Writes a record that the shard emitted at this position.
@@ -85,6 +86,11 @@ impl Journal {
             }
             self.backlog.pop_front();
         }
+    }
+
+    /// Lets the cleaner go on, if it is time.
+    pub(super) fn clean(&mut self, log: &mut ShardLog, shard: &mut Shard, now: Millis) {
+        self.cleaner.step(log, shard, self.wall, now);
     }
 
     /// Records wait here.
@@ -132,11 +138,16 @@ impl Journal {
         now: Millis,
     ) {
         let Some(purpose) = self.take(token) else { return };
-        let message = match read {
-            Ok(record) => store::decode_message(record.kind, &record.body, self.wall)
-                .map_err(|fault| fault.to_string()),
-            Err(fault) => Err(fault.to_string()),
-        };
+        let message = read.map_err(|fault| fault.to_string()).and_then(|record| {
+            let last = self.last_read.as_ref().filter(|(lsn, _)| *lsn == record.place.lsn);
+            if let Some(message) = last.and_then(|(_, message)| message.upgrade()) {
+                return Ok(message);
+            }
+            let message = store::decode_message(record.kind, &record.body, self.wall)
+                .map_err(|fault| fault.to_string())?;
+            self.last_read = Some((record.place.lsn, Arc::downgrade(&message)));
+            Ok(message)
+        });
         match message {
             Ok(message) => shard.on_fetched(purpose, message, now),
             Err(why) => {

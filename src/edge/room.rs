@@ -61,7 +61,7 @@ impl Driver {
         if !self.shard.is_disk_full() {
             return;
         }
-        let max = self.packet_bytes_max;
+        let max = self.shard.packet_bytes_max(conn);
         let Some(entry) = self.conn(conn) else { return };
         let held = entry.reassembly.bytes();
         if codec::frame(held, max)

@@ -42,6 +42,13 @@ pub struct Settings {
     pub gate: Option<Arc<Gate>>,
 }
 
+impl Settings {
+    /// Largest packet before CONNACK.
+    pub(super) fn connect_bytes_max(&self) -> u32 {
+        self.connect_packet_bytes_max.min(self.shard.packet_bytes_max)
+    }
+}
+
 /// What a shard with a log starts with.
 #[derive(Debug)]
 pub struct Durable {

@@ -1,12 +1,15 @@
 //! The sending half of one connection: what the client allows, and the output that grows.
 
 use super::alias::{AliasUse, AliasesOut};
-use super::counters::Counters;
+use super::counters::{Counters, DropCause};
 use super::layouts::{Face, Layouts, plain, publish_out};
 use super::message::Publication;
+use super::offer::Offer;
 use super::output::Output;
 use crate::codec::{self, AckKind, Packet, PacketId, Reason, Version};
+use crate::topic::Mount;
 use shards::Millis;
+use std::rc::Rc;
 
 /// What a session needs of its current connection in order to send.
 #[derive(Debug)]
@@ -26,13 +29,11 @@ pub struct Link {
     pub unsent_bytes: usize,
     /// Aliases towards the client, if it allows any.
     pub aliases: Option<Box<AliasesOut>>,
+    /// What the client was told in CONNACK; `None` before it.
+    pub offer: Option<Rc<Offer>>,
     /// Bytes for the next send.
     pub output: Output,
 }
-
-/// The packet passes the client's Maximum Packet Size; nothing was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLarge;
 
 /// How one PUBLISH differs from the layout that it shares with others.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,8 +55,14 @@ impl Link {
             output_bytes_max,
             unsent_bytes: 0,
             aliases: None,
+            offer: None,
             output: Output::default(),
         }
+    }
+
+    /// What the client's topics begin with within the broker.
+    pub fn mount(&self) -> Option<&Mount> {
+        self.offer.as_ref()?.mount.as_ref()
     }
 
     /// More messages may be written; below the mark a message of any size may be.
@@ -66,7 +73,8 @@ impl Link {
     /// Writes one PUBLISH.
     ///
     /// # Errors
-    /// [`TooLarge`] if it passes the client's Maximum Packet Size.
+    /// Why it is dropped: it passes the client's Maximum Packet Size, or has a topic that the
+    /// clients of this listener do not see. Nothing was written.
     pub fn publish(
         &mut self,
         message: &Publication<'_>,
@@ -74,14 +82,20 @@ impl Link {
         extra: Extra<'_>,
         layouts: &mut Layouts,
         at: (Millis, &mut Counters),
-    ) -> Result<(), TooLarge> {
+    ) -> Result<(), DropCause> {
         let (now, counters) = at;
-        let individual = extra.dup || !extra.identifiers.is_empty() || self.aliases.is_some();
+        let mount = self.mount();
+        let individual =
+            extra.dup || !extra.identifiers.is_empty() || self.aliases.is_some() || mount.is_some();
         if individual || self.packet_bytes_max != u32::MAX {
             let mut packet = publish_out(message, face, now);
             packet.dup = extra.dup;
             packet.subscription_ids = extra.identifiers;
-            let aliased = self.aliases.as_deref().map(|aliases| aliases.look_up(packet.topic));
+            if let Some(mount) = mount {
+                packet.topic = mount.strip(packet.topic).ok_or(DropCause::Denied)?;
+            }
+            let aliased =
+                self.aliases.as_deref().map(|aliases| aliases.look_up(message.topic.as_str()));
             match aliased {
                 Some(AliasUse::Define(alias)) => packet.topic_alias = Some(alias),
                 Some(AliasUse::Known(alias)) => {
@@ -92,7 +106,7 @@ impl Link {
             }
             let total_bytes = packet.total_bytes(face.version);
             if u32::try_from(total_bytes).map_or(true, |bytes| bytes > self.packet_bytes_max) {
-                return Err(TooLarge);
+                return Err(DropCause::TooLarge);
             }
             plain(message, &packet, face.version, &mut self.output);
             // Only a packet that leaves may teach the client an alias.

@@ -16,6 +16,7 @@ mod inbound;
 mod layouts;
 mod link;
 mod message;
+mod offer;
 mod outbound;
 mod output;
 mod slot;
@@ -26,6 +27,7 @@ pub use inbound::{AckKey, Inbound, PendingAck, Received, Settlement};
 pub use layouts::Layouts;
 pub use link::Link;
 pub use message::{Author, ClientId, Message, Publication};
+pub use offer::Offer;
 pub use outbound::{
     Acked, Delivered, Grant, Keeping, Limits, Outbound, Overflow, Tools, packet_id,
 };

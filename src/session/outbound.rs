@@ -117,7 +117,7 @@ impl Outbound {
             let at = (tools.now, &mut *tools.counters);
             return match link.publish(message, face, extra, tools.layouts, at) {
                 Ok(()) => Delivered::Sent,
-                Err(_) => Delivered::Dropped(DropCause::TooLarge),
+                Err(cause) => Delivered::Dropped(cause),
             };
         }
         let waits_for_log = keeping.logged && qos == Qos::ExactlyOnce;
@@ -134,8 +134,8 @@ impl Outbound {
         let face = Face { version: link.version, qos, retain: grant.retain, packet_id };
         let extra = Extra { dup: false, identifiers: grant.identifiers };
         let at = (tools.now, &mut *tools.counters);
-        if link.publish(message, face, extra, tools.layouts, at).is_err() {
-            return Delivered::Dropped(DropCause::TooLarge);
+        if let Err(cause) = link.publish(message, face, extra, tools.layouts, at) {
+            return Delivered::Dropped(cause);
         }
         self.push(message, qos, (grant, keeping), State::Sent);
         self.cursor += 1;
@@ -202,9 +202,14 @@ impl Outbound {
     /// [`Outbound::resume`] this first repeats what was in flight, in its order and with its
     /// identifiers. [MQTT-4.4.0-1]
     ///
-    /// True if the next message has to be fetched from the log: see [`Outbound::wanted`].
+    /// True if messages have to be fetched from the log: see [`Outbound::wanted`].
     pub fn pump(&mut self, link: &mut Link, tools: &mut Tools<'_>) -> bool {
         self.free_identifiers(tools.durable);
+        self.send_waiting(link, tools);
+        self.runs_short()
+    }
+
+    fn send_waiting(&mut self, link: &mut Link, tools: &mut Tools<'_>) {
         while let Some(slot) = self.slots.get(self.cursor) {
             let state = slot.state;
             // A done slot costs nothing; all others wait for window and room.
@@ -213,7 +218,7 @@ impl Outbound {
                 if self.pop_done() {
                     continue;
                 }
-                return false;
+                return;
             }
             // A crash would give the message another identifier if its record were lost.
             let unsure = slot.qos != Qos::AtLeastOnce && slot.lsn > tools.durable;
@@ -227,10 +232,7 @@ impl Outbound {
                     link.ack(AckKind::Pubrel, id, Reason::Success, tools.counters);
                     self.unacknowledged += 1;
                 }
-                State::Queued | State::Sent if slot.is_away() => {
-                    self.pop_done();
-                    return true;
-                }
+                State::Queued | State::Sent if slot.is_away() => break,
                 State::Queued | State::Sent => {
                     tools.layouts.reset();
                     self.send_slot(link, tools);
@@ -239,7 +241,6 @@ impl Outbound {
             self.cursor += 1;
         }
         self.pop_done();
-        false
     }
 
     /// Sends the slot at the cursor, or ends it if it may not be sent any more.
@@ -260,9 +261,9 @@ impl Outbound {
         let face = Face { version: link.version, qos: slot.qos, retain: slot.retain, packet_id };
         let extra = Extra { dup: repeated, identifiers: slot.identifiers() };
         let at = (tools.now, &mut *tools.counters);
-        if link.publish(&message.publication(), face, extra, tools.layouts, at).is_err() {
+        if let Err(cause) = link.publish(&message.publication(), face, extra, tools.layouts, at) {
             // [MQTT-3.1.2-25] as if it had been sent and acknowledged
-            end_unsent(slot, DropCause::TooLarge, tools);
+            end_unsent(slot, cause, tools);
         } else if slot.qos == Qos::AtMostOnce {
             slot.finish();
         } else {

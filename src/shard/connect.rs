@@ -8,13 +8,14 @@ use super::{Shard, Timer};
 use crate::access::{Action, Identity, Verdict, authorise};
 use crate::auth::Login;
 use crate::codec::{
-    self, Connack, Connect, Packet, Properties, Property, PropertyList, Reason, Version,
+    self, Connack, Connect, Packet, Properties, Property, PropertyList, Qos, Reason, Version,
 };
-use crate::session::{AliasesOut, ClientId, Message, Outbound, Publication};
+use crate::session::{AliasesOut, ClientId, Message, Offer, Outbound, Publication};
 use crate::store::{Record, StoredWill};
 use crate::topic::TopicName;
 use shards::{ConnId, Millis};
 use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use tracing::debug;
 
@@ -41,7 +42,8 @@ impl Shard {
         if self.is_overtaken(&client_id, serial) {
             return self.refuse_client(conn, login, Reason::ServerBusy, now);
         }
-        let granted = self.granted(connect, &client_id, admission);
+        let offer = self.offer(login.listener);
+        let granted = self.granted(connect, &client_id, admission, &offer);
         if !granted.fits(connect) {
             return self.refuse_client(conn, login, Reason::PacketTooLarge, now);
         }
@@ -59,7 +61,7 @@ impl Shard {
         }
         self.record_head(key, None);
         self.set_will(key, will);
-        self.tune_link(conn, connect, &granted, now);
+        self.tune_link(conn, connect, (&granted, offer), now);
         self.clients.attach(key, conn);
         self.members_online(key, true);
         let user = self.clients.sessions.get(key).and_then(|session| session.identity.user.clone());
@@ -115,16 +117,17 @@ impl Shard {
         {
             return Err(Reason::QuotaExceeded);
         }
-        let client_id = self.client_id(connect)?;
+        let client_id = self.client_id(connect, listener)?;
         let known = self.clients.by_id.contains_key(&client_id);
         if !known && !self.has_session_room(identity, wanted_expiry_s(connect) > 0) {
             return Err(Reason::QuotaExceeded);
         }
-        let will = will.map(|will| self.will(will, &client_id, identity)).transpose()?;
+        let offer = self.offer(listener);
+        let will = will.map(|will| self.will(will, &client_id, identity, &offer)).transpose()?;
         Ok((client_id, will))
     }
 
-    fn client_id(&mut self, connect: &Connect<'_>) -> Result<ClientId, Reason> {
+    fn client_id(&mut self, connect: &Connect<'_>, listener: u16) -> Result<ClientId, Reason> {
         let id = connect.client_id;
         if id.len() > self.settings.client_id_bytes_max {
             return Err(Reason::ClientIdentifierNotValid);
@@ -143,8 +146,10 @@ impl Shard {
             return Err(Reason::ClientIdentifierNotValid);
         }
         // [MQTT-3.1.3-6] [MQTT-3.2.2-16] unique among all sessions
+        let prefix = self.listener_rules(listener).id_prefix.clone();
+        let prefix = prefix.as_deref().unwrap_or("auto-");
         loop {
-            let id = self.client_ids.next(&self.home, self.place.shard);
+            let id = self.client_ids.next(prefix, &self.home, self.place.shard);
             if !self.clients.by_id.contains_key(id.as_str()) {
                 return Ok(ClientId::new(&id));
             }
@@ -156,8 +161,11 @@ impl Shard {
         will: &codec::Will<'_>,
         client_id: &ClientId,
         identity: &Identity,
+        offer: &Offer,
     ) -> Result<Will, Reason> {
-        let topic = TopicName::parse(will.topic).map_err(|_| Reason::TopicNameInvalid)?;
+        let whole = offer.mount.as_ref().map(|mount| mount.topic(will.topic));
+        let text = whole.as_deref().unwrap_or(will.topic);
+        let topic = TopicName::parse(text).map_err(|_| Reason::TopicNameInvalid)?;
         if !self.topic_within_limits(topic) {
             return Err(Reason::TopicNameInvalid);
         }
@@ -171,6 +179,13 @@ impl Shard {
         if will.retain && !self.settings.retain_available {
             // [MQTT-3.2.2-13]
             return Err(Reason::RetainNotSupported);
+        }
+        if will.qos > offer.qos_max {
+            // [MQTT-3.2.2-12]
+            return Err(Reason::QosNotSupported);
+        }
+        if will.payload.len() > self.settings.payload_bytes_max {
+            return Err(Reason::QuotaExceeded);
         }
         let claims_utf8 = will.properties.payload_format_indicator() == Some(1);
         if self.settings.payload_format_check
@@ -204,6 +219,7 @@ impl Shard {
         connect: &Connect<'_>,
         client_id: &ClientId,
         admission: &Admission<'_>,
+        offer: &Offer,
     ) -> Granted {
         let settings = &self.settings;
         let expiry_s = wanted_expiry_s(connect).min(settings.session_expiry_s_max);
@@ -217,17 +233,21 @@ impl Shard {
             if expiry_s != wanted_expiry_s(connect) {
                 properties.push(Property::SessionExpiryInterval(expiry_s));
             }
-            properties.push(Property::ReceiveMaximum(settings.receive_maximum));
+            properties.push(Property::ReceiveMaximum(offer.receive_maximum));
+            if offer.qos_max < Qos::ExactlyOnce {
+                // [MQTT-3.2.2-9]
+                properties.push(Property::MaximumQos(offer.qos_max as u8));
+            }
             if !settings.retain_available {
                 properties.push(Property::RetainAvailable(false));
             }
-            properties.push(Property::MaximumPacketSize(settings.packet_bytes_max));
+            properties.push(Property::MaximumPacketSize(offer.packet_bytes_max));
             if admission.login.assigned {
                 // [MQTT-3.1.3-7]
                 properties.push(Property::AssignedClientIdentifier(client_id.as_str()));
             }
-            if settings.topic_alias_maximum > 0 {
-                properties.push(Property::TopicAliasMaximum(settings.topic_alias_maximum));
+            if offer.topic_alias_maximum > 0 {
+                properties.push(Property::TopicAliasMaximum(offer.topic_alias_maximum));
             }
             if keep_alive_s != connect.keep_alive_s {
                 // [MQTT-3.2.2-21] The client uses this value instead of its own.
@@ -348,12 +368,19 @@ impl Shard {
     }
 
     /// Takes over what the client allows.
-    fn tune_link(&mut self, conn: ConnId, connect: &Connect<'_>, granted: &Granted, now: Millis) {
+    fn tune_link(
+        &mut self,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        (granted, offer): (&Granted, Rc<Offer>),
+        now: Millis,
+    ) {
         let (inflight_max, alias_max) =
             (self.settings.inflight_max, self.settings.topic_alias_out_maximum);
         let Some(connection) = self.clients.connection_mut(conn) else { return };
         let properties: Properties<'_> = connect.properties;
         let link = &mut connection.link;
+        link.offer = Some(offer);
         link.window_bytes = self.settings.inflight_bytes_max;
         link.window = properties.receive_maximum().unwrap_or(u16::MAX).min(inflight_max);
         link.packet_bytes_max = properties.maximum_packet_size().unwrap_or(u32::MAX);

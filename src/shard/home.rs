@@ -43,13 +43,13 @@ impl ClientIds {
         ClientIds { hasher: SipHasher24::new_with_keys(seed, shard as u64), count: 0 }
     }
 
-    /// The next identifier whose home is `shard`. [MQTT-3.1.3-6]
-    pub(super) fn next(&mut self, home: &Home, shard: usize) -> String {
+    /// The next identifier with this beginning whose home is `shard`. [MQTT-3.1.3-6]
+    pub(super) fn next(&mut self, prefix: &str, home: &Home, shard: usize) -> String {
         loop {
             self.count += 1;
             let high = self.hasher.hash(&(self.count * 2).to_le_bytes());
             let low = self.hasher.hash(&(self.count * 2 + 1).to_le_bytes());
-            let id = format!("auto-{high:016x}{low:016x}");
+            let id = format!("{prefix}{high:016x}{low:016x}");
             if home.of(&id) == shard {
                 return id;
             }
@@ -76,8 +76,8 @@ mod tests {
     fn assigned_ids_live_on_their_shard() {
         let home = Home::new((1, 2), 4);
         let mut ids = ClientIds::new(7, 3);
-        let first = ids.next(&home, 3);
+        let first = ids.next("auto-", &home, 3);
         assert_eq!(home.of(&first), 3);
-        assert_ne!(first, ids.next(&home, 3));
+        assert_ne!(first, ids.next("auto-", &home, 3));
     }
 }

@@ -18,7 +18,8 @@ use crate::access::{Identity, Network};
 use crate::auth::limiter::{Limits, Permit};
 use crate::auth::scram::Exchange;
 use crate::auth::{Credentials, Login, Outcome, Proof, Proven, Refusal, Secret, Suspect};
-use crate::codec::{self, Auth, Connect, Packet, Property, PropertyList, Reason};
+use crate::codec::{self, Auth, Connect, Packet, Property, PropertyList, Qos, Reason, Version};
+use crate::topic::Mount;
 use shards::{ConnId, Millis};
 use std::sync::Arc;
 use tracing::{debug, info};
@@ -50,7 +51,29 @@ pub struct ListenerRules {
     pub use_username_as_clientid: bool,
     /// A session goes to whoever has its client identifier, whatever his name.
     pub allow_session_rebind: bool,
+    /// Versions that are spoken; empty = all.
+    pub versions: Vec<Version>,
+    /// Highest `QoS`; `None` = all.
+    pub qos_max: Option<Qos>,
+    /// Topic Alias Maximum; `None` = that of the settings.
+    pub topic_alias_maximum: Option<u16>,
+    /// Beginning of all topics of these clients, which they do not see.
+    pub mount: Option<Mount>,
+    /// Beginning of identifiers that are made for these clients; `None` = `auto-`.
+    pub id_prefix: Option<Arc<str>>,
 }
+
+/// Rules of a listener of which nothing was said.
+static NO_RULES: ListenerRules = ListenerRules {
+    allow_anonymous: false,
+    use_username_as_clientid: false,
+    allow_session_rebind: false,
+    versions: Vec::new(),
+    qos_max: None,
+    topic_alias_maximum: None,
+    mount: None,
+    id_prefix: None,
+};
 
 /// A login on its way.
 #[derive(Debug)]
@@ -106,6 +129,7 @@ impl Shard {
     pub fn set_login_rules(&mut self, rules: LoginRules) {
         self.limiter.set_limits(rules.failures, Arc::clone(&rules.failures_exempt));
         self.login_rules = rules;
+        self.make_offers();
     }
 
     /// The client identifier that a CONNECT counts under, by the rules of its listener.
@@ -131,9 +155,8 @@ impl Shard {
         connection.phase == Phase::Authenticating && connection.method.is_none() && waits
     }
 
-    pub(super) fn listener_rules(&self, listener: u16) -> ListenerRules {
-        let rules = self.login_rules.listeners.get(usize::from(listener)).cloned();
-        rules.unwrap_or_default()
+    pub(super) fn listener_rules(&self, listener: u16) -> &ListenerRules {
+        self.login_rules.listeners.get(usize::from(listener)).unwrap_or(&NO_RULES)
     }
 
     /// The first packet: who is it.
@@ -153,8 +176,8 @@ impl Shard {
         }
         connection.last_packet = now;
         connection.link.version = connect.version;
-        if self.stopping {
-            return self.refuse(conn, Reason::ServerUnavailable);
+        if let Some(reason) = self.refused_at_once(connect.version, peer.listener) {
+            return self.refuse(conn, reason);
         }
         self.serial += 1;
         let assigned = connect.client_id.is_empty();
@@ -218,6 +241,19 @@ impl Shard {
             wanted: Arc::default(),
         };
         self.ask(conn, pending, proof, now);
+    }
+
+    /// Whoever it is does not come in.
+    fn refused_at_once(&self, version: Version, listener: u16) -> Option<Reason> {
+        let versions = &self.listener_rules(listener).versions;
+        if self.stopping {
+            Some(Reason::ServerUnavailable)
+        } else if !versions.is_empty() && !versions.contains(&version) {
+            // [MQTT-3.1.2-2]
+            Some(Reason::UnsupportedProtocolVersion)
+        } else {
+            None
+        }
     }
 
     /// Nobody has to be asked.

@@ -12,6 +12,8 @@
 //! ```
 
 mod bodies;
+mod census;
+mod certificates;
 mod clients;
 mod connect;
 mod effects;
@@ -23,6 +25,7 @@ mod journal;
 mod limits;
 mod login;
 mod mail;
+mod offers;
 mod peer;
 mod publish;
 mod restore;
@@ -41,6 +44,8 @@ mod trail;
 mod users;
 
 pub use bodies::Purpose;
+pub use census::Census;
+pub use certificates::Certified;
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use login::{ListenerRules, LoginRules};
@@ -138,6 +143,8 @@ enum Timer {
     /// Session, its epoch, and when it ends.
     SessionExpiry(Key, u32, Millis),
     Sys,
+    /// A look at certificates.
+    Certificates,
     /// Time of day for the log.
     Clock,
     /// Messages that wait for room in a queue.
@@ -163,6 +170,7 @@ pub struct Shard {
     /// Rises whenever rights may have changed.
     access_epoch: u32,
     login_rules: LoginRules,
+    offers: offers::Offers,
     limiter: Limiter,
     login_lines: login::Lines,
     trail: trail::Trail,
@@ -189,6 +197,8 @@ pub struct Shard {
     held_back: room::HeldBack,
     start: restore::Start,
     sys: sys::Sys,
+    /// The next look at certificates.
+    certificates_due: Option<Millis>,
     stopping: bool,
     writer: Option<publish::Writer>,
     /// Buffer for property bytes that are passed on.
@@ -221,29 +231,6 @@ const TIMER_TICK_MS: u64 = 50;
 const TIMER_SPAN_MS_MAX: u64 = 60_000;
 
 impl Shard {
-    /// Takes new limits and choices over. What is above a new limit stays; nothing more comes.
-    ///
-    /// What clients were told at CONNECT or what all shards agree on does not change: largest
-    /// packet, Receive Maximum, Topic Alias Maximum, keys, recording, `$SYS` interval.
-    pub fn reconfigure(&mut self, settings: &Settings) {
-        let old = &self.settings;
-        let new = Settings {
-            hash_key: old.hash_key,
-            id_seed: old.id_seed,
-            packet_bytes_max: old.packet_bytes_max,
-            receive_maximum: old.receive_maximum,
-            topic_alias_maximum: old.topic_alias_maximum,
-            sys_interval_s: old.sys_interval_s,
-            recording: old.recording,
-            wall_offset_ms: old.wall_offset_ms,
-            ..settings.clone()
-        };
-        self.clients.reconfigure(new.queue, new.output_bytes_max);
-        self.retained.reconfigure(&new);
-        self.settings = Rc::new(new);
-        self.tell_users();
-    }
-
     /// An empty shard.
     ///
     /// # Panics
@@ -260,6 +247,7 @@ impl Shard {
             disk_full: false,
             access_epoch: 0,
             login_rules: LoginRules::default(),
+            offers: offers::Offers::default(),
             limiter: Limiter::new(Limits::default(), settings.hash_key),
             login_lines: login::Lines::default(),
             trail: trail::Trail::default(),
@@ -284,6 +272,7 @@ impl Shard {
             held_back: room::HeldBack::default(),
             start: restore::Start::default(),
             sys: sys::Sys::new(now),
+            certificates_due: None,
             stopping: false,
             writer: None,
             scratch: Vec::new(),
@@ -293,6 +282,7 @@ impl Shard {
         };
         shard.tell_users();
         shard.start_sys(now);
+        shard.watch_certificates(now);
         shard.start_clock(now);
         shard
     }
@@ -328,9 +318,19 @@ impl Shard {
             // [MQTT-3.1.4-6] Nothing is processed after the end was decided.
             Phase::Closing => return,
         };
+        let mounted = connection.link.mount().is_some();
         if !self.within_user_properties(packet.properties()) {
             return self.end_connection(conn, Reason::QuotaExceeded, now);
         }
+        if mounted {
+            self.mounted(conn, key, packet, now);
+        } else {
+            self.served(conn, key, packet, now);
+        }
+    }
+
+    /// A packet of a client with a session; topics have their whole names.
+    fn served(&mut self, conn: ConnId, key: Key, packet: Packet<'_>, now: Millis) {
         match packet {
             Packet::Publish(publish) => self.publish(conn, key, &publish, now),
             Packet::Puback(ack) => self.puback(key, &ack, now),
@@ -497,6 +497,7 @@ impl Shard {
                 Timer::Will(key, epoch, due) => self.will_due(key, epoch, due, now),
                 Timer::SessionExpiry(key, epoch, due) => self.session_due(key, epoch, due, now),
                 Timer::Sys => self.sys_due(now),
+                Timer::Certificates => self.certificates_due(now),
                 Timer::Clock => self.clock_due(now),
                 Timer::Room => self.room_due(now),
             }

@@ -100,8 +100,13 @@ impl Shard {
         now: Millis,
     ) {
         let (publish, topic, id) = packet;
-        let version = self.version_of(conn);
-        let maximum = (version == Version::V5).then_some(self.settings.receive_maximum);
+        let Some(connection) = self.clients.connection(conn) else { return };
+        let version = connection.link.version;
+        let offer = connection.link.offer.as_deref();
+        if offer.is_some_and(|offer| publish.qos > offer.qos_max) {
+            return self.end_connection(conn, Reason::QosNotSupported, now);
+        }
+        let maximum = offer.filter(|_| version == Version::V5).map(|offer| offer.receive_maximum);
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
         let inbound = session.inbound.get_or_insert_default();
         let next = inbound.next_key();
@@ -151,10 +156,14 @@ impl Shard {
             if version != Version::V5 {
                 // 3.x acknowledgements can't refuse: either this one does not say so, or the
                 // connection ends. 3.1.1: [MQTT-3.3.5-2]
-                if ack.reason != Reason::NotAuthorized || !self.settings.acknowledge_denied {
+                let quiet = matches!(ack.reason, Reason::NotAuthorized | Reason::PacketTooLarge);
+                if !(quiet && self.settings.acknowledge_denied) {
                     return self.end_connection(conn, ack.reason, now);
                 }
                 ack.reason = Reason::Success;
+            } else if ack.reason == Reason::PacketTooLarge {
+                // PUBACK and PUBREC have no code for a payload (§3.4.2.1).
+                ack.reason = Reason::QuotaExceeded;
             }
         }
         self.acknowledge(conn, key, ack);
@@ -215,6 +224,9 @@ impl Shard {
         if self.pressed && !deletes {
             return Err(Reason::QuotaExceeded);
         }
+        if publish.payload.len() > self.settings.payload_bytes_max {
+            return Err(Reason::PacketTooLarge);
+        }
         if self.disk_full && !deletes && self.needs_disk(key, publish) {
             return Err(Reason::QuotaExceeded);
         }
@@ -239,7 +251,9 @@ impl Shard {
 
     /// What a refused PUBLISH counts as.
     fn cause_of(&self, reason: Reason) -> DropCause {
-        if reason != Reason::QuotaExceeded {
+        if reason == Reason::PacketTooLarge {
+            DropCause::TooLarge
+        } else if reason != Reason::QuotaExceeded {
             DropCause::Denied
         } else if self.pressed {
             DropCause::MemoryFull
@@ -351,11 +365,12 @@ impl Shard {
         alias: std::num::NonZeroU16,
         topic: &str,
     ) -> Result<Arc<str>, Reason> {
+        let connection = self.clients.connection_mut(conn).ok_or(Reason::UnspecifiedError)?;
+        let maximum = connection.link.offer.as_ref().map_or(0, |offer| offer.topic_alias_maximum);
         // [MQTT-3.3.2-9]
-        if alias.get() > self.settings.topic_alias_maximum {
+        if alias.get() > maximum {
             return Err(Reason::TopicAliasInvalid);
         }
-        let connection = self.clients.connection_mut(conn).ok_or(Reason::UnspecifiedError)?;
         let aliases = connection.aliases.get_or_insert_default();
         if !topic.is_empty() {
             TopicName::parse(topic).map_err(|_| Reason::TopicNameInvalid)?;

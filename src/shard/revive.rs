@@ -6,7 +6,7 @@
 //! needed again: what they took back was in the same or in an earlier segment.
 //!
 //! Promise: replaying the log without the segment gives the same state. Each thing is emitted once
-//! for a segment, however often it was recorded there.
+//! for a segment, however often it was recorded there, unless that are very many.
 
 use super::Shard;
 use super::journal::{Logged, UNKNOWN};
@@ -19,12 +19,9 @@ use shards::Millis;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// About the bytes of the records of one session: head, will.
-const SESSION_BYTES: u64 = 128;
-/// About the bytes of the record of one subscription.
-const FILTER_BYTES: u64 = 64;
-/// About the bytes of the record of one delivery besides its message.
-const DELIVERY_BYTES: u64 = 32;
+/// So many things of a kind are remembered as emitted for a segment; then it is forgotten, and one
+/// may be emitted twice. Longer lists would take long to grow and to drop.
+const REVIVED_MAX: usize = 1 << 14;
 
 /// What was emitted again for this segment.
 #[derive(Debug, Default)]
@@ -32,6 +29,14 @@ pub(super) struct Revived {
     filters: AHashSet<(SessionNumber, Filter)>,
     topics: AHashSet<Arc<str>>,
     ids: AHashSet<(SessionNumber, PacketId)>,
+}
+
+/// Remembers it; false if it was known.
+fn note<T: std::hash::Hash + Eq>(known: &mut AHashSet<T>, new: T) -> bool {
+    if known.len() >= REVIVED_MAX {
+        known.clear();
+    }
+    known.insert(new)
 }
 
 impl Shard {
@@ -73,15 +78,6 @@ impl Shard {
         self.effects.lsn
     }
 
-    /// About the bytes that the log would have if it held nothing but what still holds.
-    /// O(sessions).
-    pub fn live_bytes(&self) -> u64 {
-        let report = self.report();
-        let heads = report.sessions * SESSION_BYTES + report.queued * DELIVERY_BYTES;
-        let filters = (report.subscriptions + report.shared_subscriptions) * FILTER_BYTES;
-        report.queued_bytes + report.retained_bytes + heads + filters
-    }
-
     fn logged(&self, session: SessionNumber) -> Option<Logged> {
         self.journal.sessions.get(&session).copied()
     }
@@ -106,7 +102,7 @@ impl Shard {
     fn revive_filter(&mut self, session: SessionNumber, filter: Filter) {
         let Some(logged) = self.logged(session) else { return };
         let Some(found) = self.subscriptions.get(&filter, logged.key.index) else { return };
-        if self.revived.filters.insert((session, filter.clone())) {
+        if note(&mut self.revived.filters, (session, filter.clone())) {
             let identifier = found.identifier.map_or(0, NonZeroU32::get);
             let options = found.options;
             self.effects.record(Record::Subscribe { session, filter, options, identifier });
@@ -117,7 +113,7 @@ impl Shard {
         let Some(logged) = self.logged(session) else { return };
         let inbound = self.clients.sessions.get(logged.key).and_then(|s| s.inbound.as_deref());
         if inbound.is_some_and(|inbound| inbound.holds(id))
-            && self.revived.ids.insert((session, id))
+            && note(&mut self.revived.ids, (session, id))
         {
             self.effects.record(Record::Received { session, id });
         }
@@ -183,6 +179,6 @@ impl Shard {
     fn is_retained(&mut self, message: &Message) -> bool {
         let topic = TopicName::trusted(message.topic());
         self.retained.get(topic).is_some_and(|stored| **stored == *message)
-            && self.revived.topics.insert(Arc::from(message.topic()))
+            && note(&mut self.revived.topics, Arc::from(message.topic()))
     }
 }

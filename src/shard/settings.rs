@@ -1,5 +1,6 @@
 //! What a shard is told at its start, and again when settings change.
 
+use super::Certified;
 use crate::session::{Limits, Overflow};
 
 /// Most shards of one broker; interest in a topic is one bit for each.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub id_seed: u64,
     /// Largest packet that is accepted; announced to 5.0 clients.
     pub packet_bytes_max: u32,
+    /// Largest payload; a PUBLISH with a larger one is dropped, and its sender told if it can be.
+    pub payload_bytes_max: usize,
     /// Longest client identifier.
     pub client_id_bytes_max: usize,
     /// Clients without identifier are given one.
@@ -65,6 +68,8 @@ pub struct Settings {
     pub client_id_prefixes: Vec<String>,
     /// Listeners by which everybody in the network may come in; told in `$SYS`.
     pub open_listeners: usize,
+    /// Certificates of listeners; told in `$SYS`, and warned of before their end.
+    pub certificates: Vec<Certified>,
     /// Most messages in flight towards one client, whatever it allows.
     pub inflight_max: u16,
     /// Bytes of messages in flight towards one client from which on no further one leaves.
@@ -108,6 +113,7 @@ impl Default for Settings {
             hash_key: (0, 0),
             id_seed: 0,
             packet_bytes_max: 16 * 1024 * 1024,
+            payload_bytes_max: usize::MAX,
             client_id_bytes_max: 256,
             allow_empty_client_id: true,
             topic_levels_max: 128,
@@ -127,6 +133,7 @@ impl Default for Settings {
             takeovers_per_min_max: 0,
             client_id_prefixes: Vec::new(),
             open_listeners: 0,
+            certificates: Vec::new(),
             inflight_max: 100,
             inflight_bytes_max: usize::MAX,
             receive_maximum: 100,

@@ -103,6 +103,11 @@ impl<T> Slots<T> {
         entry.as_ref().map(|_| Key { index, generation: *generation })
     }
 
+    /// Places, live or free.
+    pub(super) fn places(&self) -> u32 {
+        u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
+    }
+
     /// Live entries.
     pub(super) fn len(&self) -> usize {
         self.entries.len() - self.free.len()

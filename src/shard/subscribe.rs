@@ -9,8 +9,8 @@ use super::mail::{Interest, Mail, Ticket, Waiter};
 use super::slots::Key;
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::{
-    Packet, PacketId, Properties, Reason, RetainHandling, Suback, Subscribe, SubscribeFilter,
-    Unsuback, Unsubscribe,
+    Packet, PacketId, Properties, Qos, Reason, RetainHandling, Suback, Subscribe, SubscribeFilter,
+    SubscribeOptions, Unsuback, Unsubscribe,
 };
 use crate::store::Record;
 use crate::topic::{Filter, Subscribed};
@@ -77,8 +77,15 @@ impl Shard {
             lsn: 0,
             queries: Vec::new(),
         };
+        let connection = self.clients.connection(conn);
+        let offer = connection.and_then(|connection| connection.link.offer.as_ref());
+        let qos_max = offer.map_or(Qos::ExactlyOnce, |offer| offer.qos_max);
         for wanted in &subscribe.filters {
-            match self.subscribe_one(key, number, wanted, identifier, &mut pending) {
+            // [MQTT-3.2.2-10] [MQTT-3.9.3-2] More is asked for than there is, and granted is less.
+            let qos = wanted.options.qos.min(qos_max);
+            let options = SubscribeOptions { qos, ..wanted.options };
+            let wanted = SubscribeFilter { options, ..wanted.clone() };
+            match self.subscribe_one(key, number, &wanted, identifier, &mut pending) {
                 Ok(reason) => pending.reasons.push(reason),
                 // [MQTT-3.8.3-4]
                 Err(reason) => {

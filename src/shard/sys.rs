@@ -65,6 +65,8 @@ pub(super) struct Sys {
     published: AHashMap<String, String>,
     sessions_max: u64,
     started: Millis,
+    /// When the tree is published next; `None` without an interval.
+    due: Option<Millis>,
     load_at: Millis,
     load_before: [u64; 9],
     loads: [[f64; 3]; 9],
@@ -97,6 +99,7 @@ impl Sys {
             published: AHashMap::new(),
             sessions_max: 0,
             started: now,
+            due: None,
             load_at: now,
             load_before: [0; 9],
             loads: [[0.0; 3]; 9],
@@ -157,13 +160,32 @@ impl Shard {
 
     pub(super) fn start_sys(&mut self, now: Millis) {
         if self.settings.sys_interval_s > 0 {
+            self.sys.due = Some(now);
             self.timers.insert(now, Timer::Sys);
+        } else {
+            self.end_sys(now);
+        }
+    }
+
+    /// The tree goes.
+    fn end_sys(&mut self, now: Millis) {
+        self.sys.due = None;
+        self.sys.reports.clear();
+        let mut topics: Vec<String> = self.sys.published.drain().map(|(topic, _)| topic).collect();
+        topics.sort_unstable();
+        for topic in topics {
+            self.publish_own(&topic, "", now);
         }
     }
 
     pub(super) fn sys_due(&mut self, now: Millis) {
-        let interval_ms = u64::from(self.settings.sys_interval_s) * 1000;
-        self.timers.insert(Millis(now.0 + interval_ms), Timer::Sys);
+        // A timer of a former interval is void.
+        if self.sys.due.is_none_or(|due| now < due) {
+            return;
+        }
+        let next = now.after(u64::from(self.settings.sys_interval_s) * 1000);
+        self.sys.due = Some(next);
+        self.timers.insert(next, Timer::Sys);
         let report = self.report();
         if self.place.shard == 0 {
             self.sys.reports.insert(0, report);
@@ -258,6 +280,10 @@ impl Shard {
         for (cause, count) in Refusal::NAMES.iter().zip(c.logins_refused) {
             let topic = format!("$SYS/broker/clients/logins/refused/{cause}");
             values.push((topic, count.to_string()));
+        }
+        if let Some(end_s) = self.first_certificate_end_s() {
+            let topic = "$SYS/broker/listeners/certificates/expiry";
+            values.push((topic.into(), end_s.to_string()));
         }
         let version = env!("CARGO_PKG_VERSION");
         values.push(("$SYS/broker/version".into(), format!("{name} version {version}")));

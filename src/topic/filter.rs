@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::name::{TOPIC_BYTES_MAX, TopicName, split_level};
 
 /// What a shared subscription's filter begins with. [MQTT-4.8.2-1]
-const SHARE_PREFIX: &str = "$share/";
+pub(super) const SHARE_PREFIX: &str = "$share/";
 
 /// Why a text is not a topic filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

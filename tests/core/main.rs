@@ -19,6 +19,7 @@ mod exactly_once;
 mod expiry_in_flight;
 mod lifecycle;
 mod login;
+mod offers;
 mod quotas;
 mod reject;
 mod retained;

@@ -287,7 +287,8 @@ fn sessions_of_a_user_are_counted_on_all_shards() {
     // The limit may go and come back; the others have to say anew what they have.
     for max in [0, 3] {
         let settings = Settings { sessions_per_user_max: max, ..rig.settings.clone() };
-        rig.shards.iter_mut().for_each(|shard| shard.reconfigure(&settings));
+        let now = rig.now;
+        rig.shards.iter_mut().for_each(|shard| shard.reconfigure(&settings, now));
         rig.quiet("wait 1");
     }
     let last = rig.name_on("last", 1);

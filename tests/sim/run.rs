@@ -223,7 +223,8 @@ impl World {
         let mut settings = self.swarm.settings.clone();
         settings.queue.queue_messages_max = 1 << 20;
         settings.queue.queue_bytes_max = 1 << 30;
-        self.shards.iter_mut().for_each(|shard| shard.reconfigure(&settings));
+        let now = self.now;
+        self.shards.iter_mut().for_each(|shard| shard.reconfigure(&settings, now));
         self.now = self.now.after(2 * TICK_MS);
         for shard in 0..self.shards.len() {
             self.tick(shard);

@@ -26,6 +26,8 @@ mod first_packet;
 #[cfg(test)]
 mod keep_alive;
 #[cfg(test)]
+mod listener_offers;
+#[cfg(test)]
 mod listeners_reload;
 #[cfg(test)]
 mod login;

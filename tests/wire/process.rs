@@ -220,15 +220,15 @@ fn syslog_and_journal_get_lines_in_their_own_forms() {
     let config = format!(
         "{MEMORY}[log]\nto = ['stderr', 'syslog', 'journald']\nsyslog_socket = {:?}\n\
          journald_socket = {:?}\naudit_to = ['syslog']\n\
-         targets = {{ 'culex::shard' = 'debug' }}\n",
+         syslog_facility = 'local3'\ntargets = {{ 'culex::shard' = 'debug' }}\n",
         place("log"),
         place("journal"),
     );
     let broker = launch(&config, &[]);
     let pid = broker.pid.unwrap();
     let line = received(&syslog, "listening");
-    // RFC 3164: facility 3, severity 6; the host is syslog's own to add.
-    assert!(line.starts_with("<30>"), "{line}");
+    // RFC 3164: facility 19, severity 6; the host is syslog's own to add.
+    assert!(line.starts_with("<158>"), "{line}");
     let tag = format!(" culex[{pid}]: listening address=127.0.0.1:");
     assert!(line.contains(&tag) && !line.ends_with('\n'), "{line}");
     let fields = received(&journal, "MESSAGE=listening");
@@ -243,7 +243,7 @@ fn syslog_and_journal_get_lines_in_their_own_forms() {
     let priorities = fields.lines().filter(|line| line.starts_with("PRIORITY=")).count();
     assert_eq!(priorities, 1, "{fields}");
     let line = received(&syslog, "event=\"login\"");
-    assert!(line.starts_with("<30>") && !line.contains('\n'), "{line}");
+    assert!(line.starts_with("<158>") && !line.contains('\n'), "{line}");
     assert!(line.contains("]: seq="), "{line}");
     // The reader of syslog starts again: at the same place, another socket.
     drop(syslog);

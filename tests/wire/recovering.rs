@@ -83,6 +83,31 @@ fn damage_is_refused_in_words_and_accepted_on_demand() {
 }
 
 #[test]
+fn what_a_start_found_is_in_the_audit_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let audit = directory.path().join("audit");
+    let config = directory.path().join("culex.toml");
+    fs::write(&config, format!("[log]\naudit_file = {audit:?}\n")).unwrap();
+    let with_audit = ["-c", config.to_str().unwrap()];
+    let server = serve(&data, &with_audit);
+    client(&server, &["sub", "-i", "s", "-c", "-q", "1", "-t", "a", "-W", "1"]);
+    assert_eq!(client(&server, &["pub", "-r", "-q", "1", "-t", "a", "-m", "kept"]), Some(0));
+    drop(server);
+    drop(serve(&data, &with_audit));
+    let text = fs::read_to_string(&audit).unwrap();
+    let found: Vec<&str> = text.lines().filter(|line| line.contains("\"recovery\"")).collect();
+    let [empty, full] = found[..] else { panic!("two starts of one shard: {text}") };
+    for (line, sessions, retained) in [(empty, 0, 0), (full, 1, 1)] {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        let expected = [("sessions", sessions), ("retained", retained), ("lost", 0)];
+        for (key, number) in expected {
+            assert_eq!(object[key], number, "{key}: {line}");
+        }
+    }
+}
+
+#[test]
 fn a_directory_has_one_broker() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
@@ -90,4 +115,5 @@ fn a_directory_has_one_broker() {
     let (status, text) = refused(&data);
     assert_eq!(status, Some(73), "{text}");
     assert!(text.contains("in use by another process"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
 }

@@ -75,10 +75,10 @@ fn what_needs_a_new_start_is_named() {
         return;
     }
     let broker = broker(MEMORY);
-    let config = "durability = 'none'\nsys_interval_s = 3\n[limits]\nreceive_maximum = 7\n\
+    let config = "durability = 'none'\nlog_segment_bytes = 1048576\nfsync_interval_ms = 9\n\
                   [[listener]]\naddress = '127.0.0.1:0'\nbacklog = 7\n";
     let line = reload(&broker, config, "with the next start only");
-    let keys = "keys=\"sys_interval_s, limits.receive_maximum\"";
+    let keys = "keys=\"fsync_interval_ms, log_segment_bytes\"";
     assert!(line.contains(keys), "{line}");
 }
 

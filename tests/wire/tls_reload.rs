@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
-use crate::harness::{Authority, Broker, DEADLINE};
+use crate::harness::{Authority, Broker, Client, DEADLINE, Version, compose};
 
 /// Shakes hands. `None` if that fails.
 fn shake(address: SocketAddr, config: &Arc<ClientConfig>) -> Option<HandshakeKind> {
@@ -92,4 +92,41 @@ fn a_certificate_that_is_revoked_does_not_resume() {
     authority.revoke(&[&alice]);
     reload(&broker, "settings read again");
     assert_ne!(shake(broker.listener(1), &client), Some(HandshakeKind::Resumed));
+}
+
+#[test]
+fn the_end_of_a_certificate_is_told_before_it_comes() {
+    const DAY_S: u64 = 86_400;
+    let authority = Authority::new("ca");
+    let now_s = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let in_days = |days: u64| {
+        let ends_s = now_s + days * DAY_S + DAY_S / 2;
+        let own = authority.issue("localhost", |params| {
+            params.not_after =
+                rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(ends_s);
+        });
+        (own, ends_s)
+    };
+    let (own, ends_s) = in_days(10);
+    let config = format!(
+        "sys_interval_s = 1\n[[listener]]\naddress = '127.0.0.1:0'\n\
+         [[listener]]\naddress = '127.0.0.1:0'\n[listener.tls]\n{}",
+        own.lines()
+    );
+    let broker = Broker::start(2, &config);
+    let line = broker.line("a certificate expires soon");
+    assert!(line.contains("days=10") && line.contains("listener=\"127.0.0.1:0\""), "{line}");
+    let mut client = Client::open(broker.address, Version::V5);
+    client.write(&compose("connect id=a", Version::V5, ""));
+    assert_eq!(client.packet().codes, [0]);
+    let filter = "subscribe 1 $SYS/broker/listeners/certificates/expiry q0";
+    client.write(&compose(filter, Version::V5, ""));
+    assert_eq!(client.packet().codes, [0]);
+    assert_eq!(client.packet().payload, ends_s.to_string().into_bytes());
+    // Another one is in its place.
+    let (new, ends_s) = in_days(300);
+    std::fs::copy(&new.certificate, &own.certificate).unwrap();
+    std::fs::copy(&new.key, &own.key).unwrap();
+    reload(&broker, "settings read again");
+    assert_eq!(client.packet().payload, ends_s.to_string().into_bytes());
 }

@@ -30,6 +30,7 @@ mod recovery;
 mod relayout;
 mod segment_file;
 mod stats;
+mod windows;
 
 pub use broker_file::{BROKER_FILE_BYTES, Broker};
 pub use directory::Directory;

@@ -28,6 +28,8 @@ use crate::time::Millis;
 
 /// After so much calm the commit ring catches up.
 const CALM_MS: u64 = 100;
+/// What was read beside what was asked for is kept so long after the last answer.
+const KEEP_MS: u64 = 1_000;
 /// First pause before a segment is tried again; doubles up to the longest.
 const RETRY_MS: u64 = 1_000;
 const RETRY_MS_MAX: u64 = 30_000;
@@ -58,6 +60,7 @@ pub struct ShardLog {
     interrupts: u32,
     calm_at: Option<Millis>,
     sync_at: Option<Millis>,
+    drop_windows_at: Option<Millis>,
     retry_at: Option<Millis>,
     retry_ms: u64,
     complain_at: Millis,
@@ -91,6 +94,7 @@ impl ShardLog {
             interrupts: 0,
             calm_at: None,
             sync_at: None,
+            drop_windows_at: None,
             retry_at: None,
             retry_ms: RETRY_MS,
             complain_at: Millis(0),
@@ -146,10 +150,10 @@ impl ShardLog {
         self.log.pending_bytes()
     }
 
-    /// More than half of `pending_bytes_max` waits, or did and more than a quarter still does:
-    /// who brings more should not be read.
+    /// More than half of `pending_bytes_max` waits, or did and more than a quarter still does, or
+    /// the next segment is not ready in time: who brings more should not be read.
     pub fn is_congested(&self) -> bool {
-        self.congested
+        self.congested || self.log.awaits_segment()
     }
 
     /// Why no new segment can be made, an `errno` (`ENOSPC`: the disk is full), while that is so.
@@ -169,7 +173,7 @@ impl ShardLog {
     /// written yet, that waits until it is.
     ///
     /// # Errors
-    /// [`Refused::Full`] if too many requests wait (4096).
+    /// [`Refused::Full`] if too many requests wait (16,384).
     pub fn read(&mut self, place: Place, token: u64) -> Result<(), Refused> {
         self.reads.fetch(place, token)
     }
@@ -248,11 +252,11 @@ impl ShardLog {
         match errand.unpack() {
             (Duty::Log(operation), _) => self.ended(ring, operation, result, opened),
             (Duty::Open { read, segment }, _) => {
-                self.reads.opened(read, segment, opened.ok_or(-result));
+                self.reads.opened(read, segment, opened.ok_or(-result), &self.log);
             }
             (Duty::Read { read }, Call::Read { buffer, .. }) => {
                 self.stats.reads += 1;
-                self.reads.read(read, result, &buffer, &self.log);
+                self.reads.read(read, result, buffer, &self.log);
             }
             (Duty::Read { .. }, _) => unreachable!("a read reads"),
         }
@@ -304,7 +308,7 @@ impl ShardLog {
 
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
         let delayed = self.delayed.front().map(|(at, _)| *at);
-        [self.calm_at, self.sync_at, self.retry_at, delayed].into_iter().flatten().min()
+        [self.calm_at, self.sync_at, self.drop_windows_at, self.retry_at, delayed].into_iter().flatten().min()
     }
 
     fn look_at_the_clock(&mut self, ring: &mut Ring) {
@@ -330,6 +334,15 @@ impl ShardLog {
             }
         } else {
             self.sync_at = None;
+        }
+        if self.reads.keeps_windows() && self.reads.is_idle() {
+            let at = *self.drop_windows_at.get_or_insert(now.after(KEEP_MS));
+            if at <= now {
+                self.drop_windows_at = None;
+                self.reads.drop_windows();
+            }
+        } else {
+            self.drop_windows_at = None;
         }
         if self.log.prepare_error().is_none() {
             (self.retry_at, self.retry_ms) = (None, RETRY_MS);

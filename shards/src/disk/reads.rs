@@ -1,8 +1,8 @@
 //! Records on their way back from the disk.
 //!
 //! Promise: every request that was taken is answered once, unless the log fails. Limits:
-//! [`READS_MAX`] requests at a time, each with at most 1 MiB in flight and one record in memory;
-//! [`WAITING_MAX`] more wait; further ones are refused with [`Refused::Full`].
+//! [`READS_MAX`] reads at a time, each with at most 1 MiB in flight; [`WAITING_MAX`] requests wait;
+//! further ones are refused with [`Refused::Full`]. Neighbouring records share a read: [`Windows`].
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -10,27 +10,32 @@ use std::rc::Rc;
 
 use super::errand::{Call, Duty, Errand};
 use super::faults::{self, Fault};
+use super::windows::{Request, Turn, Windows};
 use crate::log::{
-    AlignedBuffer, Chunk, Cursor, Fetch, Log, Place, ReadFault, Refused, Step, StoredRecord, Walk,
+    AlignedBuffer, Chunk, Cursor, Extent, Fetch, Log, Place, ReadFault, Refused, Step,
+    StoredRecord, Walk,
 };
 
-/// Requests that are worked on at a time.
+/// Reads that are worked on at a time.
 const READS_MAX: usize = 16;
 /// Requests that may wait for their turn.
-pub(super) const WAITING_MAX: usize = 4096;
+pub(super) const WAITING_MAX: usize = 16_384;
+/// Answers that a turn of the shard gets at most, so that it has time for others.
+const ANSWERS_MAX: usize = 512;
+/// No more answers in a turn if they have so many bytes.
+const ANSWERS_BYTES_MAX: usize = 1 << 20;
 /// Segments kept open for reading.
 const OPEN_MAX: usize = 16;
 
 #[derive(Debug)]
-enum Request {
-    Record(Place),
-    Walk(Cursor, usize),
-}
-
-#[derive(Debug)]
 enum Reader {
+    /// One record that does not lie in a window.
     Fetch(Fetch),
     Walk(Walk),
+    Window {
+        number: u64,
+        extent: Extent,
+    },
 }
 
 impl Reader {
@@ -38,6 +43,7 @@ impl Reader {
         match self {
             Reader::Fetch(fetch) => fetch.next(log),
             Reader::Walk(walk) => walk.next(log),
+            Reader::Window { extent, .. } => Step::Read(*extent),
         }
     }
 }
@@ -66,9 +72,14 @@ impl Answer {
 /// All requests of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    waiting: VecDeque<(u64, Request)>,
+    windows: Windows,
+    /// Records that are read alone.
+    alone: VecDeque<Request>,
+    walks: VecDeque<(u64, Cursor, usize)>,
     active: Vec<Option<Active>>,
     answers: VecDeque<Answer>,
+    /// Bytes of the answers since there were none.
+    answered_bytes: usize,
     open: VecDeque<(u64, Rc<OwnedFd>)>,
 }
 
@@ -83,25 +94,38 @@ pub(super) enum Next {
 
 impl Reads {
     pub(super) fn fetch(&mut self, place: Place, token: u64) -> Result<(), Refused> {
-        self.take(token, Request::Record(place))
-    }
-
-    pub(super) fn walk(&mut self, from: Cursor, bytes: usize, token: u64) -> Result<(), Refused> {
-        self.take(token, Request::Walk(from, bytes))
-    }
-
-    fn take(&mut self, token: u64, request: Request) -> Result<(), Refused> {
-        if self.waiting.len() >= WAITING_MAX {
-            return Err(Refused::Full);
-        }
-        self.waiting.push_back((token, request));
+        self.has_place()?;
+        self.windows.ask(Request { place, token });
         Ok(())
     }
 
+    pub(super) fn walk(&mut self, from: Cursor, bytes: usize, token: u64) -> Result<(), Refused> {
+        self.has_place()?;
+        self.walks.push_back((token, from, bytes));
+        Ok(())
+    }
+
+    fn has_place(&self) -> Result<(), Refused> {
+        let waiting = self.windows.waiting() + self.alone.len() + self.walks.len();
+        if waiting >= WAITING_MAX { Err(Refused::Full) } else { Ok(()) }
+    }
+
     pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
+        self.windows.waiting() == 0
+            && self.alone.is_empty()
+            && self.walks.is_empty()
             && self.answers.is_empty()
             && self.active.iter().all(Option::is_none)
+    }
+
+    /// Bytes are kept for records that are asked for next.
+    pub(super) fn keeps_windows(&self) -> bool {
+        self.windows.keeps_any()
+    }
+
+    /// Gives the memory of what is kept back.
+    pub(super) fn drop_windows(&mut self) {
+        self.windows.clear();
     }
 
     pub(super) fn has_answers(&self) -> bool {
@@ -109,7 +133,11 @@ impl Reads {
     }
 
     pub(super) fn answer(&mut self) -> Option<Answer> {
-        self.answers.pop_front()
+        let answer = self.answers.pop_front();
+        if self.answers.is_empty() {
+            self.answered_bytes = 0;
+        }
+        answer
     }
 
     pub(super) fn keep_open(&mut self, segment: u64, file: Rc<OwnedFd>) {
@@ -124,6 +152,7 @@ impl Reads {
 
     pub(super) fn forget(&mut self, segment: u64) {
         self.open.retain(|(open, _)| *open != segment);
+        self.windows.forget(segment);
     }
 
     /// Something to do for a read, if there is.
@@ -154,7 +183,7 @@ impl Reads {
             let buffer = AlignedBuffer::zeroed(extent.bytes);
             match faults::hit("log.read") {
                 Fault::Errno(errno) => {
-                    self.fail(at, ReadFault::Io(errno));
+                    self.fail(at, ReadFault::Io(errno), log);
                     continue;
                 }
                 Fault::None | Fault::Skip | Fault::Short | Fault::DelayMs(_) => {}
@@ -165,36 +194,60 @@ impl Reads {
         None
     }
 
-    /// Requests become active: in their order, as soon as what they want has been written.
+    /// Answers what lies in memory, and begins to read what does not.
     fn begin(&mut self, log: &Log) {
-        while let Some((token, request)) = self.waiting.front() {
-            let token = *token;
-            let free = self.active.iter().position(Option::is_none);
-            if free.is_none() && self.active.len() >= READS_MAX {
-                return;
+        while self.answers.len() < ANSWERS_MAX && self.answered_bytes < ANSWERS_BYTES_MAX {
+            match self.windows.next(log) {
+                Some(Turn::Answer(token, result)) => self.tell(token, result),
+                Some(Turn::Alone(request)) => self.alone.push_back(request),
+                None => break,
             }
-            let reader = match request {
-                Request::Record(place) if place.lsn >= log.next_lsn() => Err(ReadFault::Gone),
-                Request::Record(place) if place.lsn > log.settled() => return,
-                Request::Record(place) => Fetch::begin(log, *place).map(Reader::Fetch),
-                Request::Walk(from, bytes) => Ok(Reader::Walk(Walk::begin(log, *from, *bytes))),
-            };
-            self.waiting.pop_front();
-            match reader {
-                Err(fault) => self.answers.push_back(Answer::Record(token, Err(fault))),
-                Ok(reader) => {
-                    let active = Some(Active { token, reader, out: false });
-                    match free.and_then(|at| self.active.get_mut(at)) {
-                        Some(place) => *place = active,
-                        None => self.active.push(active),
-                    }
-                }
+        }
+        while self.has_room()
+            && let Some((token, from, bytes)) = self.walks.pop_front()
+        {
+            self.activate(token, Reader::Walk(Walk::begin(log, from, bytes)));
+        }
+        while self.has_room()
+            && let Some((number, extent)) = self.windows.plan(log)
+        {
+            self.activate(0, Reader::Window { number, extent });
+        }
+        while self.has_room()
+            && let Some(Request { place, token }) = self.alone.pop_front()
+        {
+            match Fetch::begin(log, place) {
+                Ok(fetch) => self.activate(token, Reader::Fetch(fetch)),
+                Err(fault) => self.tell(token, Err(fault)),
             }
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.active.len() < READS_MAX || self.active.iter().any(Option::is_none)
+    }
+
+    fn activate(&mut self, token: u64, reader: Reader) {
+        let active = Some(Active { token, reader, out: false });
+        match self.active.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = active,
+            None => self.active.push(active),
+        }
+    }
+
+    fn tell(&mut self, token: u64, result: Result<StoredRecord, ReadFault>) {
+        self.answered_bytes += result.as_ref().map_or(0, |record| record.body.len());
+        self.answers.push_back(Answer::Record(token, result));
+    }
+
     /// The segment is open, or could not be opened; the read goes on.
-    pub(super) fn opened(&mut self, read: usize, segment: u64, file: Result<OwnedFd, i32>) {
+    pub(super) fn opened(
+        &mut self,
+        read: usize,
+        segment: u64,
+        file: Result<OwnedFd, i32>,
+        log: &Log,
+    ) {
         match file {
             Ok(file) => {
                 self.keep_open(segment, Rc::new(file));
@@ -203,32 +256,39 @@ impl Reads {
                 }
             }
             // It was released meanwhile.
-            Err(libc::ENOENT) => self.fail(read, ReadFault::Gone),
-            Err(errno) => self.fail(read, ReadFault::Io(errno)),
+            Err(libc::ENOENT) => self.fail(read, ReadFault::Gone, log),
+            Err(errno) => self.fail(read, ReadFault::Io(errno), log),
         }
     }
 
     /// Bytes came.
-    pub(super) fn read(&mut self, read: usize, result: i32, buffer: &AlignedBuffer, log: &Log) {
-        let Ok(bytes) = usize::try_from(result) else {
-            self.fail(read, ReadFault::Io(-result));
+    pub(super) fn read(&mut self, read: usize, result: i32, buffer: AlignedBuffer, log: &Log) {
+        let Ok(count) = usize::try_from(result) else {
+            self.fail(read, ReadFault::Io(-result), log);
             return;
         };
         let Some(Some(active)) = self.active.get_mut(read) else { return };
         active.out = false;
-        let bytes = buffer.as_slice().get(..bytes).unwrap_or_default();
-        let fed = match &mut active.reader {
-            Reader::Fetch(fetch) => fetch.feed(log, bytes),
-            Reader::Walk(walk) => walk.feed(bytes).map(|()| None),
-        };
-        match fed {
-            Ok(None) => {}
-            Ok(Some(record)) => {
-                let token = active.token;
-                self.answers.push_back(Answer::Record(token, Ok(record)));
+        let bytes = buffer.as_slice().get(..count).unwrap_or_default();
+        let token = active.token;
+        match &mut active.reader {
+            Reader::Fetch(fetch) => match fetch.feed(log, bytes) {
+                Ok(None) => {}
+                Ok(Some(record)) => {
+                    self.free(read);
+                    self.tell(token, Ok(record));
+                }
+                Err(fault) => self.fail(read, fault, log),
+            },
+            Reader::Walk(walk) => {
+                if let Err(fault) = walk.feed(bytes) {
+                    self.fail(read, fault, log);
+                }
+            }
+            Reader::Window { number, .. } => {
+                self.windows.came(*number, buffer, count);
                 self.free(read);
             }
-            Err(fault) => self.fail(read, fault),
         }
     }
 
@@ -239,12 +299,17 @@ impl Reads {
         }
     }
 
-    fn fail(&mut self, read: usize, fault: ReadFault) {
+    fn fail(&mut self, read: usize, fault: ReadFault, log: &Log) {
         let Some(active) = self.active.get_mut(read).and_then(Option::take) else { return };
-        self.answers.push_back(match active.reader {
-            Reader::Fetch(_) => Answer::Record(active.token, Err(fault)),
-            Reader::Walk(_) => Answer::Chunk(active.token, Err(fault)),
-        });
+        match active.reader {
+            Reader::Fetch(_) => self.tell(active.token, Err(fault)),
+            Reader::Walk(_) => self.answers.push_back(Answer::Chunk(active.token, Err(fault))),
+            Reader::Window { number, .. } => {
+                for token in self.windows.failed(number, log) {
+                    self.tell(token, Err(fault));
+                }
+            }
+        }
     }
 
     fn free(&mut self, read: usize) {

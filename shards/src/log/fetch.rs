@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::batch::{self, HEADER_BYTES};
 use super::place::{Extent, Index, Place};
-use super::record::{self, FrameFault, Unfinished};
+use super::record::{self, FrameFault, HEAD_BYTES_MAX, Unfinished};
 use super::{BATCH_BYTES_MAX, BLOCK_BYTES, Log, Lsn, offset, whole_blocks};
 
 /// Read at once for a record whose length is not known yet.
@@ -107,6 +107,28 @@ impl Fetch {
             bytes: bytes.min(self.extent.bytes - start),
             ..self.extent
         }
+    }
+
+    /// The record, if all of it lies in `bytes`, which begin at this offset of the segment of
+    /// [`Self::wanted`].
+    pub(crate) fn find_in(
+        &self,
+        begin: u64,
+        bytes: &[u8],
+    ) -> Option<Result<StoredRecord, ReadFault>> {
+        let place = |at: u64| usize::try_from(at.checked_sub(begin)?).ok();
+        let from = place(self.extent.offset + offset(self.at))?;
+        let rest = bytes.get(from..place(self.extent.end())?.min(bytes.len()))?;
+        let (head, body) = match record::lengths(rest) {
+            Ok(lengths) => lengths,
+            Err(_) if rest.len() < HEAD_BYTES_MAX => return None,
+            Err(fault) => return Some(Err(ReadFault::Damaged(fault))),
+        };
+        let opened = record::open(rest.get(..head + body)?);
+        let stored = opened.map(|(kind, body)| {
+            StoredRecord { place: self.place, kind, body: body.to_vec() }
+        });
+        Some(stored.map_err(ReadFault::Damaged))
     }
 
     /// Takes the bytes that were wanted; gives the record when it is whole.

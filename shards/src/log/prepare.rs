@@ -5,8 +5,8 @@
 use super::operation::{Action, File, Outcome, Write};
 use super::{AlignedBuffer, offset};
 
-/// Zeros written at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Zeros written at a time: few enough that a commit does not wait long behind them.
+const CHUNK_BYTES: usize = 128 << 10;
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum Step {

@@ -81,7 +81,8 @@ pub enum Refused {
     /// The log is being closed.
     #[error("the log is being closed")]
     Closing,
-    /// `pending_bytes_max` bytes wait for the disk. Ask again when [`Log::durable`] has risen.
+    /// `pending_bytes_max` bytes wait for the disk, or room that a usual record could have is still
+    /// being made. Ask again when [`Log::durable`] has risen or an operation has ended.
     #[error("too many bytes wait for the disk")]
     Full,
     /// No segment can be made; what room is left is kept for records that free space.

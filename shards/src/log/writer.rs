@@ -164,8 +164,13 @@ impl Log {
         if waiting > 0 && waiting + frame_bytes > self.settings.pending_bytes_max {
             return Err(Refused::Full);
         }
-        if urgency == Urgency::Usual && self.is_short_of_space(frame_bytes) {
-            return Err(Refused::DiskFull);
+        if urgency == Urgency::Usual {
+            if self.is_short_of_space(frame_bytes) {
+                return Err(Refused::DiskFull);
+            }
+            if self.awaits_segment_for(frame_bytes) {
+                return Err(Refused::Full);
+            }
         }
         let (head, head_bytes) = record::head(kind, body);
         assert!(head_bytes + body.len() == frame_bytes, "two counts of one frame");
@@ -200,7 +205,24 @@ impl Log {
     /// segment, which is kept for records that free space. After a start on a full disk that is the
     /// segment that is being written.
     pub fn is_short_of_space(&self, frame_bytes: usize) -> bool {
-        if self.trouble.errno.is_none() || self.settings.spares < 2 {
+        self.trouble.errno.is_some() && self.needs_reserve(frame_bytes)
+    }
+
+    /// What is ready will soon be no more than the reserve, and whether a further segment can be
+    /// made is not known yet: who brings more should wait until it is.
+    pub fn awaits_segment(&self) -> bool {
+        self.awaits_segment_for(self.settings.batch_bytes_max)
+    }
+
+    fn awaits_segment_for(&self, frame_bytes: usize) -> bool {
+        // A record that is longer than all of the spares together is not kept waiting for more.
+        let being_made = self.spares.len() < self.settings.spares;
+        self.trouble.errno.is_none() && being_made && self.needs_reserve(frame_bytes)
+    }
+
+    /// A record of so many bytes has no room in what is ready besides the reserve.
+    fn needs_reserve(&self, frame_bytes: usize) -> bool {
+        if self.settings.spares < 2 {
             return false;
         }
         let Settings { segment_bytes, batch_bytes_max, .. } = self.settings;
@@ -243,13 +265,23 @@ impl Log {
     }
 
     /// Was this record appended in this opening, and is it not settled yet?
-    pub(super) fn is_coming(&self, lsn: Lsn) -> bool {
+    pub(crate) fn is_coming(&self, lsn: Lsn) -> bool {
         (self.first_lsn.max(self.settled().next())..self.next_lsn).contains(&lsn)
     }
 
     /// Have these bytes been written, so that they can be read?
     pub fn is_written(&self, extent: &Extent) -> bool {
         (extent.segment, extent.end()) <= self.written_end
+    }
+
+    /// Bytes of a segment that were written and can be read.
+    pub(crate) fn written_until(&self, segment: u64) -> u64 {
+        let (writing, end) = self.written_end;
+        match segment.cmp(&writing) {
+            std::cmp::Ordering::Less => u64::MAX,
+            std::cmp::Ordering::Equal => end,
+            std::cmp::Ordering::Greater => 0,
+        }
     }
 
     /// Where the batches lie.

@@ -37,7 +37,8 @@ impl Act for Endless {
             let more = usize::from(number.is_multiple_of(101)) * 200_000;
             let mut body = number.to_le_bytes().to_vec();
             body.resize(500 + more, 0xab);
-            match log.append(3, &body) {
+            // Not kept waiting for a segment: what is refused here is not tried again.
+            match log.append_urgent(3, &body) {
                 Ok(_) | Err(Refused::Full | Refused::Closing) => {}
                 Err(refused) => panic!("{refused}"),
             }
@@ -201,7 +202,7 @@ mod failpoints {
         for failpoints in [
             "log.write=short",
             "draft.write=short@5",
-            "draft.write=enospc@4",
+            "draft.write=enospc@30",
             "log.sync=delay(20)@5",
         ] {
             let directory = tempfile::tempdir().unwrap();

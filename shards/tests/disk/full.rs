@@ -91,10 +91,7 @@ impl Act for Fill {
     }
 }
 
-// What was taken before the disk was known to be full may use up the reserve; then this waits for
-// ever, about once in ten runs.
 #[test]
-#[ignore = "known gap: the reserve does not count what waits while a segment is being made"]
 fn records_that_free_space_are_still_taken_and_it_heals() {
     let Some(mount) = Mount::new(6 << 20) else { return };
     let path = mount.path().join("data");

@@ -134,6 +134,52 @@ fn records_are_read_back_by_place() {
     rig.stop();
 }
 
+/// Pours, then asks for everything at once when it is durable, in a mixed order.
+struct Shared {
+    pour: Pour,
+    places: Vec<Place>,
+    asked: bool,
+}
+
+impl Act for Shared {
+    fn turn(&mut self, io: &mut TestIo, _: &Sender<Seen>) {
+        let log = io.log().unwrap();
+        while self.pour.left > 0 {
+            let Ok(place) = log.append(9, &body(self.pour.left, 200)) else { return };
+            self.places.push(place);
+            self.pour.left -= 1;
+        }
+        let count = self.places.len();
+        if !self.asked && log.pending_bytes() == 0 {
+            self.asked = true;
+            for at in 0..count {
+                // 7 has no divisor in common with the count.
+                log.read(self.places[at * 7 % count], at as u64).unwrap();
+            }
+        }
+        // 2 MB in windows of 128 KiB, of which some end where a segment does.
+        assert!(log.stats().reads <= 40, "{} reads", log.stats().reads);
+    }
+}
+
+#[test]
+fn neighbouring_records_share_a_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = |_| Shared { pour: Pour { left: 9_999, bytes: 200 }, places: vec![], asked: false };
+    let rig = start(directory.path(), 1, &small(), shared);
+    let mut seen = vec![false; 9_999];
+    for _ in 0..9_999 {
+        let (token, record) = rig.wait(|seen| match seen {
+            Seen::Record(token, result) => Some((usize::try_from(token).unwrap(), result.unwrap())),
+            _ => None,
+        });
+        let left = 9_999 - (token * 7 % 9_999) as u64;
+        assert_eq!((record.kind, record.body), (9, body(left, 200)), "record {token}");
+        assert!(!std::mem::replace(&mut seen[token], true));
+    }
+    rig.stop();
+}
+
 /// Pours, then walks through the oldest segment and releases it, until two are left.
 struct Clean {
     pour: Pour,

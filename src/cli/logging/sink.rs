@@ -2,7 +2,7 @@
 
 use super::super::calendar::Utc;
 use super::entry::{Entry, Value};
-use crate::config::{Ansi, Destination, Format, Log};
+use crate::config::{Ansi, Destination, Facility, Format, Log};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _, stderr};
@@ -11,8 +11,6 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use tracing::Level;
 
-/// Facility daemon.
-const FACILITY: u8 = 3;
 /// Logs name clients and topics.
 const FILE_MODE: u32 = 0o600;
 const MONTHS: [&str; 12] =
@@ -26,7 +24,7 @@ pub(in super::super) type Owner = Option<(u32, u32)>;
 pub(super) enum Sink {
     Stderr { format: Format, colours: bool, waiting: String },
     File { format: Format, file: Rotating, waiting: String },
-    Syslog(Datagrams),
+    Syslog(Datagrams, Facility),
     Journal(Datagrams),
 }
 
@@ -85,7 +83,7 @@ impl Sink {
     }
 
     fn syslog(log: &Log) -> Self {
-        Self::Syslog(Datagrams::new(&log.syslog_socket))
+        Self::Syslog(Datagrams::new(&log.syslog_socket), log.syslog_facility)
     }
 
     fn journal(log: &Log) -> Self {
@@ -108,7 +106,7 @@ impl Sink {
     fn waiting_bytes(&self) -> usize {
         match self {
             Self::Stderr { waiting, .. } | Self::File { waiting, .. } => waiting.len(),
-            Self::Syslog(_) | Self::Journal(_) => 0,
+            Self::Syslog(..) | Self::Journal(_) => 0,
         }
     }
 
@@ -127,7 +125,9 @@ impl Sink {
                 entry.text(false, waiting);
                 waiting.push('\n');
             }
-            Self::Syslog(datagrams) => datagrams.send(syslog(entry).as_bytes()),
+            Self::Syslog(datagrams, facility) => {
+                datagrams.send(syslog(entry, *facility).as_bytes())
+            }
             Self::Journal(datagrams) => datagrams.send(journal(entry).as_bytes()),
         }
     }
@@ -143,7 +143,7 @@ impl Sink {
                 file.write(waiting.as_bytes());
                 waiting.clear();
             }
-            Self::Syslog(_) | Self::Journal(_) => {}
+            Self::Syslog(..) | Self::Journal(_) => {}
         }
     }
 
@@ -301,8 +301,8 @@ fn severity(level: Level) -> u8 {
 }
 
 /// As the C library sends it: RFC 3164, without a host.
-fn syslog(entry: &Entry) -> String {
-    let priority = FACILITY * 8 + severity(entry.level);
+fn syslog(entry: &Entry, facility: Facility) -> String {
+    let priority = facility as u8 * 8 + severity(entry.level);
     let Utc { month, day, hour, minute, second, .. } = Utc::new(entry.time);
     let month = usize::try_from(month).unwrap_or(1).saturating_sub(1);
     let month = MONTHS.get(month).unwrap_or(&"Jan");

@@ -116,9 +116,6 @@ fn start(
     let bound = broker::bind(config, placement).map_err(|error| not_started(&error))?;
     // Root's is another one, so it is chosen before the rights are given up.
     let data_dir = super::check::data_directory(config)?;
-    if let Some(path) = &data_dir {
-        info!(path = %path.display(), "data directory");
-    }
     process::make_data_directory(config, account)?;
     process::give_up_rights(&config.process, account)?;
     // Taken before the first client can come, so that no early signal is lost.
@@ -127,6 +124,9 @@ fn start(
     let (running, reloader) =
         bound.start(data_dir.as_deref(), mode).map_err(|error| not_started(&error))?;
     info!(version = env!("CARGO_PKG_VERSION"), shards, "culex starts");
+    if let Some(path) = &data_dir {
+        info!(path = %path.display(), "data directory");
+    }
     remark(loaded, &found, &cpus);
     for address in running.addresses() {
         info!(%address, "listening");
@@ -142,9 +142,13 @@ fn start(
     info!(target: AUDIT, event = "start", version, config = fingerprint(config));
     let duty = Duty { args: args.clone(), reloader, log, notify, stopper: running.stopper() };
     let waiter = duty.start(signals)?;
-    let ended = running.join().map_err(|error| match error {
-        EngineError::Log { .. } => Failure::new(status::IO, error.to_string()),
-        EngineError::Ring { .. } => Failure::new(status::SYSTEM, error.to_string()),
+    let ended = running.join().map_err(|error| {
+        let why = error.to_string();
+        info!(target: AUDIT, event = "failure", why);
+        match error {
+            EngineError::Log { .. } => Failure::new(status::IO, why),
+            EngineError::Ring { .. } => Failure::new(status::SYSTEM, why),
+        }
     });
     let log = waiter.end();
     drop(watchdog);

@@ -1,10 +1,13 @@
 //! One `listener` of a file of Mosquitto, and the options below it.
 
 use super::line::Line;
+use crate::codec::Version;
+use crate::config::listener::ID_PREFIX_BYTES_MAX;
 use crate::config::{
-    Address, Cidr, ClientAuth, ConfigError, Listener, Protocol, ProxyProtocol, Tls, TlsVersion,
-    WebSocket,
+    Address, Cidr, ClientAuth, ConfigError, Listener, MqttVersion, Protocol, ProxyProtocol, Tls,
+    TlsVersion, WebSocket,
 };
+use crate::topic::TopicName;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +43,10 @@ pub(super) struct Block {
     only_tls13: bool,
     alias_max: Option<u16>,
     username_as_client_id: bool,
+    max_qos: u8,
+    mount: Option<String>,
+    id_prefix: Option<String>,
+    versions: Vec<MqttVersion>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +84,10 @@ impl Block {
             only_tls13: false,
             alias_max: None,
             username_as_client_id: false,
+            max_qos: 2,
+            mount: None,
+            id_prefix: None,
+            versions: Vec::new(),
         }
     }
 
@@ -152,19 +163,24 @@ impl Block {
             }
             "use_username_as_clientid" => self.username_as_client_id = line.flag()?,
             "max_qos" | "maximum_qos" => {
-                if line.number(0, 2)? != 2 {
-                    return Err(line.fault("not supported: all QoS are served"));
-                }
+                self.max_qos = u8::try_from(line.number(0, 2)?).unwrap_or(2);
             }
+            "listener_auto_id_prefix" => self.id_prefix = Some(id_prefix(line)?),
             "max_topic_alias" => {
                 self.alias_max = u16::try_from(line.number(0, u16::MAX.into())?).ok();
             }
             "accept_protocol_versions" => {
-                let mut versions: Vec<&str> = line.text()?.split(',').map(str::trim).collect();
-                versions.sort_unstable();
-                if versions != ["3", "4", "5"] {
-                    return Err(line.fault("not supported: all versions are served"));
+                self.versions = versions(line)?;
+            }
+            "mount_point" => {
+                let prefix = line.text()?;
+                if self.line.is_none() {
+                    return Err(line.fault("must stand below a listener"));
                 }
+                if TopicName::parse(prefix).is_err() {
+                    return Err(line.fault("must be the beginning of a topic, without + and #"));
+                }
+                self.mount = Some(prefix.to_owned());
             }
             _ => return Ok(false),
         }
@@ -192,10 +208,6 @@ impl Block {
             _ => return Ok(false),
         }
         Ok(true)
-    }
-
-    pub(super) fn alias_max(&self) -> Option<u16> {
-        self.alias_max
     }
 
     /// The line to name when something is wrong with this listener.
@@ -229,6 +241,11 @@ impl Block {
             trusted_proxies: trusted_proxies.clone(),
             allow_anonymous: self.allow_anonymous,
             use_username_as_clientid: self.username_as_client_id,
+            max_qos: self.max_qos,
+            mount_point: self.mount.clone(),
+            auto_id_prefix: self.id_prefix.clone(),
+            mqtt_versions: self.versions.clone(),
+            topic_alias_maximum: self.alias_max,
             max_connections: self.max_connections,
             proxy_protocol: self.proxy,
             bind_interface: self.device.clone(),
@@ -296,4 +313,24 @@ impl Block {
         }
         Ok(found.into_iter().map(Address::Tcp).collect())
     }
+}
+
+/// Beginning of identifiers that the broker makes.
+pub(super) fn id_prefix(line: &Line) -> Result<String, ConfigError> {
+    let text = line.text()?;
+    if text.len() > ID_PREFIX_BYTES_MAX {
+        return Err(line.fault(format!("must have at most {ID_PREFIX_BYTES_MAX} bytes")));
+    }
+    Ok(text.to_owned())
+}
+
+/// `3,4,5`: levels of the protocol.
+fn versions(line: &Line) -> Result<Vec<MqttVersion>, ConfigError> {
+    let level = |text: &str| match text.trim() {
+        "3" => Ok(MqttVersion(Version::V31)),
+        "4" => Ok(MqttVersion(Version::V311)),
+        "5" => Ok(MqttVersion(Version::V5)),
+        other => Err(line.fault(format!("there is no version `{other}`: 3, 4 or 5"))),
+    };
+    line.text()?.split(',').map(level).collect()
 }

@@ -4,13 +4,14 @@ use super::block::Block;
 use super::line::Line;
 use super::lists::{IGNORED, KNOWN, REFUSED, REFUSED_KINDS};
 use crate::config::{
-    Acl, AclRules, Config, ConfigError, Destination, Durability, Level, Listener, Loaded, PORT,
-    SecretModes,
+    Acl, AclRules, Config, ConfigError, Destination, Durability, Facility, Level, Listener, Loaded,
+    PORT, SecretModes,
 };
 use std::path::{Path, PathBuf};
 
 const U16: i64 = u16::MAX as i64;
 const U32: i64 = u32::MAX as i64;
+const PAYLOAD: i64 = crate::codec::PACKET_BYTES_MAX as i64;
 /// Accounts that Debian's package makes, and the one that is always there.
 const ACCOUNTS: [&str; 2] = ["mosquitto", "nobody"];
 const HOUR_S: i64 = 3600;
@@ -31,6 +32,8 @@ pub(super) struct Draft<'a> {
     plugin: Option<Plugin>,
     level: Option<Level>,
     destinations: Option<Vec<Destination>>,
+    /// Of listeners that have none of their own.
+    id_prefix: Option<String>,
 }
 
 /// Plugins whose work the broker does itself.
@@ -67,6 +70,7 @@ impl<'a> Draft<'a> {
             plugin: None,
             level: None,
             destinations: None,
+            id_prefix: None,
         }
     }
 
@@ -172,6 +176,9 @@ impl<'a> Draft<'a> {
                 limits.connect_packet_bytes_max =
                     limits.connect_packet_bytes_max.min(limits.packet_bytes_max);
             }
+            "message_size_limit" => {
+                limits.payload_bytes_max = line.number_or(PAYLOAD, 0)?;
+            }
             "max_inflight_bytes" => limits.inflight_bytes_max = line.number_or(i64::MAX, 0)?,
             "max_queued_bytes" => {
                 let all = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
@@ -240,6 +247,14 @@ impl<'a> Draft<'a> {
                 }
             }
             "log_dest" => self.destination(line)?,
+            "log_facility" => {
+                use Facility::{Local0, Local1, Local2, Local3, Local4, Local5, Local6, Local7};
+                let facilities = [Local0, Local1, Local2, Local3, Local4, Local5, Local6, Local7];
+                let number = usize::try_from(line.number(0, 7)?).unwrap_or_default();
+                self.config.log.syslog_facility =
+                    facilities.get(number).copied().unwrap_or_default();
+            }
+            "auto_id_prefix" => self.id_prefix = Some(super::block::id_prefix(line)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -322,8 +337,6 @@ impl<'a> Draft<'a> {
 
     fn finish_listeners(&mut self) -> Result<(), ConfigError> {
         let is_alone = self.blocks.len() == 1;
-        let aliases = self.blocks.iter().filter_map(Block::alias_max).max();
-        self.config.limits.topic_alias_maximum = aliases.unwrap_or(10);
         let mut listeners = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
             if index == 0 && !block.used {
@@ -333,19 +346,26 @@ impl<'a> Draft<'a> {
             let more = block.listeners(self.path)?;
             let more = more
                 .into_iter()
-                .map(|listener| Listener { allow_anonymous: Some(anonymous), ..listener });
+                .map(|listener| Listener { allow_anonymous: Some(anonymous), ..listener })
+                .map(|listener| self.with_id_prefix(listener));
             listeners.extend(more);
         }
         if listeners.is_empty() && is_alone {
             // Mosquitto without a listener serves its own host alone, and everybody there.
             let allow_anonymous = self.allow_anonymous.or(Some(true));
-            listeners.push(Listener { allow_anonymous, ..Listener::local(PORT) });
+            let listener = Listener { allow_anonymous, ..Listener::local(PORT) };
+            listeners.push(self.with_id_prefix(listener));
         }
         self.config.listeners = listeners;
         if self.per_listener {
             self.same_for_all()?;
         }
         Ok(())
+    }
+
+    fn with_id_prefix(&self, listener: Listener) -> Listener {
+        let auto_id_prefix = listener.auto_id_prefix.or_else(|| self.id_prefix.clone());
+        Listener { auto_id_prefix, ..listener }
     }
 
     /// There is one list of users and one of rules.

@@ -1,5 +1,8 @@
 use super::*;
-use crate::config::{Acl, Address, Config, Destination, Durability, Level, Listener, Protocol};
+use crate::codec::Version;
+use crate::config::{
+    Acl, Address, Config, Destination, Durability, Facility, Level, Listener, MqttVersion, Protocol,
+};
 use std::path::PathBuf;
 
 fn read(text: &str) -> Loaded {
@@ -104,6 +107,28 @@ fn listeners_have_their_own_options() {
 }
 
 #[test]
+fn what_a_listener_offers() {
+    let config = read(
+        "allow_anonymous true\nmessage_size_limit 100\nlog_facility 5\nauto_id_prefix all-\nlistener 1883 127.0.0.1\nmax_qos 1\n\
+         mount_point plant/\naccept_protocol_versions 5, 4\nmax_topic_alias 3\n\
+         listener 1884 127.0.0.1\nmaximum_qos 0\n\
+         listener_auto_id_prefix own-\n",
+    )
+    .config;
+    assert_eq!(config.limits.payload_bytes_max, 100);
+    assert_eq!(config.log.syslog_facility, Facility::Local5);
+    let [first, second] = &config.listeners[..] else { panic!("two listeners") };
+    assert_eq!((first.max_qos, second.max_qos), (1, 0));
+    let prefixes = [&first.auto_id_prefix, &second.auto_id_prefix].map(|one| one.as_deref());
+    assert_eq!(prefixes, [Some("all-"), Some("own-")]);
+    assert_eq!(first.mount_point.as_deref(), Some("plant/"));
+    assert_eq!(first.mqtt_versions, [MqttVersion(Version::V5), MqttVersion(Version::V311)]);
+    assert_eq!((first.topic_alias_maximum, second.topic_alias_maximum), (Some(3), None));
+    assert_eq!((second.mount_point.as_deref(), config.limits.topic_alias_maximum), (None, 10));
+    assert_eq!(Config::parse(&config.to_toml(), Path::new("c.toml")).expect("valid"), config);
+}
+
+#[test]
 fn settings_of_one_listener_stay_there() {
     let text = "per_listener_settings true\nlistener 1883 127.0.0.1\nallow_anonymous true\n\
                 listener 1884 127.0.0.1\n";
@@ -123,7 +148,10 @@ fn errors_name_the_line_and_what_is_meant() {
     refused("bridge_cafile x\n", "bridges are not supported by this version");
     refused("psk_file x\n", "pre-shared keys is not supported");
     refused("plugin /usr/lib/x.so\n", "plugins are not supported");
-    refused("listener 1883\nmount_point x/\n", "m.conf:2: mount_point: not supported");
+    refused("listener 1883\nmount_point x/#\n", "m.conf:2: mount_point: must be the beginning");
+    refused("mount_point x/\n", "m.conf:1: mount_point: must stand below a listener");
+    refused("listener 1883\naccept_protocol_versions 4,6\n", "there is no version `6`");
+    refused("listener 1883\nmax_qos 3\n", "must be a whole number from 0 to 2");
     refused("listener 8883\ncertfile c\n", "needs both certfile and keyfile");
     refused("log_dest file\n", "needs a path");
     refused("include_dir d\n", "not possible here");

@@ -51,6 +51,21 @@ impl Outbound {
         }
     }
 
+    /// Deliveries from a sequence number on, those that are over among them. O(log held) to begin.
+    pub fn slots_from(&self, sequence: u64) -> impl Iterator<Item = &Slot> {
+        let at = self.slots.partition_point(|slot| slot.sequence < sequence);
+        self.slots.range(at..)
+    }
+
+    /// Less than half of what is fetched ahead is there or on its way: the disk is asked before it
+    /// has to be waited for. O(1).
+    pub(super) fn runs_short(&self) -> bool {
+        let is_missing = |index: usize| {
+            self.slots.get(index).is_some_and(|slot| slot.is_away() && !slot.asked)
+        };
+        is_missing(self.cursor) || is_missing(self.cursor + AHEAD_MESSAGES_MAX / 2)
+    }
+
     /// Messages to be fetched from the log now: the next ones to be sent that are there and were
     /// not asked for. Sequence number, log position and place in the batch.
     pub fn wanted(&mut self, into: &mut Vec<(u64, u64, u32)>) {
