@@ -135,7 +135,8 @@ start_broker() {
     relay)
         # Only where many publishers meet in one subscriber do frames have to stay whole.
         taskset -c "$broker_cpu" "$relay_binary" "127.0.0.1:$port" \
-            $([ "$kind" = fanin ] && echo --whole-frames) >"$work/$name.log" 2>&1 &
+            $([ "$kind" = fanin ] && echo --whole-frames) ${RELAY_ARGS:-} \
+            >"$work/$name.log" 2>&1 &
         ;;
     *)
         rm -rf "$work/data"

@@ -54,6 +54,20 @@ impl<T> Chunks<T> {
         }
     }
 
+    /// Takes away what is at the end, a piece of the array at a time, as long as no element of it is
+    /// needed. Says whether there was something. What is taken away is shown to `last` first.
+    pub fn shrink(
+        &mut self,
+        mut is_needed: impl FnMut(&T) -> bool,
+        mut last: impl FnMut(&T),
+    ) -> bool {
+        let before = self.chunks.len();
+        while self.chunks.last().is_some_and(|chunk| !chunk.iter().any(&mut is_needed)) {
+            self.chunks.pop().iter().flatten().for_each(&mut last);
+        }
+        self.chunks.len() < before
+    }
+
     /// All elements, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flatten()
@@ -76,5 +90,19 @@ mod tests {
         assert_eq!(chunks.get_mut(3 * CHUNK), Some(&mut (3 * CHUNK)));
         assert!(chunks.get(3 * CHUNK + 1).is_none() && !chunks.is_empty());
         assert!(chunks.iter().copied().eq(0..chunks.len()));
+    }
+
+    #[test]
+    fn what_is_not_needed_at_the_end_goes() {
+        let mut chunks = Chunks::default();
+        (0..3 * CHUNK).for_each(|n| chunks.push(n));
+        let mut gone = Vec::new();
+        assert!(chunks.shrink(|n| *n == CHUNK, |n| gone.push(*n)));
+        assert_eq!((chunks.len(), gone.len()), (2 * CHUNK, CHUNK));
+        assert!(!chunks.shrink(|n| *n == CHUNK, |_| {}));
+        chunks.push(7);
+        assert_eq!(chunks.get(2 * CHUNK), Some(&7));
+        assert!(chunks.shrink(|_| false, |_| {}));
+        assert!(chunks.is_empty());
     }
 }

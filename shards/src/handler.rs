@@ -84,6 +84,10 @@ pub trait Handler: Sized {
     /// adopted and not handed over; the name is dead afterwards and its index is used again.
     fn on_closed(&mut self, io: &mut Io<Self::Mail, Self::Luggage>, conn: ConnId, cause: Cause);
 
+    /// Most connections have gone: what was kept for them may be given back. Soon after, the
+    /// allocator is asked to give memory back to the system.
+    fn on_few(&mut self) {}
+
     /// Mail of a shard, in the order it was posted there.
     fn on_mail(&mut self, io: &mut Io<Self::Mail, Self::Luggage>, from: usize, mail: Self::Mail);
 

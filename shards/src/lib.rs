@@ -58,6 +58,8 @@ mod sys;
 #[cfg(not(loom))]
 pub mod testing;
 #[cfg(not(loom))]
+mod thrift;
+#[cfg(not(loom))]
 pub mod time;
 #[cfg(not(loom))]
 mod turn;

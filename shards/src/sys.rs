@@ -34,6 +34,21 @@ impl EventFd {
     }
 }
 
+/// Lets the allocator give back to the system what this thread has freed.
+#[expect(unsafe_code, reason = "the allocator's crate has no safe function for it")]
+pub(crate) fn give_memory_back() {
+    // SAFETY: takes no pointers, and may be called at any time by any thread, whoever allocates.
+    unsafe { mi_collect(true) }
+}
+
+// The crate declares it behind a feature that needs another crate for C's names of integers.
+#[expect(unsafe_code, reason = "a function of C")]
+unsafe extern "C" {
+    fn mi_collect(force: bool);
+}
+
+use libmimalloc_sys as _;
+
 /// Zeroed memory of whole pages, touched only when used.
 #[derive(Debug)]
 pub(crate) struct Region {

@@ -31,6 +31,7 @@ use crate::log::Failure;
 use crate::mesh::{Letter, Parcel};
 use crate::net::Fate;
 use crate::net::ring::{Buffers, Event};
+use crate::thrift::{Thrift, WAVE_LETTERS};
 use crate::time::Millis;
 
 /// Completions handled before the outputs they caused are sent.
@@ -63,6 +64,8 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) arrived: usize,
     /// What other threads tell this shard.
     pub(crate) controls: Receiver<H::Control>,
+    /// When memory is given back.
+    pub(crate) thrift: Thrift,
 }
 
 /// Why a shard ended by itself.
@@ -140,6 +143,7 @@ impl<H: Handler> Driver<H> {
             self.tell_closed();
             self.handler.finish_turn(&mut self.io);
             self.io.net.settle_ended(self.io.now);
+            self.give_memory_back();
             if self.io.net.is_hungry() {
                 if self.io.net.stats.bytes_in - received_before < FULL_TURN_BYTES {
                     self.buffers.grow();
@@ -168,6 +172,22 @@ impl<H: Handler> Driver<H> {
             self.handle_events();
             self.adopt_arrivals();
             self.tell_log()?;
+        }
+    }
+
+    /// After many connections have gone, or many letters: the allocator would keep what is freed
+    /// by a shard that has nothing more to do, and what others free of it.
+    fn give_memory_back(&mut self) {
+        let now = self.io.now;
+        let shrunk = self.io.net.has_shrunk();
+        if shrunk {
+            self.handler.on_few();
+        }
+        if shrunk || self.io.mesh.waiting() > WAVE_LETTERS {
+            self.thrift.wave(now);
+        }
+        if self.thrift.is_due(now) {
+            crate::sys::give_memory_back();
         }
     }
 
@@ -387,7 +407,8 @@ impl<H: Handler> Driver<H> {
         let lingering = self.io.net.next_deadline();
         let accept = self.io.listeners.next_deadline();
         let log = self.io.log.as_ref().and_then(|log| log.next_deadline());
-        let all = [self.handler.next_deadline(), lingering, accept, blocked, log, stop];
+        let thrift = self.thrift.next_deadline();
+        let all = [self.handler.next_deadline(), lingering, accept, blocked, log, stop, thrift];
         all.into_iter().flatten().min()
     }
 

@@ -9,7 +9,7 @@ use crate::session::{
     Link, Message, Outbound, Publication, Spares, Tools,
 };
 use crate::store::SessionNumber;
-use crate::topic::Filter;
+use crate::topic::FilterId;
 use ahash::AHashMap;
 use shards::{ConnId, Millis};
 use std::sync::Arc;
@@ -27,7 +27,8 @@ pub(super) struct Session {
     pub(super) epoch: u32,
     /// Hand-outs of retained messages; the first is under way.
     pub(super) queries: Vec<u64>,
-    pub(super) filters: Vec<Filter>,
+    /// What it has subscribed to, in no particular order.
+    pub(super) filters: Vec<FilterId>,
     pub(super) outbound: Outbound,
     /// Made by the first PUBLISH with `QoS` > 0.
     pub(super) inbound: Option<Box<Inbound>>,
@@ -238,6 +239,16 @@ impl Clients {
 
     pub(super) fn connection_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
         self.connections.get_mut(id.index())?.as_deref_mut().filter(|c| c.id == id)
+    }
+
+    /// Gives back what was kept for connections and sessions that have gone.
+    pub(super) fn shrink(&mut self) {
+        let used = self.connections.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.connections.truncate(used);
+        self.connections.shrink_to_fit();
+        self.by_id.shrink_to_fit();
+        self.dirty.shrink_to_fit();
+        self.spares = Spares::default();
     }
 
     /// Connections that are open, for a clean stop.

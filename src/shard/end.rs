@@ -177,6 +177,8 @@ impl Shard {
             Some(session) => std::mem::take(&mut session.filters),
             None => return,
         };
+        let filters: Vec<Filter> =
+            filters.into_iter().map(|id| self.subscriptions.filter(id)).collect();
         for filter in &filters {
             self.drop_subscription(key, filter);
         }

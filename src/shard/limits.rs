@@ -50,6 +50,11 @@ impl Shard {
                 if publish.qos != Qos::AtMostOnce && !deletes(publish))
     }
 
+    /// Most connections have gone: gives back what was kept for them.
+    pub fn shrink(&mut self) {
+        self.clients.shrink();
+    }
+
     /// Memory is above its limit, or not any more: nothing new is taken in meanwhile.
     pub fn set_pressed(&mut self, pressed: bool) {
         if pressed != self.pressed {

@@ -540,7 +540,11 @@ impl Shard {
 
     /// Moves all effects to `into`, in order.
     pub fn take_effects(&mut self, into: &mut Vec<Effect>) {
-        into.append(&mut self.effects.list);
+        if into.is_empty() {
+            std::mem::swap(into, &mut self.effects.list);
+        } else {
+            into.append(&mut self.effects.list);
+        }
     }
 
     /// Moves the connections whose output grew to `into`.

@@ -185,7 +185,7 @@ impl Shard {
             expiry_s: head.expiry_s,
             epoch: 0,
             queries: Vec::new(),
-            filters: filters.keys().cloned().collect(),
+            filters: Vec::new(),
             outbound: Outbound::restored(head.next_sequence, slots),
             inbound: inbound.map(Box::new),
             will: will.map(|will| Box::new(restored_will(will))),
@@ -207,9 +207,11 @@ impl Shard {
         if head.offline_since_ms.is_none() {
             self.record_head(key, offline_since_ms);
         }
+        let mut ids = Vec::with_capacity(filters.len());
         for (filter, (options, identifier)) in filters {
             let identifier = NonZeroU32::new(identifier);
             let made = self.subscriptions.subscribe(&filter, key.index, options, identifier);
+            ids.push(made.id);
             if filter.share().is_some() {
                 let (online, total) = self.routes.members(&filter, self.place.shard);
                 self.tell_members(&filter, online, total + 1, NO_TICKET);
@@ -219,6 +221,9 @@ impl Shard {
                     self.effects.mail(shard, Mail::Interest { filter, change });
                 }
             }
+        }
+        if let Some(session) = self.clients.sessions.get_mut(key) {
+            session.filters = ids;
         }
     }
 

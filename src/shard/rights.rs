@@ -47,7 +47,7 @@ impl Shard {
         let before = std::mem::replace(&mut session.identity, identity);
         session.access_epoch = self.access_epoch.wrapping_sub(1);
         for filter in &session.filters {
-            self.subscriptions.forget_topics_of(filter);
+            self.subscriptions.forget_topics_of(*filter);
         }
         self.clients.discount_user(before.user.as_ref());
         if before.user != user {

@@ -15,11 +15,64 @@ const FRONT_WEIGHT_MAX: usize = 1 << 18;
 
 const _: () = assert!(SHARDS_MAX <= u128::BITS as usize);
 
-/// Who wants the topics of one filter.
+/// Who wants the topics of one filter: nearly always clients of one shard, so that is kept in place.
+/// A broker with many shards has an entry for nearly all filters of the others.
 #[derive(Debug, Default)]
-struct Route {
+enum Route {
+    #[default]
+    None,
+    Shard(u8),
+    Several(Box<Several>),
+}
+
+const _: () = assert!(size_of::<Route>() == 16);
+
+#[derive(Debug, Default)]
+struct Several {
     shards: u128,
     shares: Vec<u32>,
+}
+
+impl Route {
+    const fn shards(&self) -> u128 {
+        match self {
+            Route::None => 0,
+            Route::Shard(shard) => 1 << *shard,
+            Route::Several(several) => several.shards,
+        }
+    }
+
+    fn shares(&self) -> &[u32] {
+        match self {
+            Route::None | Route::Shard(_) => &[],
+            Route::Several(several) => &several.shares,
+        }
+    }
+
+    fn add(&mut self, shard: usize) {
+        match (&*self, u8::try_from(shard)) {
+            (Route::None, Ok(shard)) => *self = Route::Shard(shard),
+            (Route::Shard(only), Ok(shard)) if *only == shard => {}
+            _ => self.change(|several| several.shards |= 1 << shard),
+        }
+    }
+
+    /// Makes the change, and what is left as small as it can be.
+    fn change(&mut self, change: impl FnOnce(&mut Several)) {
+        let mut several = match std::mem::take(self) {
+            Route::Several(several) => several,
+            few @ (Route::None | Route::Shard(_)) => {
+                Box::new(Several { shards: few.shards(), shares: Vec::new() })
+            }
+        };
+        change(&mut several);
+        let only = u8::try_from(several.shards.trailing_zeros());
+        *self = match (several.shares.is_empty(), several.shards.count_ones(), only) {
+            (true, 0, _) => Route::None,
+            (true, 1, Ok(only)) => Route::Shard(only),
+            _ => Route::Several(several),
+        };
+    }
 }
 
 /// Members of one shared subscription, by shard.
@@ -75,8 +128,8 @@ impl Routes {
         }
         let mut targets = Targets::default();
         self.tree.for_each_match(topic, |route| {
-            targets.shards |= route.shards;
-            targets.shares.extend(&route.shares);
+            targets.shards |= route.shards();
+            targets.shares.extend(route.shares());
         });
         let weight = 1 + targets.shares.len();
         let targets = Rc::new(targets);
@@ -86,14 +139,14 @@ impl Routes {
 
     /// Another shard wants a filter.
     pub(super) fn add(&mut self, filter: &Filter, shard: usize) {
-        self.tree.entry(filter.path()).shards |= 1 << shard;
+        self.tree.entry(filter).add(shard);
         self.front.invalidate(filter.path());
     }
 
     /// Another shard no longer wants a filter.
     pub(super) fn remove(&mut self, filter: &Filter, shard: usize) {
         if let Some(route) = self.tree.get_mut(filter.path()) {
-            route.shards &= !(1 << shard);
+            route.change(|several| several.shards &= !(1 << shard));
             self.remove_if_empty(filter);
         }
     }
@@ -183,7 +236,7 @@ impl Routes {
             *entry = Some(share);
         }
         self.by_filter.insert(filter.clone(), index);
-        self.tree.entry(filter.path()).shares.push(index);
+        self.tree.entry(filter).change(|several| several.shares.push(index));
         self.front.invalidate(filter.path());
         index
     }
@@ -195,14 +248,13 @@ impl Routes {
         }
         self.by_filter.remove(filter);
         if let Some(route) = self.tree.get_mut(filter.path()) {
-            route.shares.retain(|other| *other != index);
+            route.change(|several| several.shares.retain(|other| *other != index));
         }
         self.remove_if_empty(filter);
     }
 
     fn remove_if_empty(&mut self, filter: &Filter) {
-        let empty = |route: &Route| route.shards == 0 && route.shares.is_empty();
-        if self.tree.get(filter.path()).is_some_and(empty) {
+        if matches!(self.tree.get(filter.path()), Some(Route::None)) {
             self.tree.remove(filter.path());
         }
         self.front.invalidate(filter.path());

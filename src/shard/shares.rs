@@ -236,11 +236,8 @@ impl Shard {
     /// A session with shared subscriptions got or lost its connection.
     pub(super) fn members_online(&mut self, key: Key, online: bool) {
         let Some(session) = self.clients.sessions.get(key) else { return };
-        if !session.filters.iter().any(|filter| filter.share().is_some()) {
-            return;
-        }
-        let shared = session.filters.iter().filter(|filter| filter.share().is_some());
-        for filter in shared.cloned().collect::<Vec<_>>() {
+        let shared = session.filters.iter().filter(|id| id.is_shared());
+        for filter in shared.map(|id| self.subscriptions.filter(*id)).collect::<Vec<_>>() {
             let (before, total) = self.routes.members(&filter, self.place.shard);
             let after = if online { before + 1 } else { before.saturating_sub(1) };
             self.tell_members(&filter, after, total, NO_TICKET);

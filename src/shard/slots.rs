@@ -16,11 +16,16 @@ pub struct Key {
 pub(super) struct Slots<T> {
     entries: Chunks<(u32, Option<T>)>,
     free: Vec<u32>,
+    /// Generation of new places: above those of all that were given back.
+    first_generation: u32,
 }
+
+/// Memory of free places is given back when a multiple of this is in use, 0 too.
+const SHRINK_STEP: usize = 256;
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Slots { entries: Chunks::default(), free: Vec::new() }
+        Slots { entries: Chunks::default(), free: Vec::new(), first_generation: 0 }
     }
 }
 
@@ -37,8 +42,9 @@ impl<T> Slots<T> {
             return Key { index, generation: *generation };
         }
         let index = u32::try_from(self.entries.len()).expect("sessions_max is below 2^32");
-        self.entries.push((0, Some(value)));
-        Key { index, generation: 0 }
+        let generation = self.first_generation;
+        self.entries.push((generation, Some(value)));
+        Key { index, generation }
     }
 
     /// Takes a value out; its key is dead from now on.
@@ -50,7 +56,21 @@ impl<T> Slots<T> {
         let value = entry.take()?;
         *generation = generation.wrapping_add(1);
         self.free.push(key.index);
+        if self.len().is_multiple_of(SHRINK_STEP) {
+            self.shrink();
+        }
         Some(value)
+    }
+
+    /// Gives the memory of the last places back if all of them are free.
+    fn shrink(&mut self) {
+        let first = &mut self.first_generation;
+        let is_used = |(_, entry): &(u32, Option<T>)| entry.is_some();
+        if self.entries.shrink(is_used, |(next, _)| *first = (*first).max(*next)) {
+            let places = self.entries.len();
+            self.free.retain(|index| (*index as usize) < places);
+            self.free.shrink_to_fit();
+        }
     }
 
     /// The value of a live key.
@@ -120,5 +140,24 @@ mod tests {
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.get(second), Some(&"b"));
         assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn places_that_were_given_back_begin_with_another_generation() {
+        let mut slots = Slots::default();
+        let keys: Vec<Key> = (0..3000).map(|n| slots.insert(n)).collect();
+        for key in keys.iter().skip(1) {
+            assert!(slots.remove(*key).is_some());
+        }
+        slots.remove(keys[0]);
+        assert_eq!((slots.len(), slots.entries.len(), slots.free.len()), (0, 0, 0));
+        let again: Vec<Key> = (0..3000).map(|n| slots.insert(n)).collect();
+        assert!(keys.iter().all(|key| slots.get(*key).is_none()));
+        assert!(again.iter().zip(0..).all(|(key, n)| slots.get(*key) == Some(&n)));
+        for key in again.iter().rev().take(1500) {
+            slots.remove(*key);
+        }
+        assert_eq!((slots.len(), slots.entries.len()), (1500, 2048));
+        assert_eq!(slots.insert(7).index, 1500);
     }
 }

@@ -138,7 +138,9 @@ impl Shard {
             return Ok(Reason::NotAuthorized);
         }
         let full = self.pressed || (self.disk_full && session.log.is_some());
-        if (session.filters.len() >= maximum || full) && !session.filters.contains(&filter) {
+        if (session.filters.len() >= maximum || full)
+            && self.subscriptions.get(&filter, key.index).is_none()
+        {
             return Ok(Reason::QuotaExceeded);
         }
         let subscribed = self.subscriptions.subscribe(&filter, key.index, options, identifier);
@@ -146,7 +148,7 @@ impl Shard {
             if session.filters.len() < FEW_FILTERS {
                 session.filters.reserve_exact(1);
             }
-            session.filters.push(filter.clone());
+            session.filters.push(subscribed.id);
         }
         debug!(client = session.client_id.as_str(), filter = filter.as_str(), "subscribed");
         let lsn = self.record(key, |session| Record::Subscribe {
@@ -288,7 +290,9 @@ impl Shard {
             };
             let Some(session) = self.clients.sessions.get_mut(key) else { return };
             // [MQTT-3.10.4-1]
-            let Some(index) = session.filters.iter().position(|held| *held == filter) else {
+            let id = self.subscriptions.id_of(&filter);
+            let held = id.and_then(|id| session.filters.iter().position(|held| *held == id));
+            let Some(index) = held else {
                 reasons.push(Reason::NoSubscriptionExisted);
                 continue;
             };

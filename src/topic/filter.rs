@@ -85,6 +85,17 @@ impl Filter {
         Ok(Filter { text: Arc::from(text), path_at, wildcard })
     }
 
+    /// A filter without share name, of a path that was parsed before.
+    pub(super) fn of_path(path: &Arc<str>) -> Filter {
+        let wildcard = path.contains(['+', '#']);
+        Filter { text: Arc::clone(path), path_at: 0, wildcard }
+    }
+
+    /// The path, to keep: the text of this filter itself if it is not shared.
+    pub(super) fn path_text(&self) -> Arc<str> {
+        if self.path_at == 0 { Arc::clone(&self.text) } else { Arc::from(self.path()) }
+    }
+
     /// The whole text, with `$share/name/` if it is shared.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -37,6 +37,22 @@ pub(super) enum Members {
 }
 
 impl Members {
+    pub(super) const fn of(one: Match) -> Self {
+        Members::One(one)
+    }
+
+    /// The only one, if there is one.
+    pub(super) fn only(&self) -> Option<Match> {
+        match self {
+            Members::One(one) => Some(*one),
+            Members::Few(list) => match list.as_slice() {
+                [one] => Some(*one),
+                _ => None,
+            },
+            Members::None | Members::Many(_) => None,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         match self {
             Members::None => 0,

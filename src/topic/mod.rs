@@ -21,6 +21,7 @@ mod mount;
 mod name;
 mod retained;
 mod slab;
+mod subscribers;
 mod subscriptions;
 mod table;
 mod tree;
@@ -32,7 +33,7 @@ pub use members::Match;
 pub use mount::Mount;
 pub use name::{TopicError, TopicName};
 pub use retained::{RetainedTree, Slice};
-pub use subscriptions::{Matches, Subscribed, Subscriptions, Unsubscribed};
+pub use subscriptions::{FilterId, Matches, Subscribed, Subscriptions, Unsubscribed};
 pub use tree::FilterTree;
 
 /// Index of a client within its shard; given out and reused by the shard.

@@ -9,10 +9,30 @@ const CHUNK_SLOTS: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key(NonZeroU32);
 
+/// Set in a key that is [`marked`](Key::marked).
+const MARK: u32 = 1 << 31;
+
 impl Key {
     fn of_slot(slot: usize) -> Key {
-        let number = u32::try_from(slot + 1).ok().and_then(NonZeroU32::new);
-        Key(number.expect("an index holds fewer than 2^32 values; memory ends long before"))
+        let number = u32::try_from(slot + 1).ok().filter(|number| *number < MARK);
+        let number = number.and_then(NonZeroU32::new);
+        Key(number.expect("an index holds fewer than 2^31 values; memory ends long before"))
+    }
+
+    /// The key with a mark, which tells the keys of two slabs apart. It is no key of a slab.
+    pub(super) const fn marked(self) -> Key {
+        Key(self.0.saturating_add(MARK))
+    }
+
+    /// The key that was marked; `None` if there is no mark.
+    pub(super) const fn unmarked(self) -> Option<Key> {
+        match self.0.get().checked_sub(MARK) {
+            Some(number) => match NonZeroU32::new(number) {
+                Some(number) => Some(Key(number)),
+                None => None,
+            },
+            None => None,
+        }
     }
 
     const fn slot(self) -> usize {
@@ -22,7 +42,7 @@ impl Key {
 
 /// Values under keys that are given out and, after removal, reused.
 ///
-/// Memory is kept after removals, at the highest count there was.
+/// Memory is kept after removals, at the highest count there was, until no value is left.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     chunks: Vec<Vec<Slot<T>>>,
@@ -75,6 +95,9 @@ impl<T> Slab<T> {
             Slot::Full(value) => {
                 self.vacant = Some(key);
                 self.count -= 1;
+                if self.count == 0 {
+                    *self = Slab::new();
+                }
                 Some(value)
             }
             vacant @ Slot::Vacant { .. } => {
@@ -145,5 +168,23 @@ mod tests {
         assert_eq!(slab.get(keys[7]), Some(&-2));
         assert_eq!(slab.iter().count(), 3000);
         assert_eq!(slab.at(keys[1024]), &1024);
+    }
+
+    #[test]
+    fn an_empty_slab_begins_anew() {
+        let mut slab = Slab::new();
+        let keys: Vec<Key> = (0..3000).map(|n| slab.insert(n)).collect();
+        for key in &keys {
+            assert!(slab.remove(*key).is_some());
+        }
+        assert_eq!((slab.len(), slab.chunks.len(), slab.get(keys[5])), (0, 0, None));
+        assert_eq!(slab.insert(1), keys[0]);
+    }
+
+    #[test]
+    fn a_mark_comes_off_again() {
+        let key = Slab::new().insert(());
+        assert_eq!(key.marked().unmarked(), Some(key));
+        assert_eq!(key.unmarked(), None);
     }
 }

@@ -7,8 +7,10 @@ use super::ClientIndex;
 use super::filter::Filter;
 use super::front::FrontCache;
 use super::groups::{Group, GroupId, Groups};
-use super::members::{Match, Members};
+use super::members::Match;
 use super::name::TopicName;
+use super::slab::Key;
+use super::subscribers::{Lists, Subscribers};
 use super::tree::FilterTree;
 use crate::codec::SubscribeOptions;
 
@@ -27,6 +29,7 @@ const PASSING_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Subscriptions {
     tree: FilterTree<Subscribers>,
+    lists: Lists,
     groups: Groups,
     front: FrontCache<Matches>,
     /// What topics without subscribers share.
@@ -36,16 +39,23 @@ pub struct Subscriptions {
     direct_count: usize,
 }
 
-/// Those who subscribed to one filter path.
-#[derive(Debug, Default)]
-struct Subscribers {
-    direct: Members,
-    /// Ascending; `None` instead of an empty list, because few paths have groups.
-    #[expect(
-        clippy::box_collection,
-        reason = "8 bytes instead of 24 in each of a million filters"
-    )]
-    groups: Option<Box<Vec<GroupId>>>,
+/// Names a filter, shared or not, as long as it has a subscriber in this shard; reused after that.
+///
+/// Eight bytes, by which a client knows the filters it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterId(Named);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    Path(Key),
+    Group(GroupId),
+}
+
+impl FilterId {
+    /// Is it a shared subscription.
+    pub const fn is_shared(self) -> bool {
+        matches!(self.0, Named::Group(_))
+    }
 }
 
 /// All subscriptions that match a topic.
@@ -64,6 +74,8 @@ pub struct Subscribed {
     pub was_new: bool,
     /// The filter, or share group, had no subscriber in this shard.
     pub first: bool,
+    /// Names the filter from now on.
+    pub id: FilterId,
 }
 
 /// What an unsubscribe changed.
@@ -78,6 +90,7 @@ impl Subscriptions {
     pub fn new() -> Self {
         Subscriptions {
             tree: FilterTree::new(),
+            lists: Lists::new(),
             groups: Groups::new(),
             front: FrontCache::new(FRONT_TOPICS_MAX, FRONT_MATCHES_MAX),
             nothing: Rc::default(),
@@ -115,14 +128,15 @@ impl Subscriptions {
         if filter.share().is_some() {
             return self.join(filter, new);
         }
-        let members = &mut self.tree.entry(filter.path()).direct;
-        let first = members.len() == 0;
-        let before = members.insert(new);
+        let key = self.tree.key(filter);
+        let subscribers = self.tree.at_mut(key);
+        let first = self.lists.direct_len(*subscribers) == 0;
+        let before = self.lists.insert(subscribers, new);
         self.direct_count += usize::from(before.is_none());
         if before != Some(new) {
             self.front.invalidate(filter.path());
         }
-        Subscribed { was_new: before.is_none(), first }
+        Subscribed { was_new: before.is_none(), first, id: FilterId(Named::Path(key)) }
     }
 
     /// Removes a client's subscription; `None` if it had none. [MQTT-3.10.4-1]
@@ -131,8 +145,8 @@ impl Subscriptions {
             return self.leave(filter, client);
         }
         let subscribers = self.tree.get_mut(filter.path())?;
-        subscribers.direct.remove(client)?;
-        let last = subscribers.direct.len() == 0;
+        self.lists.remove(subscribers, client)?;
+        let last = self.lists.direct_len(*subscribers) == 0;
         if last {
             self.remove_if_empty(filter.path());
         }
@@ -148,7 +162,29 @@ impl Subscriptions {
             let at = members.binary_search_by_key(&client, |m| m.client).ok()?;
             return members.get(at).copied();
         }
-        self.tree.get(filter.path())?.direct.get(client)
+        self.lists.get(*self.tree.get(filter.path())?, client)
+    }
+
+    /// The name of a filter that somebody here has subscribed to.
+    pub fn id_of(&self, filter: &Filter) -> Option<FilterId> {
+        if filter.share().is_some() {
+            return self.group_of(filter).map(|id| FilterId(Named::Group(id)));
+        }
+        self.tree.find(filter.path()).map(|key| FilterId(Named::Path(key)))
+    }
+
+    /// The filter of a name.
+    ///
+    /// # Panics
+    /// If nobody here has subscribed to it any more.
+    pub fn filter(&self, id: FilterId) -> Filter {
+        match id.0 {
+            Named::Path(key) => Filter::of_path(self.tree.path(key)),
+            Named::Group(id) => {
+                let group = self.group(id).expect("the caller holds the id of a group in use");
+                group.filter().clone()
+            }
+        }
     }
 
     /// All subscriptions that match a topic.
@@ -218,8 +254,8 @@ impl Subscriptions {
     }
 
     /// Forgets it for the topics of one filter. O(1).
-    pub fn forget_topics_of(&mut self, filter: &Filter) {
-        self.front.invalidate(filter.path());
+    pub fn forget_topics_of(&mut self, id: FilterId) {
+        self.front.invalidate(self.filter(id).path());
     }
 
     /// A share group, as long as it has members.
@@ -242,8 +278,7 @@ impl Subscriptions {
         matches.groups.clear();
         let mut filters = 0;
         self.tree.for_each_match(topic, |subscribers| {
-            subscribers.direct.append_to(&mut matches.direct);
-            matches.groups.extend(subscribers.groups.iter().flat_map(|ids| ids.iter()));
+            self.lists.append_to(*subscribers, &mut matches.direct, &mut matches.groups);
             filters += 1;
         });
         if filters > 1 {
@@ -255,25 +290,19 @@ impl Subscriptions {
     fn join(&mut self, filter: &Filter, new: Match) -> Subscribed {
         let change = self.groups.join(filter, new);
         if change.group_changed {
-            let ids = self.tree.entry(filter.path()).groups.get_or_insert_default();
-            let at = ids.partition_point(|id| *id < change.id);
-            ids.insert(at, change.id);
+            self.lists.add_group(self.tree.entry(filter), change.id);
             self.front.invalidate(filter.path());
         }
-        Subscribed { was_new: change.before.is_none(), first: change.group_changed }
+        let (was_new, first) = (change.before.is_none(), change.group_changed);
+        Subscribed { was_new, first, id: FilterId(Named::Group(change.id)) }
     }
 
     fn leave(&mut self, filter: &Filter, client: ClientIndex) -> Option<Unsubscribed> {
         let change = self.groups.leave(filter, client)?;
         if change.group_changed {
             let subscribers = self.tree.get_mut(filter.path());
-            let slot = &mut subscribers.expect("the path of each group is in the tree").groups;
-            if let Some(ids) = slot {
-                ids.retain(|id| *id != change.id);
-                if ids.is_empty() {
-                    *slot = None;
-                }
-            }
+            let subscribers = subscribers.expect("the path of each group is in the tree");
+            self.lists.remove_group(subscribers, change.id);
             self.remove_if_empty(filter.path());
             self.front.invalidate(filter.path());
         }
@@ -281,8 +310,7 @@ impl Subscriptions {
     }
 
     fn remove_if_empty(&mut self, path: &str) {
-        let is_empty = |s: &Subscribers| s.direct.len() == 0 && s.groups.is_none();
-        if self.tree.get(path).is_some_and(is_empty) {
+        if self.tree.get(path) == Some(&Subscribers::None) {
             self.tree.remove(path);
         }
     }

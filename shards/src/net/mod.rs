@@ -67,7 +67,12 @@ pub(crate) struct Net<L> {
     ended: Vec<ConnId>,
     lingering: Wheel<ConnId>,
     linger_ms: u64,
+    /// Most connections since memory was given back.
+    peak: usize,
 }
+
+/// So many connections make it worth while to give memory back when they have gone.
+const PEAK_MIN: usize = 64;
 
 impl<L> Net<L> {
     pub(crate) fn new(ring: Ring, connections_max: usize, linger_ms: u64, now: Millis) -> Net<L> {
@@ -82,6 +87,7 @@ impl<L> Net<L> {
             ended: Vec::new(),
             lingering: Wheel::new(now, LINGER_TICK_MS),
             linger_ms,
+            peak: 0,
         }
     }
 
@@ -386,6 +392,19 @@ impl<L> Net<L> {
             // Otherwise kept bytes come first; `after_kept` finds the end behind them.
         }
         self.ended = ended;
+    }
+
+    /// Three of four connections have gone, or all have: it is time to give memory back. Rare, since
+    /// each time needs four times as many connections before.
+    pub(crate) fn has_shrunk(&mut self) -> bool {
+        let count = self.slab.len();
+        self.peak = self.peak.max(count);
+        let shrunk = self.peak >= PEAK_MIN && (count == 0 || count * 4 <= self.peak);
+        if shrunk {
+            self.peak = count;
+            self.slab.shrink();
+        }
+        shrunk
     }
 
     /// Sets the time at which a connection that waits for its end is cut.

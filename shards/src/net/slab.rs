@@ -123,6 +123,8 @@ pub(crate) struct Slab<L> {
     extras: Vec<Box<Extra<L>>>,
     count: usize,
     count_max: usize,
+    /// Generation of new places: above those of all that were given back.
+    first_generation: u32,
 }
 
 impl<L> Slab<L> {
@@ -133,6 +135,7 @@ impl<L> Slab<L> {
             extras: Vec::new(),
             count: 0,
             count_max,
+            first_generation: 0,
         }
     }
 
@@ -146,7 +149,8 @@ impl<L> Slab<L> {
             return Err(fd);
         }
         let index = self.free.pop().unwrap_or_else(|| {
-            let blank = Entry { fd: None, generation: 0, flags: 0, occupied: false, extra: None };
+            let generation = self.first_generation;
+            let blank = Entry { fd: None, generation, flags: 0, occupied: false, extra: None };
             self.entries.push(blank);
             u32::try_from(self.entries.len() - 1).expect("count_max is a u32")
         });
@@ -205,6 +209,18 @@ impl<L> Slab<L> {
         }
     }
 
+    /// Gives the memory of the last places back if all of them are free.
+    pub(crate) fn shrink(&mut self) {
+        let first = &mut self.first_generation;
+        let next = |entry: &Entry<L>| *first = (*first).max(entry.generation);
+        if self.entries.shrink(|entry| entry.occupied, next) {
+            let places = self.entries.len();
+            self.free.retain(|index| (*index as usize) < places);
+            self.free.shrink_to_fit();
+        }
+        self.extras.clear();
+    }
+
     /// Names of all connections.
     pub(crate) fn names(&self) -> Vec<ConnId> {
         (0u32..)
@@ -248,6 +264,18 @@ mod tests {
         assert_eq!(first.index(), second.index());
         assert!(slab.get(first).is_none());
         assert!(slab.get(second).is_some());
+    }
+
+    #[test]
+    fn a_place_that_was_given_back_has_another_name() {
+        let mut slab: Slab<()> = Slab::new(2);
+        let first = slab.insert(fd()).expect("room");
+        slab.remove(first);
+        slab.shrink();
+        assert!(slab.entries.is_empty() && slab.free.is_empty());
+        let second = slab.insert(fd()).expect("room");
+        assert_eq!(second.index(), first.index());
+        assert!(slab.get(first).is_none() && slab.get(second).is_some());
     }
 
     #[test]

@@ -20,8 +20,11 @@ fn options(qos: Qos) -> SubscribeOptions {
     SubscribeOptions { qos, no_local: false, retain_as_published: false, retain_handling }
 }
 
-fn add(subscriptions: &mut Subscriptions, text: &str, client: ClientIndex) -> Subscribed {
-    subscriptions.subscribe(&filter(text), client, options(Qos::AtMostOnce), None)
+fn add(subscriptions: &mut Subscriptions, text: &str, client: ClientIndex) -> (bool, bool) {
+    let made = subscriptions.subscribe(&filter(text), client, options(Qos::AtMostOnce), None);
+    assert_eq!(subscriptions.id_of(&filter(text)), Some(made.id));
+    assert_eq!(subscriptions.filter(made.id), filter(text));
+    (made.was_new, made.first)
 }
 
 fn clients(subscriptions: &mut Subscriptions, text: &str) -> Vec<ClientIndex> {
@@ -37,10 +40,7 @@ fn turns(subscriptions: &mut Subscriptions, text: &str, count: usize) -> Vec<Cli
 fn overlapping_subscriptions_are_all_found_sorted_by_client() {
     let mut subscriptions = Subscriptions::new();
     for (text, client) in [("a/b", 7), ("a/+", 2), ("#", 7), ("a/#", 5), ("b/#", 1), ("+/b", 2)] {
-        assert_eq!(
-            add(&mut subscriptions, text, client),
-            Subscribed { was_new: true, first: true }
-        );
+        assert_eq!(add(&mut subscriptions, text, client), (true, true));
     }
     assert_eq!(clients(&mut subscriptions, "a/b"), [2, 2, 5, 7, 7]);
     assert_eq!(clients(&mut subscriptions, "a"), [5, 7]);
@@ -52,12 +52,12 @@ fn overlapping_subscriptions_are_all_found_sorted_by_client() {
 fn same_filter_replaces_options() {
     // [MQTT-3.8.4-3]
     let mut subscriptions = Subscriptions::new();
-    assert!(add(&mut subscriptions, "a", 1).was_new);
+    assert_eq!(add(&mut subscriptions, "a", 1), (true, true));
     assert_eq!(subscriptions.matches(topic("a")).direct[0].options.qos, Qos::AtMostOnce);
     let identifier = NonZeroU32::new(9);
     let options = options(Qos::ExactlyOnce);
     let change = subscriptions.subscribe(&filter("a"), 1, options, identifier);
-    assert_eq!(change, Subscribed { was_new: false, first: false });
+    assert_eq!((change.was_new, change.first), (false, false));
     let expected = Match { client: 1, options, identifier };
     assert_eq!(subscriptions.matches(topic("a")).direct, [expected]);
     assert_eq!(subscriptions.len(), 1);
@@ -116,7 +116,7 @@ fn share_group_is_found_beside_direct_subscriptions() {
     for (text, client, first) in
         [("$share/g/a", 1, true), ("$share/g/a", 2, false), ("$share/h/a", 2, true)]
     {
-        assert_eq!(add(&mut subscriptions, text, client), Subscribed { was_new: true, first });
+        assert_eq!(add(&mut subscriptions, text, client), (true, first));
     }
     let matches = subscriptions.matches(topic("a"));
     assert_eq!(matches.direct.len(), 1);
@@ -177,8 +177,9 @@ proptest! {
             let new = Match { client, options, identifier: None };
             if add {
                 let got = subscriptions.subscribe(&filter, client, options, None);
-                let was_new = model.insert((filter, client), new).is_none();
-                prop_assert_eq!(got, Subscribed { was_new, first: had == 0 });
+                let was_new = model.insert((filter.clone(), client), new).is_none();
+                prop_assert_eq!((got.was_new, got.first), (was_new, had == 0));
+                prop_assert_eq!(subscriptions.filter(got.id), filter.clone());
             } else {
                 let got = subscriptions.unsubscribe(&filter, client);
                 let expected = model.remove(&(filter, client)).map(|_| had == 1);
