@@ -42,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// One acknowledgement that is owed.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 #[derive(Clone, Debug)]
 struct Owed {
     place: u64,
