@@ -308,7 +308,10 @@ impl ShardLog {
 
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
         let delayed = self.delayed.front().map(|(at, _)| *at);
-        [self.calm_at, self.sync_at, self.drop_windows_at, self.retry_at, delayed].into_iter().flatten().min()
+        [self.calm_at, self.sync_at, self.drop_windows_at, self.retry_at, delayed]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn look_at_the_clock(&mut self, ring: &mut Ring) {

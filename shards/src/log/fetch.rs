@@ -125,8 +125,10 @@ impl Fetch {
             Err(fault) => return Some(Err(ReadFault::Damaged(fault))),
         };
         let opened = record::open(rest.get(..head + body)?);
-        let stored = opened.map(|(kind, body)| {
-            StoredRecord { place: self.place, kind, body: body.to_vec() }
+        let stored = opened.map(|(kind, body)| StoredRecord {
+            place: self.place,
+            kind,
+            body: body.to_vec(),
         });
         Some(stored.map_err(ReadFault::Damaged))
     }

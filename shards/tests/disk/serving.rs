@@ -165,7 +165,8 @@ impl Act for Shared {
 #[test]
 fn neighbouring_records_share_a_read() {
     let directory = tempfile::tempdir().unwrap();
-    let shared = |_| Shared { pour: Pour { left: 9_999, bytes: 200 }, places: vec![], asked: false };
+    let shared =
+        |_| Shared { pour: Pour { left: 9_999, bytes: 200 }, places: vec![], asked: false };
     let rig = start(directory.path(), 1, &small(), shared);
     let mut seen = vec![false; 9_999];
     for _ in 0..9_999 {

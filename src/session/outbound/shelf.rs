@@ -60,9 +60,8 @@ impl Outbound {
     /// Less than half of what is fetched ahead is there or on its way: the disk is asked before it
     /// has to be waited for. O(1).
     pub(super) fn runs_short(&self) -> bool {
-        let is_missing = |index: usize| {
-            self.slots.get(index).is_some_and(|slot| slot.is_away() && !slot.asked)
-        };
+        let is_missing =
+            |index: usize| self.slots.get(index).is_some_and(|slot| slot.is_away() && !slot.asked);
         is_missing(self.cursor) || is_missing(self.cursor + AHEAD_MESSAGES_MAX / 2)
     }
 
