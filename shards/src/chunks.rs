@@ -54,8 +54,8 @@ impl<T> Chunks<T> {
         }
     }
 
-    /// Takes away what is at the end, a piece of the array at a time, as long as no element of it is
-    /// needed. Says whether there was something. What is taken away is shown to `last` first.
+    /// Takes away what is at the end, a piece of the array at a time, as long as no element of it
+    /// is needed. Says whether there was something. What is taken away is shown to `last` first.
     pub fn shrink(
         &mut self,
         mut is_needed: impl FnMut(&T) -> bool,

@@ -27,7 +27,6 @@ use crate::pulse::Pulse;
 use crate::remote::Remote;
 use crate::settings::{Address, ListenerSettings, Settings};
 use crate::sys::EventFd;
-use crate::thrift::Thrift;
 use crate::turn::{AbortOnPanic, Broken, Driver};
 use crate::watchdog::{self, Counts, Progress, WatchdogStats};
 
@@ -584,7 +583,6 @@ impl<M: Send + 'static, L: Send + 'static, C: Send + 'static> Seed<M, L, C> {
             arrivals: Vec::new(),
             arrived: 0,
             controls,
-            thrift: Thrift::default(),
         };
         driver.run().map_err(|broken| match broken {
             Broken::Ring(source) => {

@@ -31,7 +31,7 @@ use crate::log::Failure;
 use crate::mesh::{Letter, Parcel};
 use crate::net::Fate;
 use crate::net::ring::{Buffers, Event};
-use crate::thrift::{Thrift, WAVE_LETTERS};
+use crate::thrift::WAVE_LETTERS;
 use crate::time::Millis;
 
 /// Completions handled before the outputs they caused are sent.
@@ -64,8 +64,6 @@ pub(crate) struct Driver<H: Handler> {
     pub(crate) arrived: usize,
     /// What other threads tell this shard.
     pub(crate) controls: Receiver<H::Control>,
-    /// When memory is given back.
-    pub(crate) thrift: Thrift,
 }
 
 /// Why a shard ended by itself.
@@ -184,9 +182,9 @@ impl<H: Handler> Driver<H> {
             self.handler.on_few();
         }
         if shrunk || self.io.mesh.waiting() > WAVE_LETTERS {
-            self.thrift.wave(now);
+            self.io.net.thrift.wave(now);
         }
-        if self.thrift.is_due(now) {
+        if self.io.net.thrift.is_due(now) {
             crate::sys::give_memory_back();
         }
     }
@@ -407,7 +405,7 @@ impl<H: Handler> Driver<H> {
         let lingering = self.io.net.next_deadline();
         let accept = self.io.listeners.next_deadline();
         let log = self.io.log.as_ref().and_then(|log| log.next_deadline());
-        let thrift = self.thrift.next_deadline();
+        let thrift = self.io.net.thrift.next_deadline();
         let all = [self.handler.next_deadline(), lingering, accept, blocked, log, stop, thrift];
         all.into_iter().flatten().min()
     }

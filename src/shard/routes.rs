@@ -15,7 +15,7 @@ const FRONT_WEIGHT_MAX: usize = 1 << 18;
 
 const _: () = assert!(SHARDS_MAX <= u128::BITS as usize);
 
-/// Who wants the topics of one filter: nearly always clients of one shard, so that is kept in place.
+/// Who wants the topics of one filter: nearly always clients of one shard, so that is kept here.
 /// A broker with many shards has an entry for nearly all filters of the others.
 #[derive(Debug, Default)]
 enum Route {

@@ -32,6 +32,7 @@ use crate::handler::{Accepted, Cause};
 use crate::mesh::Parcel;
 use crate::outgoing::Outgoing;
 use crate::stats::NetStats;
+use crate::thrift::Thrift;
 use crate::time::Millis;
 use crate::wheel::Wheel;
 
@@ -69,6 +70,8 @@ pub(crate) struct Net<L> {
     linger_ms: u64,
     /// Most connections since memory was given back.
     peak: usize,
+    /// When memory is given back.
+    pub(crate) thrift: Thrift,
 }
 
 /// So many connections make it worth while to give memory back when they have gone.
@@ -88,6 +91,7 @@ impl<L> Net<L> {
             lingering: Wheel::new(now, LINGER_TICK_MS),
             linger_ms,
             peak: 0,
+            thrift: Thrift::default(),
         }
     }
 
@@ -394,8 +398,8 @@ impl<L> Net<L> {
         self.ended = ended;
     }
 
-    /// Three of four connections have gone, or all have: it is time to give memory back. Rare, since
-    /// each time needs four times as many connections before.
+    /// Three of four connections have gone, or all have: it is time to give memory back. Rare,
+    /// since each time needs four times as many connections before.
     pub(crate) fn has_shrunk(&mut self) -> bool {
         let count = self.slab.len();
         self.peak = self.peak.max(count);
