@@ -81,8 +81,8 @@ fn fill(
     Ok(())
 }
 
-/// Publishes now and then until so many are acknowledged, or nothing is taken or delivered for long:
-/// who has to take two thousand messages on a busy host needs his time.
+/// Publishes now and then until so many are acknowledged, or nothing is taken or delivered for
+/// long: who has to take two thousand messages on a busy host needs his time.
 fn fill_again(world: &mut World, filler: usize, enough: usize) -> Result<(), String> {
     let (mut moved, mut since, mut next) = (0, world.now(), world.now());
     while acked(world) < enough && world.now() < since + NOTICE_MS {

@@ -42,7 +42,7 @@ fn cuts(world: &mut World, rng: &mut Rng) -> Result<(), String> {
 /// How often connections break.
 const ROUNDS: usize = 4;
 
-/// How often at most: on a busy host, little happens in one round, and a bug may wait for its chance.
+/// How often at most: on a busy host little happens in a round, and a bug may wait for its chance.
 const ROUNDS_MAX: usize = 100;
 
 /// Runs in which a bug has to be found.

@@ -148,11 +148,12 @@ impl Relay {
             let wanted = match codec::decode(rest, version, u32::MAX) {
                 Ok(Some((packet, packet_bytes))) => {
                     used += packet_bytes;
-                    match packet {
-                        Packet::Publish(publish) => self.has_subscriber(publish.topic),
-                        _ => true,
-                    }
-                    .then_some(packet_bytes)
+                    let wanted = if let Packet::Publish(publish) = packet {
+                        self.has_subscriber(publish.topic)
+                    } else {
+                        true
+                    };
+                    wanted.then_some(packet_bytes)
                 }
                 Ok(None) => break,
                 Err(_) => return io.close(from),

@@ -172,7 +172,7 @@ fn neighbouring_records_share_a_read() {
     for _ in 0..9_999 {
         let (token, record) = rig.wait(|seen| match seen {
             Seen::Record(token, result) => Some((usize::try_from(token).unwrap(), result.unwrap())),
-            _ => None,
+            Seen::Appended(_) | Seen::Durable(_) | Seen::Chunk(_) | Seen::Over => None,
         });
         let left = 9_999 - (token * 7 % 9_999) as u64;
         assert_eq!((record.kind, record.body), (9, body(left, 200)), "record {token}");
