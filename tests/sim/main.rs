@@ -169,7 +169,8 @@ fn scan_that_goes_on_too_far_is_found() {
 
 #[test]
 fn forward_before_durable_is_found() {
-    is_found(Plant::ForwardBeforeDurable, &["copies", "at QoS 2", "acknowledged before"]);
+    let looks = ["copies", "at QoS 2", "acknowledged before", "retained for"];
+    is_found(Plant::ForwardBeforeDurable, &looks);
 }
 
 #[test]
