@@ -349,7 +349,11 @@ mod tests {
                     }
                     Outcome::Wrote(write.bytes().len())
                 }
-                _ => Outcome::Done,
+                Action::Sync(_)
+                | Action::Create(_)
+                | Action::Rename(..)
+                | Action::SyncDirectory
+                | Action::Remove(_) => Outcome::Done,
             };
             log.complete(operation, outcome);
         }
