@@ -27,8 +27,8 @@ pub(super) struct Journal {
     /// Records that the log did not take yet, oldest first. Their number is bounded by what the
     /// clients do before they are paused: see `Driver::on_bytes`.
     backlog: VecDeque<(u8, Box<[u8]>)>,
-    /// What is being read is for; the token is the place.
-    fetches: Vec<Option<Purpose>>,
+    /// Log positions of what is being read, and what for; the token is the place.
+    fetches: Vec<Option<(u64, Purpose)>>,
     free: Vec<usize>,
     /// Reads that the log did not take yet, oldest first: one for each message that a session
     /// waits for at most.
@@ -103,7 +103,7 @@ impl Journal {
             self.fetches.len() - 1
         });
         if let Some(entry) = self.fetches.get_mut(token) {
-            *entry = Some(purpose);
+            *entry = Some((lsn, purpose));
         }
         self.late.push_back((Place { lsn: Lsn(lsn), at }, token as u64));
         self.read_late(log);
@@ -119,11 +119,11 @@ impl Journal {
         }
     }
 
-    fn take(&mut self, token: u64) -> Option<Purpose> {
+    fn take(&mut self, token: u64) -> Option<(u64, Purpose)> {
         let token = usize::try_from(token).ok()?;
-        let purpose = self.fetches.get_mut(token)?.take()?;
+        let fetch = self.fetches.get_mut(token)?.take()?;
         self.free.push(token);
-        Some(purpose)
+        Some(fetch)
     }
 
     /// A record was read.
@@ -134,9 +134,8 @@ impl Journal {
         read: Result<StoredRecord, ReadFault>,
         now: Millis,
     ) {
-        let Some(purpose) = self.take(token) else { return };
+        let Some((lsn, purpose)) = self.take(token) else { return };
         let message = read.map_err(|fault| fault.to_string()).and_then(|record| {
-            let lsn = record.place.lsn.0;
             if let Some(message) = self.last_read.get(lsn) {
                 return Ok(message);
             }
@@ -147,6 +146,8 @@ impl Journal {
         });
         match message {
             Ok(message) => shard.on_fetched(purpose, message, now),
+            // The cleaner may have been faster.
+            Err(_) if shard.is_read_elsewhere(&purpose, lsn, now) => {}
             Err(why) => {
                 error!(%why, "a record cannot be read back");
                 shard.on_unreadable(&purpose, now);

@@ -56,6 +56,8 @@ pub struct PendingAck {
     /// It stands for an earlier one with its identifier, which nobody waits for any more: a later
     /// connection repeated the PUBLISH. What becomes of that one, becomes of it.
     pub repeats: bool,
+    /// There is one that stands for it.
+    pub repeated: bool,
 }
 
 /// What a PUBLISH is to its session.
@@ -128,12 +130,15 @@ impl Inbound {
         // Its place stays, because others are counted from it and shards answer to it; nothing is
         // written there.
         let flags = PendingAck { silent: false, held_back: false, frees: false, ..ack.clone() };
-        self.acks.push_back(PendingAck { waits: 0, repeats: true, ..flags });
+        ack.repeated = true;
+        let later = PendingAck { waits: 0, repeats: true, repeated: false, ..flags };
+        self.acks.push_back(later);
     }
 
     /// The one that stands for an acknowledgement that leaves the queue unwritten, if there is one.
     fn repetition(&mut self, ack: &PendingAck) -> Option<&mut PendingAck> {
-        if !(ack.silent && ack.kind == AckKind::Pubrec) {
+        // Nearly none is, and looking for it takes time.
+        if !(ack.silent && ack.repeated) {
             return None;
         }
         self.acks.iter_mut().find(|later| later.repeats && later.id == ack.id)
@@ -198,13 +203,16 @@ impl Inbound {
         let Some(index) = index.filter(|index| *index < self.acks.len()) else { return false };
         let mut later = self.acks.range(index..);
         let Some(ack) = later.next() else { return false };
-        !ack.silent || later.any(|a| a.repeats && a.id == ack.id && !a.silent)
+        !ack.silent || ack.repeated && later.any(|a| a.repeats && a.id == ack.id && !a.silent)
     }
 
     /// Nothing is written for this acknowledgement.
     pub fn silence(&mut self, key: AckKey) {
         let Some(ack) = self.ack_mut(key) else { return };
         ack.silent = true;
+        if !ack.repeated {
+            return;
+        }
         let id = ack.id;
         let later = self.acks.iter_mut().filter(|ack| ack.repeats && ack.id == id);
         later.for_each(|ack| ack.silent = true);
@@ -272,8 +280,19 @@ mod tests {
 
     fn pubrec(id: PacketId, lsn: u64) -> PendingAck {
         let (kind, reason) = (AckKind::Pubrec, Reason::Success);
-        let (matched, silent, held_back, frees, repeats) = (true, false, false, false, false);
-        PendingAck { kind, id, waits: 0, lsn, reason, matched, silent, held_back, frees, repeats }
+        PendingAck {
+            kind,
+            id,
+            waits: 0,
+            lsn,
+            reason,
+            matched: true,
+            silent: false,
+            held_back: false,
+            frees: false,
+            repeats: false,
+            repeated: false,
+        }
     }
 
     #[test]

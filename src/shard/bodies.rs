@@ -141,6 +141,29 @@ impl Shard {
         }
     }
 
+    /// The record with this log position cannot be read. True if the message is not needed from
+    /// there any more: it is over, or the cleaner has written it again, and its old segment has
+    /// gone before its turn to be read came. Then it comes from its new place.
+    pub fn is_read_elsewhere(&mut self, purpose: &Purpose, lsn: u64, now: Millis) -> bool {
+        let (Purpose::Deliver(key, sequence) | Purpose::HandOn { session: key, sequence, .. }) =
+            purpose;
+        let session = self.clients.sessions.get(*key);
+        let Some(slot) = session.and_then(|session| session.outbound.slot(*sequence)) else {
+            return true;
+        };
+        if slot.lsn == lsn {
+            return false;
+        }
+        if let Some(message) = slot.message.clone() {
+            self.on_fetched(purpose.clone(), message, now);
+        } else if let Purpose::HandOn { .. } = purpose {
+            self.fetch((slot.lsn, slot.at), purpose.clone());
+        } else {
+            self.progress(*key, now);
+        }
+        true
+    }
+
     /// A message cannot be read: the client is cut off, so that it is not skipped silently; at the
     /// next connection it is tried again.
     pub fn on_unreadable(&mut self, purpose: &Purpose, now: Millis) {

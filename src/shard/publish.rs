@@ -123,7 +123,7 @@ impl Shard {
                 return self.acknowledge(conn, key, ack);
             }
             Received::Duplicate => return self.clients.ack(conn, kind, id, Reason::Success),
-            Received::DuplicatePending => return,
+            Received::DuplicatePending => return self.pause_if_many_wait(conn, key),
             // [MQTT-3.3.4-7]
             Received::TooMany => {
                 return self.end_connection(conn, Reason::ReceiveMaximumExceeded, now);
@@ -185,7 +185,14 @@ impl Shard {
             self.held.push_back((ack.lsn, Held::Acks(key)));
         }
         inbound.push(ack);
-        if inbound.waiting() > ACKS_WAITING_MAX
+        self.pause_if_many_wait(conn, key);
+    }
+
+    /// Who has too many acknowledgements that wait is not read until some have left.
+    fn pause_if_many_wait(&mut self, conn: ConnId, key: Key) {
+        let session = self.clients.sessions.get(key);
+        let inbound = session.and_then(|session| session.inbound.as_deref());
+        if inbound.is_some_and(|inbound| inbound.waiting() > ACKS_WAITING_MAX)
             && let Some(connection) = self.clients.connection_mut(conn)
             && !connection.paused
         {
@@ -456,6 +463,7 @@ fn pending(kind: AckKind, id: PacketId) -> PendingAck {
         held_back: false,
         frees: false,
         repeats: false,
+        repeated: false,
     }
 }
 

@@ -281,9 +281,16 @@ impl Shard {
         // Nobody has it, so that a repetition is a new message.
         if let Waiter::Ack { session, key } = ticket.waiter
             && let Some(session) = self.clients.sessions.get_mut(session)
-            && let Some(ack) = session.inbound.as_deref_mut().and_then(|it| it.ack_mut(key))
+            && let Some(inbound) = session.inbound.as_deref_mut()
+            && let Some(ack) = inbound.ack_mut(key).filter(|ack| ack.kind == AckKind::Pubrec)
         {
-            ack.frees = ack.kind == AckKind::Pubrec;
+            if ticket.patient {
+                // Nothing is written for it, and it may stay in the queue for others before it.
+                let id = ack.id;
+                inbound.release(id);
+            } else {
+                ack.frees = true;
+            }
         }
         self.on_settled(ticket, Settlement::Refused, now);
     }

@@ -548,3 +548,38 @@ fn a_client_that_is_back_before_its_message_was_read_keeps_it() {
     check_on(&mut rig, "connect a v5 keep expiry=100\ndurable", "a: connack present");
     assert_eq!(rig.fetch(), "a: publish t 1 q1 id=1 dup");
 }
+
+#[test]
+fn a_message_whose_segment_went_before_it_was_read_comes_from_its_new_place() {
+    for is_durable in [false, true] {
+        let mut rig = group_with_a_message_on_disk();
+        rig.quiet("a drop");
+        check_on(&mut rig, "connect a v5\ndurable", "a: connack");
+        rig.clean(0);
+        let mut lines = String::new();
+        if is_durable {
+            rig.quiet("durable");
+        }
+        lines += &rig.lose_fetches();
+        lines += &rig.fetch();
+        assert_eq!(lines, "b: publish t 1 q1 id=1");
+        assert_eq!(rig.counters().dropped_total(), 0);
+        rig.quiet("durable");
+        assert_eq!(rig.shards[0].report().sessions, 3);
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_a_message_is_not_cut_off_when_its_segment_goes() {
+    let mut rig = recording();
+    rig.quiet("connect s v5 expiry=100\ns subscribe t q1\ndurable\ns drop\nconnect p v311");
+    rig.quiet("p publish t 1 q1 id=1\ndurable");
+    rig.hold_fetches = true;
+    check_on(&mut rig, "connect s v5 keep expiry=100\ndurable", "s: connack present");
+    rig.clean(0);
+    check_on(&mut rig, "durable", "s: publish t 1 q1 id=1");
+    assert_eq!(rig.lose_fetches(), "");
+    // One that cannot be read where it lies ends the connection.
+    rig.quiet("s drop\nconnect s v5 keep expiry=100\ndurable");
+    assert_eq!(rig.lose_fetches(), "s: disconnect 0x80\ns: closed");
+}

@@ -216,3 +216,25 @@ fn where_nobody_can_be_told_the_message_is_dropped_and_counted() {
     );
     assert_eq!((dropped(&rig, DropCause::Refused), dropped(&rig, DropCause::QueueFull)), (0, 1));
 }
+
+#[test]
+fn a_message_that_was_given_up_is_new_when_it_is_repeated() {
+    let mut rig = rejecting(2);
+    let (s, far, p) = (rig.name_on("s", 0), rig.name_on("far", 1), rig.name_on("p", 0));
+    rig.quiet(&format!(
+        "connect {s} v5 expiry=1000\n{s} subscribe t q2\n{s} drop
+         connect {far} v5\n{far} subscribe x q2
+         connect {p} v311 keep\n{p} publish t first q1 id=9"
+    ));
+    rig.hold_mail = true;
+    // The first waits for the other shard, the second behind it for room here.
+    rig.quiet(&format!("{p} publish x 1 q2 id=1\n{p} publish t 2 q2 id=2"));
+    check_on(&mut rig, "wait 31000", &format!("{p}: closed"));
+    rig.quiet(&format!("connect {s} v5 keep expiry=1000\n{s} puback 1\nconnect {p} v311 keep"));
+    let mut lines = rig.run(&format!("{p} publish t 2 q2 id=2 dup"));
+    rig.hold_mail = false;
+    lines += "\n";
+    lines += &rig.run(&format!("{p} ping"));
+    assert!(lines.contains(&format!("{s}: publish t 2 q2 id=2")), "{lines}");
+    assert!(lines.contains(&format!("{p}: pubrec 2")), "{lines}");
+}

@@ -574,6 +574,26 @@ impl Rig {
         std::mem::take(&mut self.lines).join("\n")
     }
 
+    /// The cleaner shows a shard all its records: what still holds is recorded again.
+    pub(crate) fn clean(&mut self, shard: usize) {
+        for (lsn, record) in self.logs[shard].records.clone() {
+            self.shards[shard].revive(lsn, record);
+        }
+        self.shards[shard].revive_rest(self.now);
+        self.settle();
+    }
+
+    /// What was asked for cannot be read where it was.
+    pub(crate) fn lose_fetches(&mut self) -> String {
+        for (shard, lsn, purpose) in std::mem::take(&mut self.fetches) {
+            if !self.shards[shard].is_read_elsewhere(&purpose, lsn, self.now) {
+                self.shards[shard].on_unreadable(&purpose, self.now);
+            }
+        }
+        self.settle();
+        std::mem::take(&mut self.lines).join("\n")
+    }
+
     fn give_fetched(&mut self) {
         for (shard, lsn, purpose) in std::mem::take(&mut self.fetches) {
             let Record::Publish(publish) = &self.logs[shard].records[&lsn] else {

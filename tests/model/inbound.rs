@@ -171,7 +171,7 @@ proptest! {
                         let id_of = packet_id;
                         inbound.push(PendingAck {
                             kind, id: id_of, waits, lsn, reason, matched, silent,
-                            held_back: false, frees: false, repeats: false,
+                            held_back: false, frees: false, repeats: false, repeated: false,
                         });
                         let wanted = true;
                         let repeats = false;

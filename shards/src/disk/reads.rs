@@ -161,37 +161,40 @@ impl Reads {
         log: &Log,
         writing: impl Fn(u64) -> Option<Rc<OwnedFd>>,
     ) -> Option<Next> {
-        self.begin(log);
-        for at in 0..self.active.len() {
-            let Some(Some(active)) = self.active.get_mut(at) else { continue };
-            if active.out {
-                continue;
-            }
-            let extent = match active.reader.next(log) {
-                Step::Read(extent) => extent,
-                Step::Wait => continue,
-                Step::Done => {
-                    self.finish(at, log);
+        'again: loop {
+            self.begin(log);
+            for at in 0..self.active.len() {
+                let Some(Some(active)) = self.active.get_mut(at) else { continue };
+                if active.out {
                     continue;
                 }
-            };
-            active.out = true;
-            let segment = extent.segment;
-            let open = self.open.iter().find(|(open, _)| *open == segment);
-            let file = writing(segment).or_else(|| open.map(|(_, file)| Rc::clone(file)));
-            let Some(file) = file else { return Some(Next::Open(at, segment)) };
-            let buffer = AlignedBuffer::zeroed(extent.bytes);
-            match faults::hit("log.read") {
-                Fault::Errno(errno) => {
-                    self.fail(at, ReadFault::Io(errno), log);
-                    continue;
+                let extent = match active.reader.next(log) {
+                    Step::Read(extent) => extent,
+                    Step::Wait => continue,
+                    Step::Done => {
+                        self.finish(at, log);
+                        continue;
+                    }
+                };
+                active.out = true;
+                let segment = extent.segment;
+                let open = self.open.iter().find(|(open, _)| *open == segment);
+                let file = writing(segment).or_else(|| open.map(|(_, file)| Rc::clone(file)));
+                let Some(file) = file else { return Some(Next::Open(at, segment)) };
+                let buffer = AlignedBuffer::zeroed(extent.bytes);
+                match faults::hit("log.read") {
+                    Fault::Errno(errno) => {
+                        // What wanted it may be read otherwise.
+                        self.fail(at, ReadFault::Io(errno), log);
+                        continue 'again;
+                    }
+                    Fault::None | Fault::Skip | Fault::Short | Fault::DelayMs(_) => {}
                 }
-                Fault::None | Fault::Skip | Fault::Short | Fault::DelayMs(_) => {}
+                let call = Call::Read { file, offset: extent.offset, buffer };
+                return Some(Next::Errand(Errand::new(Duty::Read { read: at }, call)));
             }
-            let call = Call::Read { file, offset: extent.offset, buffer };
-            return Some(Next::Errand(Errand::new(Duty::Read { read: at }, call)));
+            return None;
         }
-        None
     }
 
     /// Answers what lies in memory, and begins to read what does not.
@@ -305,9 +308,8 @@ impl Reads {
             Reader::Fetch(_) => self.tell(active.token, Err(fault)),
             Reader::Walk(_) => self.answers.push_back(Answer::Chunk(active.token, Err(fault))),
             Reader::Window { number, .. } => {
-                for token in self.windows.failed(number, log) {
-                    self.tell(token, Err(fault));
-                }
+                // One bad sector must not cost those whose records lie beside it.
+                self.alone.extend(self.windows.failed(number, log).into_iter().rev());
             }
         }
     }
@@ -316,5 +318,89 @@ impl Reads {
         if let Some(place) = self.active.get_mut(read) {
             *place = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Action, Identity, Manifest, Outcome, Resume, Settings, Urgency};
+    use std::fs;
+
+    /// A log of so many records, and the bytes of its first segment.
+    fn written(count: u8) -> (Log, Vec<Place>, Vec<u8>) {
+        let settings = Settings {
+            segment_bytes: 1 << 20,
+            batch_bytes_max: 0x1000,
+            spares: 1,
+            ..Settings::new(Identity { broker: [7; 16], shard: 0 })
+        };
+        let manifest = Manifest::fresh(1, settings.segment_blocks());
+        let mut log = Log::open(settings, &Resume::fresh(manifest), 77);
+        let mut segment = vec![0; 1 << 20];
+        let append = |n| log.append(1, &[n; 1000], Urgency::Usual).unwrap();
+        let places = (0..count).map(append).collect();
+        while let Some(operation) = log.next() {
+            let outcome = match &operation.action {
+                Action::Write(write) => {
+                    if write.file == crate::log::File::Segment(1) {
+                        let at = usize::try_from(write.offset()).unwrap();
+                        segment[at..at + write.bytes().len()].copy_from_slice(write.bytes());
+                    }
+                    Outcome::Wrote(write.bytes().len())
+                }
+                Action::Sync(_)
+                | Action::Create(_)
+                | Action::Rename(..)
+                | Action::SyncDirectory
+                | Action::Remove(_) => Outcome::Done,
+            };
+            log.complete(operation, outcome);
+        }
+        (log, places, segment)
+    }
+
+    #[test]
+    fn a_bad_sector_costs_only_the_records_in_it() {
+        let (log, places, segment) = written(30);
+        let bad = log.index().find(places[7].lsn).unwrap();
+        let file = Rc::new(OwnedFd::from(fs::File::open("/dev/null").unwrap()));
+        let mut reads = Reads::default();
+        for (token, place) in (0..).zip(&places) {
+            reads.fetch(*place, token).unwrap();
+        }
+        let (mut answers, mut count) = (Vec::new(), 0);
+        loop {
+            while let Some(next) = reads.next(&log, |_| Some(Rc::clone(&file))) {
+                let Next::Errand(errand) = next else { panic!("it is open") };
+                let (Duty::Read { read }, Call::Read { offset, mut buffer, .. }) = errand.unpack()
+                else {
+                    panic!("it reads");
+                };
+                count += 1;
+                let at = usize::try_from(offset).unwrap();
+                let bytes = buffer.len();
+                let hit = offset < bad.end() && bad.offset < offset + bytes as u64;
+                buffer.as_mut_slice().copy_from_slice(&segment[at..at + bytes]);
+                let result = if hit { -libc::EIO } else { i32::try_from(bytes).unwrap() };
+                reads.read(read, result, buffer, &log);
+            }
+            let Some(answer) = reads.answer() else { break };
+            answers.push(answer);
+        }
+        assert!(reads.is_idle());
+        answers.sort_by_key(|answer| match answer {
+            Answer::Record(token, _) | Answer::Chunk(token, _) => *token,
+        });
+        assert_eq!(answers.len(), 30);
+        for (n, (answer, place)) in (0..).zip(answers.iter().zip(&places)) {
+            let Answer::Record(_, result) = answer else { panic!("a record was wanted") };
+            if log.index().find(place.lsn) == Some(bad) {
+                assert_eq!(*result, Err(ReadFault::Io(libc::EIO)));
+            } else {
+                assert_eq!(result.as_ref().unwrap().body, [n; 1000]);
+            }
+        }
+        assert!(count <= 31, "{count} reads");
     }
 }

@@ -198,8 +198,9 @@ impl Windows {
         }
     }
 
-    /// A window cannot be read: gives the requests that wanted something of it.
-    pub(super) fn failed(&mut self, number: u64, log: &Log) -> Vec<u64> {
+    /// A window cannot be read: gives the requests that wanted something of it. What each wants of
+    /// it may be whole, so they are to be read alone.
+    pub(super) fn failed(&mut self, number: u64, log: &Log) -> Vec<Request> {
         self.reading = self.reading.saturating_sub(1);
         let Some(at) = self.held.iter().position(|window| window.number == number) else {
             return Vec::new();
@@ -209,7 +210,7 @@ impl Windows {
         let lost = self.round.extract_if(unplanned.., |request| {
             find(log, request.place).is_ok_and(|fetch| window.holds(&fetch.wanted()))
         });
-        let lost: Vec<u64> = lost.map(|request| request.token).collect();
+        let lost: Vec<Request> = lost.collect();
         self.planned -= lost.len();
         lost
     }
