@@ -76,13 +76,12 @@ impl<T> Slab<T> {
 
     /// O(1).
     pub(super) fn insert(&mut self, value: T) -> Key {
-        let at = match self.roomy.last() {
-            Some(at) => *at,
-            None => {
-                self.chunks.push(Chunk::new());
-                self.roomy.push(self.chunks.len() - 1);
-                self.chunks.len() - 1
-            }
+        let at = if let Some(at) = self.roomy.last() {
+            *at
+        } else {
+            self.chunks.push(Chunk::new());
+            self.roomy.push(self.chunks.len() - 1);
+            self.chunks.len() - 1
         };
         let chunk = self.chunks.get_mut(at).expect("a chunk that is not full is a chunk");
         let key = chunk.insert(at, value);
@@ -100,7 +99,9 @@ impl<T> Slab<T> {
         let (left, last) = (chunk.count, self.roomy.last().copied());
         if left == CHUNK_SLOTS - 1 {
             self.roomy.push(at);
-            last.into_iter().for_each(|last| self.give_back(last));
+            if let Some(last) = last {
+                self.give_back(last);
+            }
         } else if last != Some(at) {
             self.give_back(at);
         }
