@@ -4,7 +4,7 @@ use super::error::Fault;
 use super::range::within;
 use crate::access::Network;
 use crate::codec::{Qos, Version};
-use crate::topic::TopicName;
+use crate::topic::Mount;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -300,9 +300,9 @@ impl Listener {
             return fault("path", "must begin with `/`");
         }
         if let Some(mount) = &self.mount_point
-            && TopicName::parse(mount).is_err()
+            && !Mount::is_valid(mount)
         {
-            return fault("mount_point", "must be the beginning of a topic, without + and #");
+            return fault("mount_point", "must be the beginning of a topic, without $, + and #");
         }
         let prefix = self.auto_id_prefix.as_deref().unwrap_or_default();
         if prefix.len() > ID_PREFIX_BYTES_MAX || prefix.contains(char::is_control) {

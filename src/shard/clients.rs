@@ -356,6 +356,13 @@ impl Clients {
         })
     }
 
+    /// The listener of this session's client shows it this topic; true if the client is away.
+    pub(super) fn sees(&self, session: u32, topic: &str) -> bool {
+        let Some(session) = self.sessions.at(session) else { return false };
+        let link = session.connection.and_then(|id| self.connection(id)).map(|c| &c.link);
+        link.and_then(Link::mount).is_none_or(|mount| mount.strip(topic).is_some())
+    }
+
     /// The connected session can take a batch of that many bytes without dropping anything.
     pub(super) fn has_batch_room(&self, key: Key, bytes: usize) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };

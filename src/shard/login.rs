@@ -245,7 +245,11 @@ impl Shard {
     /// Whoever it is does not come in.
     fn refused_at_once(&self, version: Version, listener: u16) -> Option<Reason> {
         let versions = &self.listener_rules(listener).versions;
-        if self.stopping {
+        let listeners = self.login_rules.listeners.len();
+        // A reload has opened its listener, and this shard has not heard of it: nothing is known of
+        // what the client may not do. It comes again.
+        let is_new = (1..=usize::from(listener)).contains(&listeners);
+        if self.stopping || is_new {
             Some(Reason::ServerUnavailable)
         } else if !versions.is_empty() && !versions.contains(&version) {
             // [MQTT-3.1.2-2]

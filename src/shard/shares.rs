@@ -143,7 +143,8 @@ impl Shard {
         now: Millis,
     ) -> Outcome {
         let may = |shard: &Shard, member: &Match| {
-            !shard.guarded || shard.member_may(member.client, message.topic)
+            shard.clients.sees(member.client, message.topic.as_str())
+                && (!shard.guarded || shard.member_may(member.client, message.topic))
         };
         let open = |shard: &Shard, member: &Match| {
             let qos = message.qos.min(member.options.qos);

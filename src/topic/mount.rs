@@ -1,6 +1,7 @@
 //! A prefix that the clients of one listener do not see.
 
 use super::filter::SHARE_PREFIX;
+use super::name::TopicName;
 
 /// The beginning that all topics of a listener's clients have within the broker. What comes from
 /// these clients gets it, what goes to them loses it, and nothing without it reaches them.
@@ -11,6 +12,12 @@ impl Mount {
     /// A topic name, usually with `/` at its end.
     pub fn new(prefix: &str) -> Self {
         Mount(prefix.into())
+    }
+
+    /// Can it be a prefix. With `$` in front a filter of a client could become a shared one, or one
+    /// of the broker's own topics.
+    pub fn is_valid(prefix: &str) -> bool {
+        !prefix.starts_with('$') && TopicName::parse(prefix).is_ok()
     }
 
     /// The name within the broker of a topic of a client. No topic stays none.
@@ -48,6 +55,14 @@ mod tests {
         for topic in ["plant", "plant/", "a/b", "Plant/a"] {
             assert_eq!(mount.strip(topic), None, "{topic}");
         }
+    }
+
+    #[test]
+    fn no_prefix_makes_a_filter_another_kind() {
+        for prefix in ["$share/g/", "$", "$SYS/", "", "a/+/", "a/#", "a\0"] {
+            assert!(!Mount::is_valid(prefix), "{prefix:?}");
+        }
+        assert!(["plant/", "/", "a/$b/"].into_iter().all(Mount::is_valid));
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn anonymous_clients_come_in_where_they_may() {
          b: connack 0x87
          b: closed
          c: connack
-         d: connack 0x87
+         d: connack 0x88
          d: closed
          e: asks as ada",
     );

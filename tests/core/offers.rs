@@ -141,6 +141,39 @@ fn a_session_brings_nothing_to_a_listener_that_does_not_show_it() {
 }
 
 #[test]
+fn a_group_gives_nothing_to_who_does_not_see_it() {
+    for shards in 1..=2 {
+        let mut rig = rig(shards);
+        rig.quiet(
+            "connect a v5
+             a subscribe $share/g/x q1
+             connect b v5 keep expiry=100
+             b subscribe $share/g/x q1
+             b bye
+             connect b v5 keep expiry=100 listener=1
+             connect p v5",
+        );
+        let got = rig.run(
+            "p publish x 1 q1 id=1
+             p publish x 2 q1 id=2
+             p publish x 3
+             p publish x 4",
+        );
+        let mut got: Vec<&str> = got.lines().collect();
+        got.sort_unstable();
+        let expected = [
+            "a: publish x 1 q1 id=1",
+            "a: publish x 2 q1 id=2",
+            "a: publish x 3",
+            "a: publish x 4",
+            "p: puback 1",
+            "p: puback 2",
+        ];
+        assert_eq!(got, expected, "{shards}");
+    }
+}
+
+#[test]
 fn rules_speak_of_whole_topics() {
     let mut rig = rig(1);
     rig.rules("topic plant/open/#");
@@ -207,6 +240,22 @@ fn versions_that_are_not_spoken_are_refused() {
         "a: connack 0x84
          a: closed
          b: connack 0x84
+         b: closed
+         c: connack",
+    );
+}
+
+#[test]
+fn a_listener_of_which_nothing_is_known_lets_nobody_in() {
+    // The shard that took the connection has read its settings again, this one has not.
+    check_on(
+        &mut rig(1),
+        "connect a v5 listener=4
+         connect b v311 listener=4
+         connect c v5 listener=0",
+        "a: connack 0x88
+         a: closed
+         b: connack 0x88
          b: closed
          c: connack",
     );

@@ -7,7 +7,7 @@ use crate::config::{
     Address, Cidr, ClientAuth, ConfigError, Listener, MqttVersion, Protocol, ProxyProtocol, Tls,
     TlsVersion, WebSocket,
 };
-use crate::topic::TopicName;
+use crate::topic::Mount;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
@@ -41,11 +41,11 @@ pub(super) struct Block {
     identity: bool,
     subject: bool,
     only_tls13: bool,
-    alias_max: Option<u16>,
+    pub(super) alias_max: Option<u16>,
     username_as_client_id: bool,
     max_qos: u8,
     mount: Option<String>,
-    id_prefix: Option<String>,
+    pub(super) id_prefix: Option<String>,
     versions: Vec<MqttVersion>,
 }
 
@@ -113,7 +113,7 @@ impl Block {
     /// Takes an option of listeners; `false` if it is none.
     pub(super) fn take(&mut self, line: &Line) -> Result<bool, ConfigError> {
         let mine = self.place(line)? || self.transport(line)? || self.tls(line)?;
-        self.used |= mine;
+        self.used |= mine && !makes_no_listener(line);
         Ok(mine)
     }
 
@@ -177,8 +177,8 @@ impl Block {
                 if self.line.is_none() {
                     return Err(line.fault("must stand below a listener"));
                 }
-                if TopicName::parse(prefix).is_err() {
-                    return Err(line.fault("must be the beginning of a topic, without + and #"));
+                if !Mount::is_valid(prefix) {
+                    return Err(line.fault("must be the beginning of a topic, without $, + and #"));
                 }
                 self.mount = Some(prefix.to_owned());
             }
@@ -312,6 +312,22 @@ impl Block {
             return Err(self.fault(path, &format!("{host} has no such address")));
         }
         Ok(found.into_iter().map(Address::Tcp).collect())
+    }
+}
+
+/// Mosquitto makes a listener of what stands before all of them only if it is told something of it
+/// that is not so anyway; aliases do not count.
+fn makes_no_listener(line: &Line) -> bool {
+    match line.name.as_str() {
+        "max_topic_alias" => true,
+        "max_qos" | "maximum_qos" => line.value == "2",
+        "max_connections" => line.value == "-1",
+        "protocol" => line.value == "mqtt",
+        "require_certificate"
+        | "use_identity_as_username"
+        | "use_subject_as_username"
+        | "use_username_as_clientid" => line.value == "false",
+        _ => false,
     }
 }
 

@@ -254,6 +254,9 @@ impl<'a> Draft<'a> {
                 self.config.log.syslog_facility =
                     facilities.get(number).copied().unwrap_or_default();
             }
+            "auto_id_prefix" if self.per_listener => {
+                self.block()?.id_prefix = Some(super::block::id_prefix(line)?);
+            }
             "auto_id_prefix" => self.id_prefix = Some(super::block::id_prefix(line)?),
             _ => return Ok(false),
         }
@@ -353,7 +356,9 @@ impl<'a> Draft<'a> {
         if listeners.is_empty() && is_alone {
             // Mosquitto without a listener serves its own host alone, and everybody there.
             let allow_anonymous = self.allow_anonymous.or(Some(true));
-            let listener = Listener { allow_anonymous, ..Listener::local(PORT) };
+            let topic_alias_maximum = self.blocks.first().and_then(|block| block.alias_max);
+            let local = Listener::local(PORT);
+            let listener = Listener { allow_anonymous, topic_alias_maximum, ..local };
             listeners.push(self.with_id_prefix(listener));
         }
         self.config.listeners = listeners;

@@ -132,11 +132,24 @@ fn what_a_listener_offers() {
 #[test]
 fn settings_of_one_listener_stay_there() {
     let text = "per_listener_settings true\nlistener 1883 127.0.0.1\nallow_anonymous true\n\
+                auto_id_prefix one-\n\
                 listener 1884 127.0.0.1\n";
     refused(text, "nobody can connect");
     let both = format!("{text}allow_anonymous true\n");
-    assert_eq!(read(&both).config.listeners[1].allow_anonymous, Some(true));
+    let [first, second] = &read(&both).config.listeners[..] else { panic!("two listeners") };
+    assert_eq!(second.allow_anonymous, Some(true));
+    assert_eq!((first.auto_id_prefix.as_deref(), &second.auto_id_prefix), (Some("one-"), &None));
     refused(&format!("{both}password_file p\n"), "must be the same for all listeners");
+}
+
+#[test]
+fn what_is_so_anyway_makes_no_listener() {
+    let alone = read("max_topic_alias 5\nmax_qos 2\nprotocol mqtt\n").config.listeners;
+    let local = Listener { allow_anonymous: Some(true), ..Listener::local(1883) };
+    assert_eq!(alone, [Listener { topic_alias_maximum: Some(5), ..local }]);
+    let text = "allow_anonymous true\nlistener 1884 127.0.0.1\n";
+    let before = |line: &str| read(&format!("{line}\n{text}")).config.listeners.len();
+    assert_eq!((before("max_topic_alias 5"), before("max_qos 2"), before("max_qos 1")), (1, 1, 2));
 }
 
 #[test]
@@ -150,6 +163,7 @@ fn errors_name_the_line_and_what_is_meant() {
     refused("psk_file x\n", "pre-shared keys is not supported");
     refused("plugin /usr/lib/x.so\n", "plugins are not supported");
     refused("listener 1883\nmount_point x/#\n", "m.conf:2: mount_point: must be the beginning");
+    refused("listener 1883\nmount_point $share/g/\n", "mount_point: must be the beginning");
     refused("mount_point x/\n", "m.conf:1: mount_point: must stand below a listener");
     refused("listener 1883\naccept_protocol_versions 4,6\n", "there is no version `6`");
     refused("listener 1883\nmax_qos 3\n", "must be a whole number from 0 to 2");
