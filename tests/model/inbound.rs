@@ -55,6 +55,8 @@ struct Owed {
     wanted: bool,
     /// Stands for an earlier one.
     repeats: bool,
+    /// There is one that stands for it.
+    repeated: bool,
 }
 
 #[derive(Debug, Default)]
@@ -97,8 +99,10 @@ impl Model {
             owed.wanted = true;
             return;
         }
-        let (place, waits, wanted, repeats) = (self.places, 0, true, true);
-        let later = Owed { place, waits, wanted, repeats, ..owed.clone() };
+        owed.repeated = true;
+        let (place, wanted) = (self.places, true);
+        let first = owed.clone();
+        let later = Owed { place, waits: 0, wanted, repeats: true, repeated: false, ..first };
         self.places += 1;
         self.owed.push(later);
     }
@@ -107,9 +111,9 @@ impl Model {
     fn flush(&mut self) -> Vec<(bool, u16, Reason)> {
         let mut sent = Vec::new();
         while self.owed.first().is_some_and(|owed| owed.waits == 0 && owed.lsn <= self.durable) {
-            let Owed { qos2, id, matched, wanted, .. } = self.owed.remove(0);
+            let Owed { qos2, id, matched, wanted, repeated, .. } = self.owed.remove(0);
             let mut later = self.owed.iter_mut().filter(|owed| owed.repeats && owed.id == id);
-            if let Some(later) = later.next().filter(|_| qos2 && !wanted) {
+            if let Some(later) = later.next().filter(|_| qos2 && repeated && !wanted) {
                 later.matched |= matched;
             }
             let reason = if matched { Reason::Success } else { Reason::NoMatchingSubscribers };
@@ -174,9 +178,10 @@ proptest! {
                             held_back: false, frees: false, repeats: false, repeated: false,
                         });
                         let wanted = true;
-                        let repeats = false;
-                        let owed = Owed { place, qos2, id, waits, lsn, matched, wanted, repeats };
-                        model.owed.push(owed);
+                        let (repeats, repeated) = (false, false);
+                        model.owed.push(Owed {
+                            place, qos2, id, waits, lsn, matched, wanted, repeats, repeated,
+                        });
                     }
                 }
                 Step::Settle { nth, matched } => {
