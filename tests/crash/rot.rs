@@ -378,6 +378,8 @@ fn a_reader_that_ignores_a_check_is_seen() {
     for (name, start) in [("cut", cut), ("leave out", leave_out), ("no marks", no_marks)] {
         let found = run(&sample, (1, 5_000), start).expect_err(name);
         println!("{name}: {found}");
-        assert!(found.contains("acknowledged") || name == "leave out", "{name}: {found}");
+        // Which change strikes first depends on where the log stood when it was killed.
+        let looks = ["acknowledged", "released records"].iter().any(|text| found.contains(text));
+        assert!(looks || name == "leave out", "{name}: {found}");
     }
 }
