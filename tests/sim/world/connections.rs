@@ -1,5 +1,5 @@
-//! What befalls a connection: it is opened, bytes arrive in pieces both ways, it moves to its home, it
-//! ends on one side and then on the other.
+//! What befalls a connection: it is opened, bytes arrive in pieces both ways, it moves to its home,
+//! it ends on one side and then on the other.
 
 use super::{World, show};
 use crate::client::Manner;
