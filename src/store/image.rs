@@ -164,10 +164,13 @@ impl Image {
                 self.session(session).received.remove(&id);
             }
             Record::Owned { session, sequence } => self.session(session).own(sequence),
-            Record::Done { session, sequence } => {
+            Record::Done { session, sequence, more } => {
                 let session = self.session(session);
-                session.see(sequence);
-                session.queue.remove(sequence);
+                let last = sequence.saturating_add(u64::from(more));
+                session.see(last);
+                for sequence in sequence..=last {
+                    session.queue.remove(sequence);
+                }
             }
             Record::RetainDeleted { topic } => {
                 self.retained.remove(&topic);
