@@ -528,7 +528,7 @@ impl Handler for Driver {
     fn next_deadline(&self) -> Option<Millis> {
         let cut = self.closing.front().map(|(due, _)| *due);
         let throttle = self.throttle.next_deadline();
-        let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
+        let cleaning = self.journal.as_ref().and_then(Journal::next_deadline);
         // Handshakes that wait for the next turn want it at once.
         let handshakes = self.layers.has_deferred().then_some(Millis(0));
         let own = [cut, cleaning, throttle, self.room.next_deadline(), handshakes];
@@ -574,7 +574,7 @@ impl Handler for Driver {
 
     fn on_chunk(&mut self, io: &mut Wire, _token: u64, chunk: Result<Chunk, ReadFault>) {
         if let Some(journal) = &mut self.journal {
-            journal.cleaner.on_chunk(chunk, io.now());
+            journal.on_chunk(chunk, io.now());
         }
     }
 

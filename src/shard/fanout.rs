@@ -6,11 +6,11 @@
 use super::Shard;
 use super::clients::Session;
 use super::journal::Held;
-use super::mail::{Mail, Ticket};
+use super::mail::Ticket;
 use super::room::{Room, Waiting};
 use super::routes::bits;
 use crate::access::{Action, Verdict, authorise};
-use crate::session::{Grant, Message, Publication, Settlement};
+use crate::session::{Grant, Publication, Settlement};
 use crate::store::Source;
 use crate::topic::{Match, Matches};
 use shards::Millis;
@@ -54,8 +54,7 @@ impl Shard {
         if !self.routes.is_empty() {
             let targets = self.routes.targets(message.topic);
             for shard in bits(targets.shards) {
-                let message = Arc::clone(message.owned());
-                self.mail_in_order(shard, Mail::Forward { message, ticket });
+                self.forward_in_order(shard, message, ticket);
                 fanned.waits += 1;
             }
             for share in &targets.shares {
@@ -72,16 +71,16 @@ impl Shard {
     /// A message of another shard.
     pub(super) fn on_forward(
         &mut self,
-        message: &Arc<Message>,
+        message: &Publication<'_>,
         ticket: Option<Ticket>,
         now: Millis,
     ) {
-        let publication = message.publication();
-        match self.room_for(&publication, ticket) {
+        match self.room_for(message, ticket) {
             Room::Free => {}
             Room::Full => return self.settle_as(ticket, Settlement::Refused),
             Room::Later => {
-                return self.hold_back(ticket, Waiting::Forward(Arc::clone(message)), now);
+                let waiting = Waiting::Forward(Arc::clone(message.owned()));
+                return self.hold_back(ticket, waiting, now);
             }
         }
         self.take_forward(message, ticket, now);
@@ -90,14 +89,13 @@ impl Shard {
     /// Hands a message of another shard to the sessions here, and says so.
     pub(super) fn take_forward(
         &mut self,
-        message: &Arc<Message>,
+        message: &Publication<'_>,
         ticket: Option<Ticket>,
         now: Millis,
     ) {
         let lsn_before = self.effects.lsn;
-        let publication = message.publication();
-        let matched = self.deliver(&publication, now);
-        self.commit(&publication, Source::Plain, None);
+        let matched = self.deliver(message, now);
+        self.commit(message, Source::Plain, None);
         self.settle_after(lsn_before, ticket, matched);
     }
 

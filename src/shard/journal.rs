@@ -275,6 +275,21 @@ impl Shard {
         }
     }
 
+    /// The same for a message to all sessions of a shard.
+    pub(super) fn forward_in_order(
+        &mut self,
+        to: usize,
+        message: &Publication<'_>,
+        ticket: Option<Ticket>,
+    ) {
+        if self.journal.after > self.clients.durable {
+            let message = Arc::clone(message.owned());
+            self.mail_in_order(to, Mail::Forward { message, ticket });
+        } else {
+            self.effects.forward(to, message, ticket);
+        }
+    }
+
     /// The messages of this session to other shards wait for this log position, at least.
     pub(super) fn exchange_position(&self, session: Option<SessionNumber>) -> u64 {
         let logged = session.and_then(|number| self.journal.sessions.get(&number));

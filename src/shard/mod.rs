@@ -8,12 +8,14 @@
 //! ```text
 //!  handle(Publish) ─▶ publish ─▶ fanout ─┬─▶ retained (owner shard)
 //!                                        ├─▶ deliver ─▶ sessions here
-//!                                        └─▶ Mail::Forward ─▶ other shards ─▶ Mail::Settled ─▶ ack
+//!                                        └─▶ Mail::Bundle ─▶ other shards ─▶ Mail::Settled ─▶ ack
 //! ```
 
 mod bodies;
+mod bundle;
 mod census;
 mod certificates;
+mod cleaner;
 mod clients;
 mod connect;
 mod effects;
@@ -44,8 +46,10 @@ mod trail;
 mod users;
 
 pub use bodies::{LastRead, Purpose};
+pub use bundle::Bundle;
 pub use census::Census;
 pub use certificates::Certified;
+pub use cleaner::{CleanedLog, Cleaner, Pace};
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use login::{ListenerRules, LoginRules};
@@ -420,7 +424,14 @@ impl Shard {
     /// Takes a letter of another shard.
     pub fn on_mail(&mut self, from: usize, mail: Mail, now: Millis) {
         match mail {
-            Mail::Forward { message, ticket } => self.on_forward(&message, ticket, now),
+            Mail::Bundle(bundle) => {
+                for (message, ticket) in bundle.unpack() {
+                    self.on_forward(&message, ticket, now);
+                }
+            }
+            Mail::Forward { message, ticket } => {
+                self.on_forward(&message.publication(), ticket, now);
+            }
             Mail::ForwardShared { filter, message, ticket, last_hop, tried } => {
                 let hop = Hop { last: last_hop, tried };
                 self.on_forward_shared(&filter, &message, ticket, hop, now);
@@ -540,11 +551,7 @@ impl Shard {
 
     /// Moves all effects to `into`, in order.
     pub fn take_effects(&mut self, into: &mut Vec<Effect>) {
-        if into.is_empty() {
-            std::mem::swap(into, &mut self.effects.list);
-        } else {
-            into.append(&mut self.effects.list);
-        }
+        self.effects.take(into);
     }
 
     /// Moves the connections whose output grew to `into`.
