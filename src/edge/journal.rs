@@ -57,14 +57,15 @@ impl Journal {
     ///
     /// # Panics
     /// If the log counts otherwise than the shard: every acknowledgement would be a lie.
-    pub(super) fn append(&mut self, log: &mut ShardLog, shard: &mut Shard, record: &Record) {
+    pub(super) fn append(&mut self, log: &mut ShardLog, shard: &mut Shard, record: &mut Record) {
         self.body.clear();
         let kind = store::encode(record, self.wall, &mut self.body);
         if self.backlog.is_empty() {
             match log.append_urgent(kind, &self.body) {
                 Ok(place) => {
                     self.points.record(place.lsn.0, record);
-                    return shard.note_place(place.lsn.0, place.at);
+                    shard.note_place(place.lsn.0, place.at);
+                    return shard.recycle_record(record);
                 }
                 Err(Refused::Full | Refused::DiskFull) => {}
                 Err(refused) => return given_up(refused),
