@@ -14,6 +14,7 @@
 mod bodies;
 mod census;
 mod certificates;
+mod cleaner;
 mod clients;
 mod connect;
 mod effects;
@@ -46,6 +47,7 @@ mod users;
 pub use bodies::{LastRead, Purpose};
 pub use census::Census;
 pub use certificates::Certified;
+pub use cleaner::{CleanedLog, Cleaner, Pace};
 pub use effects::{Effect, Flow};
 pub use home::Home;
 pub use login::{ListenerRules, LoginRules};

@@ -63,7 +63,7 @@ impl Shard {
                 *applied = exchange;
             }
         }
-        for retained in image.retained.values() {
+        for retained in image.retained.into_values() {
             self.store_retained(&retained.message);
             self.journal.retained = false;
         }
