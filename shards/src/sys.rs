@@ -140,6 +140,27 @@ pub(crate) fn soft_limit(limit: Limit) -> io::Result<Option<u64>> {
     Ok((value.rlim_cur != libc::RLIM_INFINITY).then_some(value.rlim_cur))
 }
 
+/// Gives the calling thread a niceness and a slice of time of its own. Only slices of at least
+/// Linux 6.12 count.
+#[expect(unsafe_code, reason = "the standard library does not schedule")]
+pub(crate) fn schedule(nice: i32, slice_ns: u64) -> io::Result<()> {
+    let attributes = libc::sched_attr {
+        size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or_default(),
+        sched_policy: libc::SCHED_OTHER.cast_unsigned(),
+        sched_flags: 0,
+        sched_nice: nice,
+        sched_priority: 0,
+        sched_runtime: slice_ns,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the kernel reads `size` bytes, which `attributes` has.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A message header without address, data and control.
 #[expect(unsafe_code, reason = "the header has private padding on some systems")]
 pub(crate) fn empty_message() -> libc::msghdr {

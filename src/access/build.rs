@@ -95,6 +95,8 @@ impl Builder {
             named: self.named.into_boxed_slice(),
             anonymous: self.anonymous.into_boxed_slice(),
             patterns: self.patterns.compile(true),
+            own: Vec::new(),
+            listeners: Vec::new(),
         }
     }
 

@@ -10,17 +10,20 @@ pub struct Identity {
     pub user: Option<Arc<str>>,
     /// Rules that came with the proof, as a token's claims; `None` = none came.
     pub claims: Option<Arc<Rules>>,
+    /// Number of the listener it came in by; `None` = a session from the log, whose client has not
+    /// come back since.
+    pub listener: Option<u16>,
 }
 
 impl Identity {
     /// Whom decisions about a client of this identity are about.
     pub fn who<'a>(&'a self, client_id: &'a str) -> Who<'a> {
         let (user, claims) = (self.user.as_deref(), self.claims.as_deref());
-        Who { client_id, user, claims, address: None }
+        Who { client_id, user, claims, address: None, listener: self.listener }
     }
 
-    /// Both are the same user with the same rules. What rights an identity has can differ only if
-    /// this is false.
+    /// Both are the same user with the same claims. What rights an identity has can differ only if
+    /// this is false, or their listeners have different rules.
     pub fn is_same(&self, other: &Identity) -> bool {
         let claims = match (&self.claims, &other.claims) {
             (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),

@@ -51,6 +51,9 @@ pub struct Who<'a> {
     pub claims: Option<&'a Rules>,
     /// Where it connects from, as far as that is known. No rule asks for it.
     pub address: Option<IpAddr>,
+    /// Number of the listener it came in by, which may have rules of its own. `None` = nobody knows
+    /// any more: what the rules of some listener allow is allowed.
+    pub listener: Option<u16>,
 }
 
 /// Answer of [`authorise`].
@@ -76,6 +79,10 @@ pub struct Access {
     anonymous: Box<[u32]>,
     /// Second stage, for everybody.
     patterns: Rules,
+    /// Rules of listeners that have their own instead of these.
+    own: Vec<Access>,
+    /// Places in `own` by the number of the listener; further ones have none of their own.
+    listeners: Vec<Option<usize>>,
 }
 
 impl Default for Access {
@@ -94,12 +101,47 @@ impl Access {
             named: Box::default(),
             anonymous: Box::default(),
             patterns: Rules::default(),
+            own: Vec::new(),
+            listeners: Vec::new(),
         }
+    }
+
+    /// The same, with rules of their own for some listeners. `listeners` has for each number of a
+    /// listener the place of its rules in `own`.
+    #[must_use]
+    pub fn with_own(self, own: Vec<Access>, listeners: Vec<Option<usize>>) -> Self {
+        Access { own, listeners, ..self }
     }
 
     /// Are there rules; without any, only clients with claims have less than all rights.
     pub fn is_ruled(&self) -> bool {
-        self.ruled
+        self.ruled || self.own.iter().any(Access::is_ruled)
+    }
+
+    /// The same rules hold at both listeners.
+    pub fn are_alike(&self, one: Option<u16>, other: Option<u16>) -> bool {
+        self.own.is_empty() || one == other
+    }
+
+    /// The rules of one listener.
+    fn of_listener(&self, number: u16) -> &Access {
+        let place = self.listeners.get(usize::from(number)).copied().flatten();
+        place.and_then(|place| self.own.get(place)).unwrap_or(self)
+    }
+
+    fn decide(&self, who: Who<'_>, action: Action, topic: &str) -> Verdict {
+        if !self.ruled && who.claims.is_none() {
+            return Verdict::Allow;
+        }
+        let first = match who.claims {
+            Some(claims) => claims.decide(who, action, topic),
+            None => self.sets_of(who.user).fold(rules::Found::default(), |found, set| {
+                found.with(set.decide(who, action, topic))
+            }),
+        };
+        let verdict = first.verdict(action);
+        let verdict = verdict.or_else(|| self.patterns.decide(who, action, topic).verdict(action));
+        verdict.unwrap_or(Verdict::Deny)
     }
 
     /// The sets of the first stage.
@@ -131,18 +173,15 @@ pub fn authorise(access: &Access, who: Who<'_>, action: Action, topic: &str) -> 
     if is_closed(action, topic) {
         return Verdict::Deny;
     }
-    if !access.ruled && who.claims.is_none() {
-        return Verdict::Allow;
+    match who.listener {
+        Some(listener) => access.of_listener(listener).decide(who, action, topic),
+        None => {
+            let all = std::iter::once(access).chain(&access.own);
+            let verdicts = all.map(|one| one.decide(who, action, topic));
+            let allowed = verdicts.into_iter().any(|verdict| verdict == Verdict::Allow);
+            if allowed { Verdict::Allow } else { Verdict::Deny }
+        }
     }
-    let first = match who.claims {
-        Some(claims) => claims.decide(who, action, topic),
-        None => access
-            .sets_of(who.user)
-            .fold(rules::Found::default(), |found, set| found.with(set.decide(who, action, topic))),
-    };
-    let verdict = first.verdict(action);
-    let verdict = verdict.or_else(|| access.patterns.decide(who, action, topic).verdict(action));
-    verdict.unwrap_or(Verdict::Deny)
 }
 
 /// What nobody may do, whatever the rules say.

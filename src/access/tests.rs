@@ -330,7 +330,8 @@ fn claims_take_the_place_of_the_users_rules() {
     let claims = Rules::new(["token/%u"], ["token/#"], ["token/no"]).expect("valid");
     for access in [&file, &Access::allow_all()] {
         let may = |action, topic| {
-            let who = Who { client_id: "c", user: Some("a"), claims: Some(&claims), address: None };
+            let who =
+                Who { client_id: "c", user: Some("a"), claims: Some(&claims), ..Who::default() };
             authorise(access, who, action, topic) == Verdict::Allow
         };
         assert!(may(Action::Publish, "token/a"));

@@ -161,7 +161,7 @@ pub struct Proven {
 impl Proven {
     /// A user by name.
     pub fn named(user: impl Into<Arc<str>>) -> Proven {
-        let identity = Identity { user: Some(user.into()), claims: None };
+        let identity = Identity { user: Some(user.into()), ..Identity::default() };
         Proven { identity, valid_ms: None, data: None }
     }
 

@@ -15,6 +15,8 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
     let auth = &config.auth;
     let listeners = slots.iter().map(|Slot { listener, .. }| ListenerRules {
         allow_anonymous: config.allows_anonymous(listener),
+        unasked: !config.asks_at(listener),
+        users: listener.password_file.as_deref().map(|path| path.to_string_lossy().into()),
         use_username_as_clientid: listener.use_username_as_clientid,
         allow_session_rebind: listener.allow_session_rebind.unwrap_or(auth.allow_session_rebind),
         versions: listener.mqtt_versions.iter().map(|version| version.0).collect(),
@@ -24,7 +26,7 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
         mount: listener.mount_point.as_deref().map(Arc::from),
     });
     LoginRules {
-        asked: auth.is_on(),
+        asked: config.asks(),
         listeners: listeners.collect(),
         failures: Limits {
             failures_max: auth.failures_max,
@@ -38,7 +40,7 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
 ///
 /// # Errors
 /// A secret cannot be read.
-pub(super) fn gate(config: &Config) -> Result<gate::Settings, LoadError> {
+pub(super) fn gate(config: &Config, slots: &[Slot]) -> Result<gate::Settings, LoadError> {
     let auth = &config.auth;
     let readers = match config.process.secret_modes {
         SecretModes::Refuse => Readers::RefuseOthers,
@@ -78,8 +80,10 @@ pub(super) fn gate(config: &Config) -> Result<gate::Settings, LoadError> {
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
         threads => usize_of(threads),
     };
+    let own = |slot: &Slot| slot.listener.password_file.clone().filter(|_| slot.is_open);
     Ok(gate::Settings {
         password_file: auth.password_file.clone(),
+        own_password_files: slots.iter().map(own).collect(),
         scram_file: auth.scram_file.clone(),
         secret_readers: readers,
         jwt: jwt.transpose()?,

@@ -116,8 +116,8 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
     if wanted > shard::SHARDS_MAX {
         return Err(BrokerError::TooManyShards { wanted });
     }
-    let login = login_settings(config)?;
     let slots = slots::first(config);
+    let login = login_settings(config, &slots)?;
     let edge = edge_settings(config, &slots, wanted, None)?;
     let mut engine = shards::Settings::new(placement);
     engine.listeners = config.listeners.iter().map(listeners::engine).collect();
@@ -133,9 +133,10 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
 /// # Errors
 /// [`BrokerError`], the first thing that would keep the broker from starting.
 pub fn check(config: &Config) -> Result<(), BrokerError> {
-    login_settings(config)?;
-    rules::access(config)?;
-    listeners::transports(config, &slots::first(config), &[])?;
+    let slots = slots::first(config);
+    login_settings(config, &slots)?;
+    rules::access(config, &slots)?;
+    listeners::transports(config, &slots, &[])?;
     Ok(())
 }
 
@@ -168,7 +169,7 @@ fn edge_settings(
     let certificates = listeners::certificates(slots, &transports);
     Ok(edge::Settings {
         shard: shard::Settings { certificates, ..shard_settings(config, shards) },
-        access: Arc::new(rules::access(config)?),
+        access: Arc::new(rules::access(config, slots)?),
         admission: Admission::new(admission_limits(config, slots)),
         accepts_per_s: config.limits.accepts_per_s_max.into(),
         rates: Rates {
@@ -189,11 +190,11 @@ fn edge_settings(
 /// How logins are checked, and with what; `None` if nobody has to show anything.
 type Login = Option<(gate::Settings, Arc<Backends>)>;
 
-fn login_settings(config: &Config) -> Result<Login, BrokerError> {
-    if !config.auth.is_on() {
+fn login_settings(config: &Config, slots: &[Slot]) -> Result<Login, BrokerError> {
+    if !config.asks() {
         return Ok(None);
     }
-    let settings = login::gate(config)?;
+    let settings = login::gate(config, slots)?;
     let backends = Backends::load(&settings)?;
     Ok(Some((settings, backends)))
 }

@@ -54,9 +54,9 @@ impl Reloader {
     /// not answer.
     pub fn reload(&mut self, config: &Config) -> Result<Reloaded, BrokerError> {
         let (config, kept) = with_what_stays(&self.config, config);
-        let login = login_settings(&config)?;
         let shards = self.remote.shards();
         let mut plan = Plan::new(&self.slots, &config)?;
+        let login = login_settings(&config, &plan.slots)?;
         let mut edge = edge_settings(&config, &plan.slots, shards, Some(&self.edge))?;
         let changes = plan.open(shards)?;
         edge.gate = self.gate(&config, login)?;

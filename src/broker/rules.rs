@@ -1,5 +1,6 @@
 //! From the settings to compiled access rules.
 
+use super::slots::Slot;
 use crate::access::{Access, AclError, AclFault, Builder, RoleRules};
 use crate::config::{Acl, Config};
 use std::io;
@@ -48,12 +49,39 @@ pub enum RulesError {
 ///
 /// # Errors
 /// [`RulesError`], the first that is found.
-pub(super) fn access(config: &Config) -> Result<Access, RulesError> {
-    let Acl::Rules(rules) = &config.acl else { return Ok(Access::allow_all()) };
+pub(super) fn access(config: &Config, slots: &[Slot]) -> Result<Access, RulesError> {
+    let (mut own, mut paths, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
+    for Slot { listener, is_open, .. } in slots {
+        let Some(path) = listener.acl_file.as_deref() else {
+            listeners.push(None);
+            continue;
+        };
+        let place = paths.iter().position(|one| *one == path);
+        if place.is_none() {
+            let rules = file(Builder::new(), path).map(Builder::build);
+            // Of a listener that is closed only connections are left; its file may be gone.
+            own.push(if *is_open { rules? } else { rules.unwrap_or(Builder::new().build()) });
+            paths.push(path);
+        }
+        listeners.push(Some(place.unwrap_or(paths.len() - 1)));
+    }
+    let common = common(&config.acl)?;
+    Ok(if own.is_empty() { common } else { common.with_own(own, listeners) })
+}
+
+/// Adds the rules of a file.
+fn file(mut builder: Builder, path: &Path) -> Result<Builder, RulesError> {
+    let text = read(path)?;
+    let wrong = |error| RulesError::File { path: path.to_owned(), error };
+    builder.file(&text).map_err(wrong).map(|()| builder)
+}
+
+/// Those of listeners that have none of their own.
+fn common(acl: &Acl) -> Result<Access, RulesError> {
+    let Acl::Rules(rules) = acl else { return Ok(Access::allow_all()) };
     let mut builder = Builder::new();
     if let Some(path) = &rules.file {
-        let text = read(path)?;
-        builder.file(&text).map_err(|error| RulesError::File { path: path.clone(), error })?;
+        builder = file(builder, path)?;
     }
     for (name, role) in &rules.roles {
         let role = RoleRules {
@@ -89,7 +117,8 @@ mod tests {
         std::fs::write(&path, settings).expect("can write");
         let config = Config::load(&path).expect("valid settings");
         let place = format!("{}/", directory.path().display());
-        access(&config).map_err(|error| error.to_string().replace(&place, ""))
+        access(&config, &super::super::slots::first(&config))
+            .map_err(|error| error.to_string().replace(&place, ""))
     }
 
     #[test]

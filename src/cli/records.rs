@@ -197,8 +197,12 @@ impl Description {
             Record::Owned { session, sequence } => {
                 self.pair("owned", session.0, ("sequence", *sequence))
             }
-            Record::Done { session, sequence } => {
-                self.pair("done", session.0, ("sequence", *sequence))
+            Record::Done { session, sequence, more } => {
+                let name = self.pair("done", session.0, ("sequence", *sequence));
+                if *more > 0 {
+                    self.put("more", *more);
+                }
+                name
             }
             Record::RetainDeleted { topic } => {
                 self.put("topic", &**topic);

@@ -36,6 +36,7 @@ impl Config {
         let at = |nth, message: &str| Some(Fault { nth, ..Fault::new("address", message) });
         for (nth, listener) in self.listeners.iter().enumerate() {
             let asked = self.is_asked(listener);
+            let lets_in = self.allows_anonymous(listener);
             match listener.allow_anonymous {
                 None if !asked && !listener.is_local() => {
                     let why = "without [auth] the whole network may use it: write \
@@ -46,10 +47,16 @@ impl Config {
                     let why = "nobody can connect: `allow_anonymous = false` needs [auth]";
                     return at(nth, why);
                 }
+                None if !asked && !lets_in => {
+                    let why = "nobody can connect: others are asked who they are, but here nobody \
+                               is: write `allow_anonymous = true` or name a password_file";
+                    return at(nth, why);
+                }
                 Some(_) | None => {}
             }
         }
-        let asks = self.auth.is_on() && self.acl == Acl::Unset;
+        let unruled = |one: &Listener| self.asks_at(one) && one.acl_file.is_none();
+        let asks = self.acl == Acl::Unset && self.listeners.iter().any(unruled);
         asks.then(|| {
             let why = "[auth] says who clients are, but nothing says what they may do: add [acl], \
                        or write `acl = \"allow-all\"`";
@@ -63,12 +70,22 @@ impl Config {
             tls.client_auth == ClientAuth::Required
                 && (tls.use_identity_as_username || tls.use_subject_as_username)
         };
-        self.auth.is_on() || listener.tls.as_ref().is_some_and(named)
+        self.asks_at(listener) || listener.tls.as_ref().is_some_and(named)
+    }
+
+    /// Can credentials of clients of this listener be checked?
+    pub fn asks_at(&self, listener: &Listener) -> bool {
+        self.auth.is_on() || listener.password_file.is_some()
+    }
+
+    /// Can credentials be checked at some listener?
+    pub fn asks(&self) -> bool {
+        self.listeners.iter().any(|listener| self.asks_at(listener))
     }
 
     /// May clients without a user name come in here?
     pub fn allows_anonymous(&self, listener: &Listener) -> bool {
-        let usual = listener.is_local() && !self.auth.is_on();
+        let usual = listener.is_local() && !self.asks();
         listener.allow_anonymous.unwrap_or(usual)
     }
 

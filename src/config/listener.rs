@@ -34,6 +34,12 @@ pub struct Listener {
     /// of a broker without `[auth]` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_anonymous: Option<bool>,
+    /// As in `[auth]`, instead of the one there, for clients of this listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Rules in Mosquitto's format, instead of all of `[acl]`, for clients of this listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acl_file: Option<PathBuf>,
     /// The user name takes the place of the client identifier.
     #[serde(default)]
     pub use_username_as_clientid: bool,
@@ -233,6 +239,8 @@ impl Listener {
             address,
             protocol: Protocol::default(),
             allow_anonymous: None,
+            password_file: None,
+            acl_file: None,
             use_username_as_clientid: false,
             allow_session_rebind: None,
             mqtt_versions: Vec::new(),
@@ -263,6 +271,9 @@ impl Listener {
     }
 
     pub(super) fn resolve(&mut self, directory: &Path) {
+        for path in self.password_file.iter_mut().chain(&mut self.acl_file) {
+            *path = directory.join(&*path);
+        }
         if let Address::Unix(path) = &mut self.address {
             *path = directory.join(&*path);
         }

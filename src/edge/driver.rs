@@ -42,6 +42,8 @@ pub struct Driver {
     pub(super) layers: Layers,
     pub(super) throttle: Throttle,
     effects: Vec<Effect>,
+    /// There is no record among so many of them, the first.
+    written: usize,
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
@@ -76,6 +78,7 @@ impl Driver {
             layers: Layers::new(settings),
             throttle: Throttle::new(settings, context),
             effects: Vec::new(),
+            written: 0,
             dirty: Vec::new(),
             waiting: Vec::new(),
             early: Vec::new(),
@@ -280,6 +283,7 @@ impl Driver {
                 let before = self.throttle.packets;
                 self.live(io, conn, bytes);
                 self.charge(io, conn, self.throttle.packets - before, bytes.len());
+                self.write_records(io);
                 if self.shard.is_choked(conn) {
                     // Who does not read its acknowledgements is not read until they have left.
                     self.pause(io, conn, PAUSED_BY_OUTPUT);
@@ -299,10 +303,25 @@ impl Driver {
         }
     }
 
+    /// Gives the log what was recorded so far, while it is in the processor's cache; the rest is
+    /// for the end of the turn.
+    fn write_records(&mut self, io: &mut Wire) {
+        let (Some(journal), Some(log)) = (&mut self.journal, io.log()) else { return };
+        self.shard.take_effects(&mut self.effects);
+        for effect in self.effects.iter_mut().skip(self.written) {
+            if let Effect::Record(record) = effect {
+                journal.append(log, &mut self.shard, record);
+            }
+        }
+        self.effects.retain(|effect| !matches!(effect, Effect::Record(_)));
+        self.written = self.effects.len();
+    }
+
     /// Carries out what the shard asked for.
     fn carry_out(&mut self, io: &mut Wire) {
         self.shard.take_effects(&mut self.effects);
         let mut effects = std::mem::take(&mut self.effects);
+        self.written = 0;
         let mut closes = Vec::new();
         for effect in effects.drain(..) {
             match effect {
@@ -316,9 +335,9 @@ impl Driver {
                 Effect::Close(conn) => closes.push(conn),
                 Effect::Flow(conn, Flow::Pause) => self.pause(io, conn, PAUSED_BY_SHARD),
                 Effect::Flow(conn, Flow::Resume) => self.resume(io, conn, PAUSED_BY_SHARD),
-                Effect::Record(record) => {
+                Effect::Record(mut record) => {
                     if let (Some(journal), Some(log)) = (&mut self.journal, io.log()) {
-                        journal.append(log, &mut self.shard, &record);
+                        journal.append(log, &mut self.shard, &mut record);
                     }
                 }
                 Effect::Fetch { lsn, at, purpose } => {
@@ -509,7 +528,7 @@ impl Handler for Driver {
     fn next_deadline(&self) -> Option<Millis> {
         let cut = self.closing.front().map(|(due, _)| *due);
         let throttle = self.throttle.next_deadline();
-        let cleaning = self.journal.as_ref().and_then(|journal| journal.cleaner.deadline());
+        let cleaning = self.journal.as_ref().and_then(Journal::next_deadline);
         // Handshakes that wait for the next turn want it at once.
         let handshakes = self.layers.has_deferred().then_some(Millis(0));
         let own = [cut, cleaning, throttle, self.room.next_deadline(), handshakes];
@@ -555,7 +574,7 @@ impl Handler for Driver {
 
     fn on_chunk(&mut self, io: &mut Wire, _token: u64, chunk: Result<Chunk, ReadFault>) {
         if let Some(journal) = &mut self.journal {
-            journal.cleaner.on_chunk(chunk, io.now());
+            journal.on_chunk(chunk, io.now());
         }
     }
 

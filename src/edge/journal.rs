@@ -9,11 +9,11 @@
 //!   Effect::Fetch  ─▶ log.read ─▶ on_record ─▶ decode ─▶ on_fetched
 //! ```
 
-use super::cleaner::Cleaner;
 use super::points::Points;
-use crate::shard::{LastRead, Purpose, Shard};
+use crate::shard::{CleanedLog, Cleaner, LastRead, Purpose, Shard};
 use crate::store::{self, Record, Wall};
-use shards::log::{Lsn, Place, ReadFault, Refused, StoredRecord};
+use shards::disk::point;
+use shards::log::{Chunk, Cursor, Lsn, Place, ReadFault, Refused, SegmentInfo, StoredRecord};
 use shards::{Millis, ShardLog};
 use std::collections::VecDeque;
 use tracing::{error, warn};
@@ -34,7 +34,7 @@ pub(super) struct Journal {
     /// waits for at most.
     late: VecDeque<(Place, u64)>,
     last_read: LastRead,
-    pub(super) cleaner: Cleaner,
+    cleaner: Cleaner,
     pub(super) points: Points,
 }
 
@@ -57,14 +57,15 @@ impl Journal {
     ///
     /// # Panics
     /// If the log counts otherwise than the shard: every acknowledgement would be a lie.
-    pub(super) fn append(&mut self, log: &mut ShardLog, shard: &mut Shard, record: &Record) {
+    pub(super) fn append(&mut self, log: &mut ShardLog, shard: &mut Shard, record: &mut Record) {
         self.body.clear();
         let kind = store::encode(record, self.wall, &mut self.body);
         if self.backlog.is_empty() {
             match log.append_urgent(kind, &self.body) {
                 Ok(place) => {
                     self.points.record(place.lsn.0, record);
-                    return shard.note_place(place.lsn.0, place.at);
+                    shard.note_place(place.lsn.0, place.at);
+                    return shard.recycle_record(record);
                 }
                 Err(Refused::Full | Refused::DiskFull) => {}
                 Err(refused) => return given_up(refused),
@@ -88,6 +89,17 @@ impl Journal {
     /// Lets the cleaner go on, if it is time.
     pub(super) fn clean(&mut self, log: &mut ShardLog, shard: &mut Shard, now: Millis) {
         self.cleaner.step(log, shard, self.wall, now);
+    }
+
+    /// A part of a segment was read for the cleaner.
+    pub(super) fn on_chunk(&mut self, chunk: Result<Chunk, ReadFault>, now: Millis) {
+        point("clean.read");
+        self.cleaner.on_chunk(chunk, now);
+    }
+
+    /// When [`Journal::clean`] is wanted next.
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        self.cleaner.deadline()
     }
 
     /// Records wait here.
@@ -153,6 +165,36 @@ impl Journal {
                 shard.on_unreadable(&purpose, now);
             }
         }
+    }
+}
+
+impl CleanedLog for ShardLog {
+    fn settled(&self) -> Lsn {
+        self.durable()
+    }
+
+    fn next_lsn(&self) -> Lsn {
+        self.next_lsn()
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_full()
+    }
+
+    fn segments(&self) -> impl Iterator<Item = SegmentInfo> + '_ {
+        self.segments()
+    }
+
+    fn walk(&mut self, from: Cursor, bytes: usize) -> bool {
+        self.walk(from, bytes, 0).is_ok()
+    }
+
+    fn release_before(&mut self, segment: u64) {
+        self.release_before(segment);
+    }
+
+    fn point(&self, name: &'static str) {
+        point(name);
     }
 }
 

@@ -11,7 +11,6 @@
 //! Only connections with TLS, WebSocket or a PROXY header have a `Stack`.
 
 mod admission;
-mod cleaner;
 mod closing;
 mod conns;
 mod driver;

@@ -58,6 +58,8 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Backends {
     passwords: Option<PasswordFile>,
+    /// Those of listeners that have their own, by the number of the listener.
+    own_passwords: Vec<Option<Arc<PasswordFile>>>,
     scram: Option<ScramFile>,
     tokens: Option<Tokens>,
     hook: Option<Hook>,
@@ -78,12 +80,19 @@ impl Backends {
         let passwords = settings.password_file.as_deref();
         let readers = settings.secret_readers;
         let passwords = passwords.map(|path| read_passwords(path, readers)).transpose()?;
+        let own_passwords = own_passwords(&settings.own_password_files, readers)?;
         let scram = settings.scram_file.as_deref();
         let scram = scram.map(|path| scram_users(path, readers)).transpose()?;
         let tokens =
             settings.jwt.as_ref().map(|jwt| Ok(Tokens { keys: keys(jwt)?, settings: jwt.clone() }));
         let hook = settings.http.as_ref().map(Hook::new).transpose()?;
-        Ok(Arc::new(Backends { passwords, scram, tokens: tokens.transpose()?, hook }))
+        Ok(Arc::new(Backends {
+            passwords,
+            own_passwords,
+            scram,
+            tokens: tokens.transpose()?,
+            hook,
+        }))
     }
 
     /// Which threads a login is for. Looks at nothing slow.
@@ -93,7 +102,8 @@ impl Backends {
         if self.token_rules(&credentials.login, password.as_ref()).is_some() {
             return Route::Tokens;
         }
-        let known = self.passwords.as_ref().map(|file| user.is_some_and(|user| file.knows(user)));
+        let passwords = self.passwords_of(credentials.login.listener);
+        let known = passwords.map(|file| user.is_some_and(|user| file.knows(user)));
         match (known, &self.hook) {
             (Some(false) | None, Some(_)) => Route::Hook,
             (Some(true), _) | (Some(false), None) => Route::Passwords,
@@ -123,7 +133,7 @@ impl Backends {
             return tokens.check(login, password);
         }
         let user = login.user.as_deref();
-        let here = match (&self.passwords, user) {
+        let here = match (self.passwords_of(login.listener), user) {
             (Some(file), Some(user)) if file.knows(user) || self.hook.is_none() => {
                 Some((file, user))
             }
@@ -140,6 +150,11 @@ impl Backends {
             (None, Some(hook)) => hook.ask(login, password.map(Secret::expose)),
             (None, None) => Err(Refusal::BadCredentials),
         }
+    }
+
+    fn passwords_of(&self, listener: u16) -> Option<&PasswordFile> {
+        let own = self.own_passwords.get(usize::from(listener)).and_then(Option::as_deref);
+        own.or(self.passwords.as_ref())
     }
 
     /// The password is meant as a token.
@@ -192,6 +207,29 @@ fn read_passwords(path: &Path, readers: Readers) -> Result<PasswordFile, LoadErr
         warn!(file = %path, users = weak, "passwords hashed in one round ($6$) are easy to guess");
     }
     Ok(file)
+}
+
+/// Each file is read once.
+fn own_passwords(
+    paths: &[Option<PathBuf>],
+    readers: Readers,
+) -> Result<Vec<Option<Arc<PasswordFile>>>, LoadError> {
+    let mut found: Vec<(&Path, Arc<PasswordFile>)> = Vec::new();
+    let mut all = Vec::new();
+    for path in paths {
+        let Some(path) = path.as_deref() else {
+            all.push(None);
+            continue;
+        };
+        let known = found.iter().find(|(one, _)| *one == path).map(|(_, file)| Arc::clone(file));
+        let file = match known {
+            Some(file) => file,
+            None => Arc::new(read_passwords(path, readers)?),
+        };
+        found.push((path, Arc::clone(&file)));
+        all.push(Some(file));
+    }
+    Ok(all)
 }
 
 fn scram_users(path: &Path, readers: Readers) -> Result<ScramFile, LoadError> {

@@ -3,12 +3,13 @@
 use super::{Answer, Backends};
 use crate::auth::{Credentials, Outcome, Refusal};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use shards::placement::enter_background;
 use shards::{ConnId, Remote};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use tracing::error;
+use tracing::{error, warn};
 
 /// How much less than others the threads get of a core that they share.
 const NICE: i32 = 10;
@@ -54,8 +55,11 @@ impl Lane {
 }
 
 fn work<C: From<Answer>>(jobs: &Receiver<Job>, remote: &Remote<C>) {
-    // On Linux this is the thread's own. A shard that wakes on the same core comes first.
-    let _as_before = rustix::process::nice(NICE);
+    // On Linux it is the thread's own.
+    let nice = rustix::process::nice(NICE).unwrap_or(NICE);
+    if let Err(error) = enter_background(nice) {
+        warn!(%error, "checks of logins are not in the background: they delay messages more");
+    }
     for Job { shard, conn, credentials, backends } in jobs {
         let suspect = credentials.suspect;
         if !credentials.is_wanted() {

@@ -31,6 +31,8 @@ const TOKEN_THREADS: usize = 1;
 pub struct Settings {
     /// Users and password hashes, as `culex passwd` writes them.
     pub password_file: Option<PathBuf>,
+    /// The same for clients of single listeners, by their numbers, instead of that one.
+    pub own_password_files: Vec<Option<PathBuf>>,
     /// Users and SCRAM keys.
     pub scram_file: Option<PathBuf>,
     /// Tokens as passwords.
@@ -49,6 +51,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             password_file: None,
+            own_password_files: Vec::new(),
             scram_file: None,
             jwt: None,
             http: None,
@@ -63,6 +66,7 @@ impl Settings {
     /// Is there any way to prove who one is.
     pub fn is_any(&self) -> bool {
         self.password_file.is_some()
+            || self.own_password_files.iter().any(Option::is_some)
             || self.scram_file.is_some()
             || self.jwt.is_some()
             || self.http.is_some()

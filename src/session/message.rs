@@ -83,6 +83,18 @@ impl Message {
         &self.topic
     }
 
+    /// Topic name, to be kept beside the message without a copy.
+    pub fn shared_topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// Takes the text of a client identifier that is the publisher's from whom it is shared with:
+    /// messages that a start has read would have one each.
+    pub fn share_publisher(&mut self, publisher: &ClientId) {
+        debug_assert!(self.publisher == *publisher, "the same client");
+        self.publisher = publisher.clone();
+    }
+
     /// Application payload.
     pub fn payload(&self) -> &Bytes {
         &self.payload

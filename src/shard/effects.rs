@@ -5,7 +5,7 @@ use super::bundle::Bundle;
 use super::mail::{Mail, Ticket};
 use crate::auth::Credentials;
 use crate::session::Publication;
-use crate::store::Record;
+use crate::store::{Record, SessionNumber};
 use shards::ConnId;
 use std::sync::Arc;
 
@@ -108,5 +108,51 @@ impl Effects {
         self.lsn += 1;
         self.list.push(Effect::Record(record));
         self.lsn
+    }
+
+    /// Emits that a delivery is over. Those that end one after the other share a record, until it
+    /// is taken: a client acknowledges many messages at once.
+    pub(super) fn done(&mut self, session: SessionNumber, sequence: u64) {
+        if let Some(Effect::Record(Record::Done { session: of, sequence: first, more })) =
+            self.list.last_mut()
+            && *of == session
+            && sequence.checked_sub(*first) == Some(u64::from(*more) + 1)
+            && let Some(one_more) = more.checked_add(1)
+        {
+            *more = one_more;
+            return;
+        }
+        self.record(Record::Done { session, sequence, more: 0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_in_a_row_share_a_record() {
+        let (one, other) = (SessionNumber(1), SessionNumber(2));
+        let mut effects = Effects::default();
+        for sequence in [4, 5, 6, 8] {
+            effects.done(one, sequence);
+        }
+        effects.done(other, 9);
+        effects.record(Record::Clock { wall_ms: 1 });
+        effects.done(other, 10);
+        let records: Vec<Record> = std::mem::take(&mut effects.list)
+            .into_iter()
+            .filter_map(
+                |effect| if let Effect::Record(record) = effect { Some(record) } else { None },
+            )
+            .collect();
+        let done = |session, sequence, more| Record::Done { session, sequence, more };
+        let clock = Record::Clock { wall_ms: 1 };
+        let expected =
+            [done(one, 4, 2), done(one, 8, 0), done(other, 9, 0), clock, done(other, 10, 0)];
+        assert_eq!(records, expected);
+        // What was taken is written as it is.
+        effects.done(other, 11);
+        assert_eq!((effects.list.len(), effects.lsn), (1, 6));
     }
 }

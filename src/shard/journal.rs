@@ -48,6 +48,8 @@ pub(super) enum Held {
 pub(super) struct Journal {
     /// Deliveries of the message that is being handed out.
     entries: Vec<Entry>,
+    /// Empty lists for those of the next messages.
+    spare: Vec<Vec<Entry>>,
     /// Deliveries of it with `QoS` 0 that wait for its record.
     once_takers: Vec<(Key, u64)>,
     /// It may come again after a crash.
@@ -87,6 +89,11 @@ pub(super) struct Logged {
 /// Position of a head or will that a restart found: which of them is the newest is not known.
 pub(super) const UNKNOWN: u64 = u64::MAX;
 
+/// Empty lists that are kept; who reads a whole buffer of small messages needs as many.
+const SPARE_MAX: usize = 512;
+/// Longer ones are not kept: few messages go to more sessions of a shard.
+const SPARE_ENTRIES_MAX: usize = 16;
+
 /// Time between two records of the time of day, if anything was recorded in between.
 const CLOCK_MS: u64 = 10_000;
 
@@ -112,6 +119,14 @@ impl Shard {
     pub(super) fn record(&mut self, key: Key, build: impl FnOnce(SessionNumber) -> Record) -> u64 {
         let log = self.clients.sessions.get(key).and_then(|session| session.log);
         log.map_or(0, |session| self.effects.record(build(session)))
+    }
+
+    /// Emits that a delivery of a session is over, if it is a durable one.
+    pub(super) fn record_done(&mut self, key: Key, sequence: u64) {
+        let log = self.clients.sessions.get(key).and_then(|session| session.log);
+        if let Some(session) = log {
+            self.effects.done(session, sequence);
+        }
     }
 
     /// Emits the head of a durable session.
@@ -215,9 +230,8 @@ impl Shard {
             // Most messages of QoS 0.
             return 0;
         }
-        let entries = std::mem::take(&mut self.journal.entries);
         let retained = std::mem::take(&mut self.journal.retained);
-        let record = if entries.is_empty() && !retained && onward.is_none() {
+        let record = if self.journal.entries.is_empty() && !retained && onward.is_none() {
             // Nobody will ask for the message again.
             match from {
                 Source::Plain => None,
@@ -227,6 +241,8 @@ impl Shard {
             }
         } else {
             let message = Arc::clone(message.owned());
+            let next = self.journal.spare.pop().unwrap_or_default();
+            let entries = std::mem::replace(&mut self.journal.entries, next);
             Some(Record::Publish(Publish { message, from, retained, entries, onward }))
         };
         let lsn = record.map_or(0, |record| self.effects.record(record));
@@ -245,6 +261,17 @@ impl Shard {
         self.journal.once_takers = takers;
         self.record_ended();
         lsn
+    }
+
+    /// A record was written: what of it can be used again is taken out.
+    pub fn recycle_record(&mut self, record: &mut Record) {
+        if let Record::Publish(Publish { entries, .. }) = record
+            && (1..=SPARE_ENTRIES_MAX).contains(&entries.capacity())
+            && self.journal.spare.len() < SPARE_MAX
+        {
+            entries.clear();
+            self.journal.spare.push(std::mem::take(entries));
+        }
     }
 
     /// Posts a letter of the message that is being handed out, after those of earlier messages of
@@ -294,7 +321,7 @@ impl Shard {
         let mut ended = std::mem::take(&mut self.journal.ended);
         self.clients.take_ended(&mut ended);
         for (key, sequence) in ended.drain(..) {
-            self.record(key, |session| Record::Done { session, sequence });
+            self.record_done(key, sequence);
         }
         self.journal.ended = ended;
     }
@@ -341,7 +368,10 @@ impl Shard {
         while self.held.front().is_some_and(|(lsn, _)| *lsn <= self.clients.durable) {
             let Some((_, held)) = self.held.pop_front() else { return };
             match held {
-                Held::Acks(key) => self.release_acks(key),
+                Held::Acks(key) => {
+                    self.skip_acks(key);
+                    self.release_acks(key);
+                }
                 Held::Settle(to, ticket, matched) => {
                     let settlement = Settlement::of(matched);
                     self.effects.mail(to, Mail::Settled { ticket, settlement });
@@ -360,6 +390,16 @@ impl Shard {
                 Held::Output(conn) => self.clients.mark(conn),
             }
         }
+    }
+
+    /// One release is for all acknowledgements of a session that are due: messages come in runs of
+    /// one client.
+    fn skip_acks(&mut self, key: Key) {
+        let durable = self.clients.durable;
+        let same = |(lsn, held): &mut (u64, Held)| {
+            *lsn <= durable && matches!(held, Held::Acks(other) if *other == key)
+        };
+        while self.held.pop_front_if(same).is_some() {}
     }
 
     fn answer_now(&mut self, key: Key, epoch: u32, kind: AckKind, id: PacketId) {

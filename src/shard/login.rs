@@ -46,6 +46,11 @@ pub struct LoginRules {
 pub struct ListenerRules {
     /// Clients without user name and password are let in.
     pub allow_anonymous: bool,
+    /// Nobody can check credentials here, although elsewhere somebody can; user names mean nothing.
+    pub unasked: bool,
+    /// Whose users these are: one name is two users at two listeners that differ in this. `None` =
+    /// those of the whole broker.
+    pub users: Option<Arc<str>>,
     /// The user name takes the place of the client identifier.
     pub use_username_as_clientid: bool,
     /// A session goes to whoever has its client identifier, whatever his name.
@@ -65,6 +70,8 @@ pub struct ListenerRules {
 /// Rules of a listener of which nothing was said.
 static NO_RULES: ListenerRules = ListenerRules {
     allow_anonymous: false,
+    unasked: false,
+    users: None,
     use_username_as_clientid: false,
     allow_session_rebind: false,
     versions: Vec::new(),
@@ -174,6 +181,7 @@ impl Shard {
             return self.end_connection(conn, Reason::ProtocolError, now);
         }
         connection.last_packet = now;
+        connection.identity.listener = Some(peer.listener);
         connection.link.version = connect.version;
         if let Some(reason) = self.refused_at_once(connect.version, peer.listener) {
             return self.refuse(conn, reason);
@@ -188,11 +196,14 @@ impl Shard {
             listener: peer.listener,
             assigned,
         };
+        let rules = self.listener_rules(peer.listener);
+        let asked = self.login_rules.asked && !rules.unasked;
+        let (open, unasked) = (rules.allow_anonymous, rules.unasked);
         let method = connect.properties.authentication_method();
         let certified = peer.certificate.as_deref().and_then(|one| one.user.clone());
         let proof = match method {
             // [MQTT-4.12.0-1]
-            Some(_) if !self.login_rules.asked => {
+            Some(_) if !asked => {
                 return self.refuse_login(conn, Refusal::BadMethod, &login, now);
             }
             Some(method) => Proof::Begin {
@@ -201,14 +212,17 @@ impl Shard {
             },
             // Its key has proven who it is already.
             None if certified.is_some() => {
-                self.identify(conn, Identity { user: certified, claims: None });
+                self.identify(conn, Identity { user: certified, ..Identity::default() });
                 return self.accept_now(conn, connect, &login, now);
             }
-            None if !self.login_rules.asked => {
+            None if unasked && !open => {
+                return self.refuse_login(conn, Refusal::NotAuthorized, &login, now);
+            }
+            None if !asked => {
                 return self.accept_now(conn, connect, &login, now);
             }
             None if connect.username.is_none() && connect.password.is_none() => {
-                if self.listener_rules(peer.listener).allow_anonymous {
+                if open {
                     return self.accept_now(conn, connect, &login, now);
                 }
                 return self.refuse_login(conn, Refusal::NotAuthorized, &login, now);
@@ -329,6 +343,7 @@ impl Shard {
 
     fn proven(&mut self, conn: ConnId, pending: &Pending, proven: Proven, now: Millis) {
         let Proven { identity, valid_ms, data } = proven;
+        let identity = Identity { listener: Some(pending.login.listener), ..identity };
         let named = pending.login.user.as_deref().filter(|user| !user.is_empty());
         let method = self.clients.connection(conn).and_then(|one| one.method.as_ref());
         let name = method.map(|method| method.name.clone());
@@ -541,8 +556,14 @@ impl Shard {
     ) -> bool {
         let key = self.clients.by_id.get(connect.client_id).copied();
         let session = key.and_then(|key| self.clients.sessions.get(key));
-        self.listener_rules(listener).allow_session_rebind
-            || session.is_none_or(|session| session.identity.user == identity.user)
+        let rules = self.listener_rules(listener);
+        let is_owner = |owner: &Identity| {
+            // Where a session from the log came from is not known.
+            let users = owner.listener.map(|listener| &self.listener_rules(listener).users);
+            let same = owner.user.is_none() || users.is_none_or(|users| *users == rules.users);
+            same && owner.user == identity.user
+        };
+        rules.allow_session_rebind || session.is_none_or(|session| is_owner(&session.identity))
     }
 }
 

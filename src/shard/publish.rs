@@ -429,8 +429,8 @@ impl Shard {
     fn acked(&mut self, key: Key, kind: AckKind, ack: &Ack<'_>) -> Acked {
         let Some(session) = self.clients.sessions.get_mut(key) else { return Acked::Unknown };
         let acked = session.outbound.acknowledge(kind, ack.packet_id, ack.reason);
-        if let Acked::Done(sequence) = acked {
-            self.record(key, |session| Record::Done { session, sequence });
+        if let (Acked::Done(sequence), Some(log)) = (acked, session.log) {
+            self.effects.done(log, sequence);
         }
         acked
     }

@@ -63,7 +63,7 @@ impl Shard {
                 *applied = exchange;
             }
         }
-        for retained in image.retained.values() {
+        for retained in image.retained.into_values() {
             self.store_retained(&retained.message);
             self.journal.retained = false;
         }
@@ -191,7 +191,7 @@ impl Shard {
             will: will.map(|will| Box::new(restored_will(will))),
             serial: 0,
             ended: head.client.as_str().is_empty(),
-            identity: Identity { user: head.user, claims: None },
+            identity: Identity { user: head.user, ..Identity::default() },
             access_epoch: self.access_epoch,
         };
         let user = session.identity.user.clone();

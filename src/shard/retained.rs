@@ -144,7 +144,7 @@ impl Retained {
             return Stored::Deleted { there: self.remove(topic), full: true };
         }
         // [MQTT-3.3.1-5]
-        self.tree.insert(topic, Arc::clone(message));
+        self.tree.insert(message.shared_topic(), Arc::clone(message));
         self.bytes = bytes;
         Stored::Kept
     }

@@ -30,14 +30,17 @@ impl Shard {
         self.claimed |= identity.claims.is_some();
         self.guarded |= self.claimed;
         if let Some(connection) = self.clients.connection_mut(conn) {
-            connection.identity = identity;
+            let listener = connection.identity.listener;
+            connection.identity = Identity { listener, ..identity };
         }
     }
 
     /// The session goes on with another identity, or with the same one.
     pub(super) fn take_identity(&mut self, key: Key, identity: Identity) {
         let Some(session) = self.clients.sessions.get_mut(key) else { return };
-        if session.identity.is_same(&identity) {
+        let alike = self.access.are_alike(session.identity.listener, identity.listener);
+        if alike && session.identity.is_same(&identity) {
+            session.identity.listener = identity.listener;
             return;
         }
         let user = identity.user.clone();
@@ -99,7 +102,8 @@ impl Shard {
             Author::User(user) => Some(&**user),
         };
         let client_id = message.publisher().as_str();
-        let who = Who { client_id, user, claims: None, address: None };
+        // By which listener it came is not kept with the message.
+        let who = Who { client_id, user, ..Who::default() };
         authorise(&self.access, who, Action::Publish, message.topic()) == Verdict::Allow
     }
 }

@@ -17,7 +17,7 @@ use super::slots::Key;
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::Qos;
 use crate::session::{DropCause, Grant, Message, Overflow, Publication, Settlement};
-use crate::store::{Record, Source};
+use crate::store::Source;
 use crate::topic::{Filter, Match, TopicName};
 use shards::Millis;
 use std::num::NonZeroU32;
@@ -358,7 +358,7 @@ impl Shard {
         }
         if let Some((key, sequence)) = done {
             // After what the other member was given: a crash in between repeats, and loses nothing.
-            self.record(key, |session| Record::Done { session, sequence });
+            self.record_done(key, sequence);
         }
     }
 }

@@ -134,6 +134,8 @@ pub struct Image {
     pub clock_ms: u64,
     /// LSN of the last record that was applied.
     pub last_lsn: u64,
+    /// Whose retained messages were seen, until [`Image::finish`].
+    publishers: BTreeSet<ClientId>,
 }
 
 impl Image {
@@ -164,10 +166,13 @@ impl Image {
                 self.session(session).received.remove(&id);
             }
             Record::Owned { session, sequence } => self.session(session).own(sequence),
-            Record::Done { session, sequence } => {
+            Record::Done { session, sequence, more } => {
                 let session = self.session(session);
-                session.see(sequence);
-                session.queue.remove(sequence);
+                let last = sequence.saturating_add(u64::from(more));
+                session.see(last);
+                for sequence in sequence..=last {
+                    session.queue.remove(sequence);
+                }
             }
             Record::RetainDeleted { topic } => {
                 self.retained.remove(&topic);
@@ -179,7 +184,10 @@ impl Image {
     }
 
     fn publish(&mut self, place: Place, publish: Publish) {
-        let Publish { message, from, retained, entries, onward } = publish;
+        let Publish { mut message, from, retained, entries, onward } = publish;
+        if retained {
+            self.share_publisher(&mut message);
+        }
         match from {
             Source::Plain => {}
             Source::Received(session, id) => {
@@ -204,13 +212,24 @@ impl Image {
         }
     }
 
+    /// Retained messages of one client share its identifier.
+    fn share_publisher(&mut self, message: &mut Arc<Message>) {
+        let Some(message) = Arc::get_mut(message) else { return };
+        if let Some(known) = self.publishers.get(message.publisher()) {
+            message.share_publisher(known);
+        } else {
+            self.publishers.insert(message.publisher().clone());
+        }
+    }
+
     /// A retained message without payload is the deletion of the one before. [MQTT-3.3.1-6]
     fn retain(&mut self, message: &Arc<Message>, place: Place) {
         if message.payload().is_empty() {
             self.retained.remove(message.topic());
         } else {
             let message = Arc::clone(message);
-            self.retained.insert(Arc::from(message.topic()), Retained { message, place });
+            let topic = Arc::clone(message.shared_topic());
+            self.retained.insert(topic, Retained { message, place });
         }
     }
 
@@ -241,6 +260,7 @@ impl Image {
     /// After the last record: drops what belongs to no session, puts the queues in order, and
     /// counts.
     pub fn finish(&mut self) -> Counts {
+        self.publishers = BTreeSet::new();
         let mut counts = Counts::default();
         let mut newest: BTreeMap<ClientId, SessionNumber> = BTreeMap::new();
         for (number, session) in &self.sessions {

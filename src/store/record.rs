@@ -71,12 +71,14 @@ pub enum Record {
         /// Sequence number of the delivery.
         sequence: u64,
     },
-    /// A delivery is over: complete, dropped or handed on.
+    /// Deliveries are over: complete, dropped or handed on.
     Done {
         /// Subscriber.
         session: SessionNumber,
-        /// Sequence number of the delivery.
+        /// Sequence number of the first of them.
         sequence: u64,
+        /// So many with the next sequence numbers are over too.
+        more: u16,
     },
     /// The retained message of a topic was deleted.
     RetainDeleted {

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::filter::Filter;
 use super::name::{TopicName, split_level};
@@ -14,7 +15,7 @@ use super::name::{TopicName, split_level};
 /// jumps over topics that cannot match, so it looks at few topics beside those that do.
 #[derive(Debug)]
 pub struct RetainedTree<M> {
-    topics: BTreeMap<Box<str>, M>,
+    topics: BTreeMap<Arc<str>, M>,
 }
 
 /// Some of the matches of a filter.
@@ -52,12 +53,13 @@ impl<M> RetainedTree<M> {
         self.topics.is_empty()
     }
 
-    /// Sets the value of a topic; returns the one before.
-    pub fn insert(&mut self, topic: TopicName<'_>, value: M) -> Option<M> {
-        // A topic that is there keeps its text: no allocation for an update.
-        match self.topics.get_mut(topic.as_str()) {
+    /// Sets the value of a topic, which its owner knows to be a topic name; returns the one before.
+    /// The text is shared with its owner; a topic that is there keeps the one that it has.
+    pub fn insert(&mut self, topic: &Arc<str>, value: M) -> Option<M> {
+        debug_assert!(TopicName::parse(topic).is_ok(), "{topic:?} is no topic name");
+        match self.topics.get_mut(topic) {
             Some(old) => Some(std::mem::replace(old, value)),
-            None => self.topics.insert(Box::from(topic.as_str()), value),
+            None => self.topics.insert(Arc::clone(topic), value),
         }
     }
 
@@ -135,14 +137,14 @@ impl<M> RetainedTree<M> {
                 Step::Done => return slice,
             }
             if entry.is_some() && (slice.matches.len() == matches_max || visits == visits_max) {
-                slice.next = Some(topic.clone());
+                slice.next = Some(Box::from(&**topic));
                 return slice;
             }
         }
         slice
     }
 
-    fn from(&self, low: Bound<&str>) -> Range<'_, Box<str>, M> {
+    fn from(&self, low: Bound<&str>) -> Range<'_, Arc<str>, M> {
         self.topics.range::<str, _>((low, Bound::Unbounded))
     }
 }

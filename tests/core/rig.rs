@@ -238,7 +238,7 @@ impl Rig {
             let user = value(options, "user=").map(Arc::from);
             let claims = value(options, "claims=")
                 .map(|topic| Arc::new(Rules::new([topic], [topic], []).unwrap()));
-            self.shards[shard].identify(conn, Identity { user, claims });
+            self.shards[shard].identify(conn, Identity { user, claims, ..Identity::default() });
         }
         self.shards[shard].handle(Input::Connect { conn, peer, connect }, self.now);
     }

@@ -58,8 +58,58 @@ const SCRIPT: &[(&str, &[&str])] = &[
     ),
 ];
 
-fn conf(port: u16, directory: &Path) -> String {
+/// A file for brokers, and what clients do with them.
+struct Case {
+    conf: fn(&[u16], &Path) -> String,
+    /// Connections of lines that begin with `@N` go to the listener N, others to the first.
+    script: &'static [(&'static str, &'static [&'static str])],
+    /// The watcher's CONNECT and SUBSCRIBE.
+    watcher: [&'static str; 2],
+}
+
+const TUTORIAL: Case = Case {
+    conf: tutorial,
+    script: SCRIPT,
+    watcher: ["connect id=watcher user=alice pass=wonder", "subscribe 1 house/# q0"],
+};
+
+/// Each listener has its own users and rules, or none.
+const PER_LISTENER: Case = Case {
+    conf: per_listener,
+    script: &[
+        ("connect id=a1 user=alice pass=wonder", &["publish house/a1 q1 id=2 p=yes"]),
+        ("@1 connect id=a2 user=alice pass=wonder", &[]),
+        ("@1 connect id=a3 user=alice pass=other", &["publish garden/a3 q1 id=2 p=yes"]),
+        ("@1 connect id=a4 user=alice pass=other", &["publish house/a4 q1 id=2 p=no"]),
+        ("connect id=a5 user=alice pass=other", &[]),
+        ("connect id=a6 user=alice pass=wonder", &["publish garden/a6 q1 id=2 p=no"]),
+        ("connect id=a7", &[]),
+        ("@1 connect id=a8", &[]),
+        ("@1 connect id=a9 user=bob pass=build", &[]),
+        ("@2 connect id=a10", &["publish garden/a10 q1 id=2 p=yes"]),
+    ],
+    watcher: ["@2 connect id=watcher", "subscribe 1 # q0"],
+};
+
+fn per_listener(ports: &[u16], directory: &Path) -> String {
     let directory = directory.display();
+    format!(
+        "per_listener_settings true
+listener {} 127.0.0.1
+password_file {directory}/passwd
+acl_file {directory}/acl
+listener {} 127.0.0.1
+password_file {directory}/passwd2
+acl_file {directory}/acl2
+listener {} 127.0.0.1
+allow_anonymous true
+",
+        ports[0], ports[1], ports[2]
+    )
+}
+
+fn tutorial(ports: &[u16], directory: &Path) -> String {
+    let (port, directory) = (ports[0], directory.display());
     format!(
         "port {port}
 protocol mqtt
@@ -78,7 +128,7 @@ max_queued_messages 100
 }
 
 struct Running {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     child: Child,
     _directory: tempfile::TempDir,
 }
@@ -91,34 +141,42 @@ impl Drop for Running {
 }
 
 /// Starts `program -c mosquitto.conf` in a directory of its own.
-fn start(program: &str, arguments: &[&str]) -> Running {
+fn start(program: &str, arguments: &[&str], case: &Case) -> Running {
     // The port may be taken by somebody else before the broker has it.
-    (0..5).find_map(|_| try_start(program, arguments)).expect("the broker starts")
+    (0..5).find_map(|_| try_start(program, arguments, case)).expect("the broker starts")
 }
 
-fn try_start(program: &str, arguments: &[&str]) -> Option<Running> {
+fn try_start(program: &str, arguments: &[&str], case: &Case) -> Option<Running> {
     let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| directory.path().join(name);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+    drop(sockets);
+    let ports = addresses.map(|address| address.port());
     // Started by root both become the user mosquitto, who reads and writes here.
     fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
-    fs::write(place("mosquitto.conf"), conf(port, directory.path())).unwrap();
+    fs::write(place("mosquitto.conf"), (case.conf)(&ports, directory.path())).unwrap();
     fs::write(place("acl"), ACL).unwrap();
-    for (first, user, password) in [(true, "alice", "wonder"), (false, "bob", "build")] {
+    fs::write(place("acl2"), "user alice\ntopic readwrite garden/#\n").unwrap();
+    for (first, file, user, password) in [
+        (true, "passwd", "alice", "wonder"),
+        (false, "passwd", "bob", "build"),
+        (true, "passwd2", "alice", "other"),
+    ] {
         let mut command = Command::new("mosquitto_passwd");
         command.args(if first { &["-c", "-b"][..] } else { &["-b"] });
-        let told = command.arg(place("passwd")).args([user, password]).stderr(Stdio::null());
+        let told = command.arg(place(file)).args([user, password]).stderr(Stdio::null());
         assert!(told.status().expect("mosquitto_passwd runs").success());
+        fs::set_permissions(place(file), Permissions::from_mode(0o644)).unwrap();
     }
-    fs::set_permissions(place("passwd"), Permissions::from_mode(0o644)).unwrap();
     let mut command = watched(program);
     let child = command.args(arguments).arg("-c").arg(place("mosquitto.conf"));
     let mut child = child.stderr(Stdio::null()).spawn().expect("sh starts");
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let begin = Instant::now();
     while begin.elapsed() < START && child.try_wait().unwrap().is_none() {
-        if TcpStream::connect(address).is_ok() {
-            return Some(Running { address, child, _directory: directory });
+        if TcpStream::connect(addresses[0]).is_ok() {
+            let addresses = addresses.to_vec();
+            return Some(Running { addresses, child, _directory: directory });
         }
         std::thread::yield_now();
     }
@@ -126,17 +184,25 @@ fn try_start(program: &str, arguments: &[&str]) -> Option<Running> {
 }
 
 /// What the clients of the script see, one line per packet.
-fn play(address: SocketAddr, version: Version) -> Vec<String> {
+fn play(broker: &Running, case: &Case, version: Version) -> Vec<String> {
     let mut seen = Vec::new();
-    let mut watcher = Client::open(address, version);
-    watcher.write(&compose("connect id=watcher user=alice pass=wonder", version, ""));
+    let open = |line: &str| {
+        let (listener, line) = match line.strip_prefix('@') {
+            Some(rest) => rest.split_once(' ').expect("a listener and a packet"),
+            None => ("0", line),
+        };
+        let listener: usize = listener.parse().expect("a number");
+        let mut client = Client::open(broker.addresses[listener], version);
+        client.write(&compose(line, version, ""));
+        client
+    };
+    let mut watcher = open(case.watcher[0]);
     assert!(collect(&mut watcher, "connack", &mut Vec::new()));
-    watcher.write(&compose("subscribe 1 house/# q0", version, ""));
+    watcher.write(&compose(case.watcher[1], version, ""));
     assert!(collect(&mut watcher, "suback", &mut Vec::new()));
-    for (connect, rest) in SCRIPT {
+    for (connect, rest) in case.script {
         seen.push(format!("> {connect}"));
-        let mut client = Client::open(address, version);
-        client.write(&compose(connect, version, ""));
+        let mut client = open(connect);
         let mut open = collect(&mut client, "connack", &mut seen);
         for line in *rest {
             seen.push(format!("> {line}"));
@@ -188,17 +254,35 @@ fn collect(client: &mut Client, until: &str, seen: &mut Vec<String>) -> bool {
     }
 }
 
+/// Plays a case with both; gives what was seen.
+fn alike(case: &Case) -> Option<Vec<String>> {
+    if !mosquitto_is_there() {
+        println!("SKIPPED: no {MOSQUITTO}, nothing to compare with");
+        return None;
+    }
+    let theirs = start(MOSQUITTO, &[], case);
+    let ours = start(env!("CARGO_BIN_EXE_culex"), &["serve"], case);
+    let mut seen = Vec::new();
+    for version in [Version::V31, Version::V311] {
+        let expected = play(&theirs, case, version);
+        let got = play(&ours, case, version);
+        assert_eq!(got, expected, "{version:?}");
+        seen = expected;
+    }
+    Some(seen)
+}
+
 #[test]
 fn the_file_of_the_tutorials_means_the_same() {
-    if !mosquitto_is_there() {
-        return println!("SKIPPED: no {MOSQUITTO}, nothing to compare with");
-    }
-    let theirs = start(MOSQUITTO, &[]);
-    let ours = start(env!("CARGO_BIN_EXE_culex"), &["serve"]);
-    for version in [Version::V31, Version::V311] {
-        let expected = play(theirs.address, version);
-        let got = play(ours.address, version);
-        assert_eq!(got, expected, "{version:?}");
-        assert!(expected.len() > 30, "{expected:?}");
-    }
+    let Some(seen) = alike(&TUTORIAL) else { return };
+    assert!(seen.len() > 30, "{seen:?}");
+}
+
+#[test]
+fn users_and_rules_of_single_listeners_mean_the_same() {
+    let Some(seen) = alike(&PER_LISTENER) else { return };
+    let watched = |text: &str| {
+        seen.iter().filter(|line| line.starts_with("publish [] ") && line.ends_with(text)).count()
+    };
+    assert_eq!((watched(" yes"), watched(" no")), (3, 0), "{seen:?}");
 }

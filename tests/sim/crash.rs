@@ -1,10 +1,10 @@
 //! Power fails: every shard's disk keeps what was synced, and of the rest what it likes;
-//! connections, letters and memory are gone. What a start reads is held against what was written,
-//! and what comes back of it against what
+//! connections, letters and memory are gone. Or the process ends alone, and what was written stays.
+//! What a start reads is held against what was written, and what comes back of it against what
 //! clients were promised (the invariants of `docs/durability.md`), and what no promise fixed is
 //! taken over by the shadow.
 
-use crate::drive::Read;
+use crate::drive::{Fall, Read};
 use crate::plant::Plant;
 use crate::shadow::{MsgId, Session, Shadow, Sub, message_id};
 use crate::wire::Stage;
@@ -25,22 +25,30 @@ pub(crate) type Numbers = BTreeMap<(usize, SessionNumber), usize>;
 const WILL_GRACE_MS: u64 = 10_000;
 
 impl World {
+    /// The broker ends, with the machine or alone.
     pub(crate) fn crash(&mut self) {
+        let how = if self.restarts.chance(40) { Fall::Process } else { Fall::Power };
         self.next_step();
         let count = self.shards.len();
         let mut images = Vec::new();
         for shard in 0..count {
-            let read = match self.drives[shard].power_cut() {
+            let read = match self.drives[shard].restart(how) {
                 Ok(read) => read,
                 Err(wrong) => return self.shadow.fail(format!("shard {shard}: {wrong}")),
             };
             let read = self.planted.on_scan(read, &self.logs[shard]);
             let last = read.last().map_or(0, |(lsn, ..)| *lsn);
-            self.note(|| format!("power fails: {shard} keeps records up to {last}"));
-            if let Some(wrong) = differs(&self.logs[shard], &read, self.shadow.durable[shard]) {
+            self.note(|| format!("{how:?} ends: {shard} keeps records up to {last}"));
+            let released = self.drives[shard].released;
+            let durable = self.shadow.durable[shard];
+            if let Some(wrong) = differs(&self.logs[shard], &read, (released, durable)) {
                 return self.shadow.fail(format!("shard {shard}: {wrong}"));
             }
             self.logs[shard].split_off(&(last + 1));
+            if let Some((first, ..)) = read.first() {
+                self.logs[shard] = self.logs[shard].split_off(first);
+                self.drives[shard].released = first - 1;
+            }
             images.push(image_of(read, self.planted.plant));
             self.pending[shard].clear();
             self.places[shard].clear();
@@ -49,6 +57,7 @@ impl World {
                 self.mailboxes[shard][to].clear();
             }
         }
+        self.cleaning.restart();
         image::fence(&mut images);
         for at in 0..self.conns.len() {
             if self.conns[at].stage != Stage::Gone {
@@ -74,18 +83,20 @@ impl World {
     }
 }
 
-/// What was read is the beginning of what was written, and at least what was durable.
-fn differs(written: &Log, read: &[Read], durable: u64) -> Option<String> {
-    let pairs = written.iter().zip(read);
+/// What was read is the beginning of what was written, and at least what was durable, but for
+/// records of segments that were released.
+fn differs(written: &Log, read: &[Read], (released, durable): (u64, u64)) -> Option<String> {
+    let first = read.first().map_or(u64::MAX, |(lsn, ..)| *lsn).min(released + 1);
+    let pairs = written.range(first..).zip(read);
     let same = |((lsn, record), (read_lsn, _, read)): &((&u64, &Record), &Read)| {
         *lsn == read_lsn && *record == read
     };
     let equal = pairs.take_while(same).count();
     if let Some((lsn, ..)) = read.get(equal) {
-        let there = written.iter().nth(equal);
+        let there = written.range(first..).nth(equal);
         return Some(format!("record {lsn} was read where {there:?} was written"));
     }
-    let next = written.keys().nth(equal).filter(|lsn| **lsn <= durable);
+    let next = written.range(first..).map(|(lsn, _)| lsn).nth(equal).filter(|lsn| **lsn <= durable);
     next.map(|lsn| format!("record {lsn} was durable and is gone"))
 }
 
@@ -116,11 +127,24 @@ impl Shadow {
         for write in self.writes.values_mut().flatten().filter(|write| write.done.is_none()) {
             write.doubtful = true;
         }
-        for msg in &mut self.messages {
-            let is_there = |at: &(usize, u64)| logs[at.0].contains_key(&at.1);
-            msg.records.retain(|(at, _)| is_there(at));
+        for (id, msg) in self.messages.iter_mut().enumerate() {
+            // What lay in a segment that was released was durable.
+            let is_there = |at: &(usize, u64)| {
+                let first = logs[at.0].first_key_value().map_or(0, |(lsn, _)| *lsn);
+                at.1 < first || logs[at.0].contains_key(&at.1)
+            };
+            let (kept, gone): (Vec<_>, Vec<_>) =
+                msg.records.iter().partition(|(at, _)| is_there(at));
+            msg.records = kept;
             msg.onward = msg.onward.filter(is_there);
             msg.excused |= msg.will && msg.onward.is_none();
+            // Its origin sends it again to a shard that has lost it, with what it delivered.
+            for ((shard, _), _) in gone.iter().filter(|_| msg.onward.is_some()) {
+                for session in self.sessions.iter_mut().filter(|session| session.home == *shard) {
+                    let again = usize::from(session.copies.contains_key(&id));
+                    *session.repeats.entry(id).or_default() += again;
+                }
+            }
         }
         let mut found = BTreeMap::new();
         for (shard, image) in images.iter().enumerate() {

@@ -6,21 +6,41 @@ use culex::session::Message;
 use culex::store::{self, Record, Wall};
 use shards::log::survey::Found;
 use shards::log::{
-    Commit, Fetch, File, Identity, Lane, Log, Lsn, Manifest, Mode, Place, Recovered, Refused, Scan,
-    Settings, Step, Urgency, manifest, ring, survey,
+    Commit, Fetch, File, Identity, Lane, Log, Lsn, Manifest, Mode, Place, ReadFault, Recovered,
+    Refused, Resume, Scan, Settings, Step, Urgency, Walk, manifest, ring, survey,
 };
 use shards::testing::{Disk, Faults, Prng};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The clock of the simulation is the time of day.
-const WALL: Wall = Wall { start_ms: 0 };
+pub(crate) const WALL: Wall = Wall { start_ms: 0 };
+
+/// How the broker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fall {
+    /// With the machine: what was not synced is left to chance.
+    Power,
+    /// Alone: what was written stays, and power may still take it later.
+    Process,
+}
+
+/// Whether files are written through the page cache, which a failed sync leaves as if it were done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cache {
+    /// They are written directly.
+    Passed,
+    /// A start copies what it believes.
+    Copied,
+    /// A start takes for stored what it reads.
+    Trusted,
+}
 
 /// A record that was read: position, place in its batch, content.
 pub(crate) type Read = (u64, u32, Record);
 
 pub(crate) struct Drive {
-    disk: Disk,
+    pub disk: Disk,
     pub log: Log,
     settings: Settings,
     chance: Prng,
@@ -33,16 +53,22 @@ pub(crate) struct Drive {
     backlog: VecDeque<(u8, Vec<u8>)>,
     /// Segments that are moved away when the opening is durable.
     cut: Vec<u64>,
+    /// What the cleaner reads.
+    pub walk: Option<Walk>,
+    /// Records up to this one may be gone, because their segments were released.
+    pub released: u64,
     /// Syncs are said to be done, and are not.
     pub lies: bool,
+    cache: Cache,
 }
 
 impl Drive {
     pub(crate) fn new(seed: u64, shard: usize, shards: usize, commit: Commit) -> Drive {
         let mut chance = Prng::stream(seed, &format!("drive {shard}"));
+        let mut later = Prng::stream(seed, "later");
         let identity =
             Identity { broker: *b"culex-simulation", shard: u16::try_from(shard).unwrap() };
-        let settings = Settings {
+        let mut settings = Settings {
             identity,
             segment_bytes: 0x1000 * (9 + chance.below(24)),
             batch_bytes_max: 0x1000 * (1 + chance.index(4)),
@@ -50,6 +76,10 @@ impl Drive {
             spares: 2,
             commit,
         };
+        if later.chance(700) {
+            // Short ones are over soon, and cleaned.
+            settings.segment_bytes = 0x1000 * (5 + later.below(5));
+        }
         let faults = Faults {
             write_errors: [0, 0, 0, 1][chance.index(4)],
             short_writes: [0, 0, 100][chance.index(3)],
@@ -64,6 +94,7 @@ impl Drive {
         let (recovered, _) = scan(&disk, &identity);
         let resume = recovered.resume.expect("a new log");
         let log = Log::open(settings.clone(), &resume, chance.bits() | 1);
+        let cache = if later.chance(700) { Cache::Passed } else { Cache::Copied };
         let (backlog, cut) = (VecDeque::new(), Vec::new());
         let mut drive = Drive {
             disk,
@@ -75,7 +106,10 @@ impl Drive {
             full: false,
             backlog,
             cut,
+            walk: None,
+            released: 0,
             lies: false,
+            cache,
         };
         drive.finish_opening();
         drive.disk.set_faults(drive.faults);
@@ -151,6 +185,13 @@ impl Drive {
         self.disk.set_faults(Faults { space_bytes, ..self.faults });
     }
 
+    /// Syncs fail often, and a start believes the page cache.
+    pub(crate) fn trust_cache(&mut self) {
+        self.cache = Cache::Trusted;
+        self.faults.sync_errors = 20;
+        self.disk.set_faults(self.faults);
+    }
+
     /// Nothing goes wrong from now on.
     pub(crate) fn heal(&mut self) {
         self.faults = Faults::default();
@@ -164,11 +205,25 @@ impl Drive {
         }
     }
 
-    /// Reads the message of a record.
-    pub(crate) fn fetch(&self, lsn: u64, at: u32) -> Result<Arc<Message>, String> {
+    /// No record that begins before this segment is needed any more.
+    pub(crate) fn release_before(&mut self, segment: u64) {
+        let index = self.log.index();
+        let first = index.segments().find(|known| known.number >= segment);
+        let first = first.expect("the last segment stays").first_lsn;
+        // The first record that ends here may begin before.
+        let begins_here = index.find(first).is_none_or(|extent| extent.segment >= segment);
+        self.released = self.released.max(first.0 - u64::from(begins_here));
+        self.log.release_before(segment);
+    }
+
+    /// Reads the message of a record; none if its segment was released.
+    pub(crate) fn fetch(&self, lsn: u64, at: u32) -> Result<Option<Arc<Message>>, String> {
         let place = Place { lsn: Lsn(lsn), at };
         let wrong = |what: &dyn std::fmt::Display| format!("record {lsn} at {at}: {what}");
-        let mut fetch = Fetch::begin(&self.log, place).map_err(|fault| wrong(&fault))?;
+        let mut fetch = match Fetch::begin(&self.log, place) {
+            Err(ReadFault::Gone) if lsn <= self.released => return Ok(None),
+            begun => begun.map_err(|fault| wrong(&fault))?,
+        };
         loop {
             let Step::Read(extent) = fetch.next(&self.log) else {
                 return Err(wrong(&"it was not written"));
@@ -178,22 +233,34 @@ impl Drive {
             let bytes = file.get(start..start + extent.bytes).unwrap_or_default();
             if let Some(record) = fetch.feed(&self.log, bytes).map_err(|fault| wrong(&fault))? {
                 let message = store::decode_message(record.kind, &record.body, WALL);
-                return message.map_err(|fault| wrong(&fault));
+                return message.map(Some).map_err(|fault| wrong(&fault));
             }
         }
     }
 
-    /// Power fails, and comes back: what is on the disk is read, and the log opened again. Now and
-    /// then it fails once more before that is over.
-    pub(crate) fn power_cut(&mut self) -> Result<Vec<Read>, String> {
+    /// Power fails and comes back, or the process ends and another begins: what is on the disk is
+    /// read, and the log opened again. Now and then power fails before that is over.
+    pub(crate) fn restart(&mut self, how: Fall) -> Result<Vec<Read>, String> {
         self.backlog.clear();
+        self.walk = None;
         self.disk.set_faults(Faults::default());
+        match how {
+            Fall::Power => self.disk.crash(),
+            Fall::Process => self.disk.end_process(self.cache == Cache::Passed),
+        }
         loop {
-            self.disk.crash();
             let (recovered, records) = scan(&self.disk, &self.settings.identity);
             let verdict = format!("{:?}", recovered.verdict);
             let resume = recovered.resume.ok_or(format!("the start is refused: {verdict}"))?;
             self.cut.clone_from(&recovered.unused);
+            if self.cache == Cache::Copied {
+                // What was read may live in the page cache alone, however often it is synced.
+                let last = resume.last_segment.map(File::Segment);
+                let believed = [File::Manifest, File::Ring].into_iter().chain(last);
+                believed.for_each(|file| self.disk.copy_and_sync(file));
+            }
+            self.remove_released(&resume);
+            self.disk.sync_names();
             let epoch = self.chance.bits() | 1;
             self.log = Log::open(self.settings.clone(), &resume, epoch);
             if self.chance.chance(100) {
@@ -204,6 +271,7 @@ impl Drive {
                     }
                 }
                 if !self.log.is_open() {
+                    self.disk.crash();
                     continue;
                 }
             }
@@ -211,6 +279,18 @@ impl Drive {
             let full = self.full;
             self.set_full(full);
             return records.map_err(|fault| format!("a record is broken: {fault}"));
+        }
+    }
+
+    /// What was released and is there again goes: the manifest that says so is on the disk.
+    fn remove_released(&mut self, resume: &Resume) {
+        self.disk.sync_now(File::Manifest);
+        for file in self.disk.files() {
+            let File::Segment(number) = file else { continue };
+            let known = resume.index.segments().any(|segment| segment.number == number);
+            if number < resume.manifest.first_segment && !known && !self.cut.contains(&number) {
+                self.disk.uninstall(file);
+            }
         }
     }
 

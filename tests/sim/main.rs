@@ -12,6 +12,7 @@
     reason = "a test that breaks its own rules may panic, and reads best as it is"
 )]
 
+mod clean;
 mod client;
 mod crash;
 mod drive;
@@ -158,6 +159,11 @@ fn skipped_sync_is_found() {
 }
 
 #[test]
+fn page_cache_that_is_trusted_is_found() {
+    is_found(Plant::CacheTrusted, &LOST);
+}
+
+#[test]
 fn scan_that_stops_too_early_is_found() {
     is_found(Plant::ScanEarly, &LOST);
 }
@@ -171,6 +177,16 @@ fn scan_that_goes_on_too_far_is_found() {
 fn forward_before_durable_is_found() {
     let looks = ["copies", "at QoS 2", "acknowledged before", "retained for"];
     is_found(Plant::ForwardBeforeDurable, &looks);
+}
+
+#[test]
+fn segment_released_too_early_is_found() {
+    is_found(Plant::ReleasedEarly, &LOST);
+}
+
+#[test]
+fn record_that_the_cleaner_forgets_is_found() {
+    is_found(Plant::RevivedNot, &LOST);
 }
 
 #[test]

@@ -276,8 +276,10 @@ impl Shadow {
         let known = self.sessions[index].flights.get(&pid).copied();
         let same =
             known.is_some_and(|flight| flight.msg == msg || self.messages[msg].payload.is_empty());
-        if !self.links[link].live && same {
-            // The last words of a connection that was taken over come after those of the new one.
+        let had = publish.qos as u8 == 1 && self.sessions[index].copies.contains_key(&msg);
+        if !self.links[link].live && (same || had) {
+            // The last words of a connection that was taken over come after those of the new one,
+            // where the delivery may be over by now.
             return false;
         }
         if let Some(known) = known {

@@ -35,12 +35,18 @@ pub(crate) enum Plant {
     AckBeforeSync,
     /// The disk says that it has synced, and has not.
     SyncSkipped,
+    /// A start takes for stored what only the page cache has.
+    CacheTrusted,
     /// A start leaves out the last records.
     ScanEarly,
     /// A start takes records that are not on the disk.
     ScanLate,
     /// The identifier that comes with an accepted message is not restored.
     ReceivedForgotten,
+    /// The cleaner does not wait until what it has written again is durable.
+    ReleasedEarly,
+    /// The cleaner passes over a record that it has read.
+    RevivedNot,
 }
 
 pub(crate) struct Planted {

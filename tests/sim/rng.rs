@@ -26,6 +26,10 @@ pub(crate) enum Stream {
     Plant = 7,
     /// Limits that came later: they do not change what older seeds draw.
     Later = 8,
+    /// Whether the machine ends or the process alone.
+    Restart = 9,
+    /// The cleaner of the log.
+    Cleaner = 10,
 }
 
 impl Rng {

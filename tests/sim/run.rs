@@ -45,7 +45,10 @@ impl World {
             (3, Some(at)) => {
                 self.drained(at);
             }
-            (4, _) => self.finish_turn(shard),
+            (4, _) => {
+                self.clean(shard);
+                self.finish_turn(shard);
+            }
             (5, _) => {
                 self.deliver(shard, other);
             }
@@ -95,6 +98,7 @@ impl World {
     fn sync(&mut self, shard: usize) {
         let Some(drive) = self.drives.get_mut(shard) else { return };
         for _ in 0..drive.burst() {
+            self.clean(shard);
             if !self.disk_step(shard) {
                 return;
             }
@@ -176,7 +180,10 @@ impl World {
 
     /// Faults stop, hostile clients go, everybody comes back, everything arrives.
     fn end(&mut self) {
-        self.note(|| "---- the end".into());
+        let lengths = self.drives.iter().map(|drive| drive.log.segments().count());
+        let lengths: Vec<_> = lengths.collect();
+        let released = self.cleaning.released;
+        self.note(|| format!("---- the end; {lengths:?} segments, {released} were released"));
         self.drives.iter_mut().for_each(Drive::heal);
         for at in self.open_conns() {
             let client = self.conns[at].client;

@@ -3,6 +3,7 @@
 
 mod connections;
 
+use crate::clean::Cleaning;
 use crate::client::Client;
 use crate::crash::{Log, Numbers};
 use crate::drive::Drive;
@@ -38,6 +39,7 @@ pub(crate) struct World {
     pub logs: Vec<Log>,
     /// What the logs are written to; none if nothing is recorded.
     pub drives: Vec<Drive>,
+    pub cleaning: Cleaning,
     pub numbers: Numbers,
     /// The shard has come back after the last crash.
     pub ready: Vec<bool>,
@@ -54,6 +56,8 @@ pub(crate) struct World {
     pub network: Rng,
     pub faults: Rng,
     pub hostile: Rng,
+    /// Which ends of the broker are ends of the process alone.
+    pub restarts: Rng,
     pub events: u64,
     pub trace: bool,
     pub dropped: Vec<[u64; 11]>,
@@ -100,6 +104,7 @@ impl World {
             lsn: vec![0; count],
             logs: vec![Log::new(); count],
             drives: drives(seed, &swarm, plant),
+            cleaning: Cleaning::new(seed, count),
             numbers: Numbers::new(),
             ready: vec![true; count],
             conns: Vec::new(),
@@ -114,6 +119,7 @@ impl World {
             network: Rng::new(seed, Stream::Network),
             faults: Rng::new(seed, Stream::Fault),
             hostile: Rng::new(seed, Stream::Hostile),
+            restarts: Rng::new(seed, Stream::Restart),
             events: 0,
             trace,
             dropped: vec![[0; 11]; count],
@@ -138,6 +144,15 @@ impl World {
 
     /// Takes what a call of a shard has brought about.
     pub(crate) fn collect(&mut self, shard: usize) -> Outcome {
+        self.collect_from(shard, false)
+    }
+
+    /// What the cleaner has brought about: records of what was recorded before.
+    pub(crate) fn collect_revived(&mut self, shard: usize) {
+        self.collect_from(shard, true);
+    }
+
+    fn collect_from(&mut self, shard: usize, revived: bool) -> Outcome {
         let mut effects = Vec::new();
         self.shards[shard].take_effects(&mut effects);
         let mut outcome = Outcome::default();
@@ -163,7 +178,7 @@ impl World {
                     if let Record::Session(head) = &record {
                         outcome.heads.push(head.session);
                     }
-                    if let Some((id, onward, retained)) = message_of(&record) {
+                    if let Some((id, onward, retained)) = message_of(&record).filter(|_| !revived) {
                         let at = (shard, self.lsn[shard]);
                         let msg = &mut self.shadow.messages[id];
                         msg.records.push((at, retained));
@@ -417,14 +432,21 @@ impl World {
     /// A message is read back from the log.
     fn fetch(&mut self, shard: usize, place: (u64, u32), purpose: Purpose) {
         let (lsn, at) = place;
-        let message = match (self.drives[shard].fetch(lsn, at), self.logs[shard].get(&lsn)) {
-            (Ok(message), Some(Record::Publish(known))) if *message == *known.message => message,
-            (Ok(message), known) => {
+        match (self.drives[shard].fetch(lsn, at), self.logs[shard].get(&lsn)) {
+            (Ok(Some(message)), Some(Record::Publish(known))) if *message == *known.message => {
+                self.shards[shard].on_fetched(purpose, message, self.now);
+            }
+            (Ok(Some(message)), known) => {
                 return self.shadow.fail(format!("{message:?} was read where {known:?} lies"));
             }
+            (Ok(None), _) => {
+                if !self.shards[shard].is_read_elsewhere(&purpose, lsn, self.now) {
+                    let text = format!("{purpose:?} needs record {lsn}, which was released");
+                    return self.shadow.fail(text);
+                }
+            }
             (Err(wrong), _) => return self.shadow.fail(wrong),
-        };
-        self.shards[shard].on_fetched(purpose, message, self.now);
+        }
         self.collect(shard);
     }
 
@@ -482,6 +504,9 @@ fn drives(seed: u64, swarm: &Swarm, plant: Plant) -> Vec<Drive> {
         (0..count).map(|shard| Drive::new(seed, shard, count, commit)).collect();
     for drive in &mut drives {
         drive.lies = plant == Plant::SyncSkipped;
+        if plant == Plant::CacheTrusted {
+            drive.trust_cache();
+        }
     }
     drives
 }

@@ -5,8 +5,12 @@
 use super::operation::{Action, File, Outcome, Write};
 use super::{AlignedBuffer, offset};
 
-/// Zeros written at a time: few enough that a commit does not wait long behind them.
+/// Zeros written at a time by a log that has little to do: few enough that a commit does not wait
+/// long behind them.
 const CHUNK_BYTES: usize = 128 << 10;
+/// The same if windows are longer: each write has its price, and a commit that writes as much
+/// waits for itself as long.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum Step {
@@ -28,6 +32,8 @@ pub(super) struct Preparation {
     step: Step,
     waiting: bool,
     error: Option<i32>,
+    /// The zeros of the last write, for the next one.
+    zeros: Option<AlignedBuffer>,
 }
 
 /// What came of an operation.
@@ -48,6 +54,7 @@ impl Preparation {
             step: Step::Create,
             waiting: false,
             error: None,
+            zeros: None,
         }
     }
 
@@ -55,7 +62,8 @@ impl Preparation {
         self.segment
     }
 
-    pub(super) fn next(&mut self) -> Option<Action> {
+    /// What to do next, while windows are of about this length.
+    pub(super) fn next(&mut self, window_bytes: usize) -> Option<Action> {
         if self.waiting {
             return None;
         }
@@ -65,10 +73,13 @@ impl Preparation {
             Step::Create => Action::Create(draft),
             Step::Fill => {
                 let rest = self.segment_bytes - self.filled_bytes;
-                let bytes = usize::try_from(rest).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-                let mut buffer = AlignedBuffer::new(bytes);
-                buffer.pad(bytes);
-                Action::Write(Write::new(draft, self.filled_bytes, buffer))
+                let most = window_bytes.clamp(CHUNK_BYTES, CHUNK_BYTES_MAX).next_power_of_two();
+                let bytes = usize::try_from(rest).unwrap_or(most).min(most);
+                let fits =
+                    |zeros: &AlignedBuffer| zeros.len() >= bytes && offset(zeros.len()) <= rest;
+                let zeros = self.zeros.take().filter(fits);
+                let zeros = zeros.unwrap_or_else(|| AlignedBuffer::zeroed(bytes));
+                Action::Write(Write::new(draft, self.filled_bytes, zeros))
             }
             Step::Sync => Action::Sync(draft),
             Step::Rename => Action::Rename(draft, whole),
@@ -77,9 +88,12 @@ impl Preparation {
         })
     }
 
-    pub(super) fn complete(&mut self, outcome: Outcome) -> Progress {
+    pub(super) fn complete(&mut self, action: Action, outcome: Outcome) -> Progress {
         assert!(self.waiting, "an outcome without an operation");
         self.waiting = false;
+        if let Action::Write(write) = action {
+            self.zeros = Some(write.buffer);
+        }
         if let Step::Remove(_) = self.step {
             return Progress::GivenUp(self.error.unwrap_or_default());
         }

@@ -60,28 +60,30 @@ pub enum FrameFault {
     Count,
 }
 
-/// Everything of a frame that stands before the body.
+/// Everything of a frame that stands before the body, and its length.
 pub(super) fn head(kind: u8, body: &[u8]) -> ([u8; HEAD_BYTES_MAX], usize) {
     assert!(body.len() <= RECORD_BYTES_MAX, "the caller checks the length");
-    let mut bytes = Vec::with_capacity(HEAD_BYTES_MAX);
-    bytes.extend_from_slice(&[0; 4]);
+    let mut head = [0; HEAD_BYTES_MAX];
+    let mut bytes = 4;
+    let mut put = |byte: u8| {
+        if let Some(place) = head.get_mut(bytes) {
+            *place = byte;
+        }
+        bytes += 1;
+    };
     let mut rest = body.len();
     while rest >= 0x80 {
-        bytes.push(low_bits(rest) | 0x80);
+        put(low_bits(rest) | 0x80);
         rest >>= 7;
     }
-    bytes.push(low_bits(rest));
-    bytes.push(kind);
-    let crc = crc32c::crc32c(bytes.get(4..).unwrap_or_default());
+    put(low_bits(rest));
+    put(kind);
+    let crc = crc32c::crc32c(head.get(4..bytes).unwrap_or_default());
     let crc = crc32c::crc32c_append(crc, body);
-    let mut head = [0; HEAD_BYTES_MAX];
-    for (place, byte) in head.iter_mut().zip(&bytes) {
-        *place = *byte;
+    if let Some(place) = head.first_chunk_mut() {
+        *place = crc.to_le_bytes();
     }
-    for (place, byte) in head.iter_mut().zip(crc.to_le_bytes()) {
-        *place = byte;
-    }
-    (head, bytes.len())
+    (head, bytes)
 }
 
 fn low_bits(number: usize) -> u8 {
@@ -116,13 +118,19 @@ pub(super) fn lengths(bytes: &[u8]) -> Result<(usize, usize), FrameFault> {
 
 /// Type and body of a whole frame.
 pub(super) fn open(frame: &[u8]) -> Result<(u8, &[u8]), FrameFault> {
-    let (head_bytes, body_bytes) = lengths(frame)?;
-    if frame.len() != head_bytes + body_bytes {
-        return Err(FrameFault::Length);
-    }
+    let opened = content(frame)?;
     let (crc, checked) = frame.split_at(4);
     if Fields::new(crc).u32() != crc32c::crc32c(checked) {
         return Err(FrameFault::Checksum);
+    }
+    Ok(opened)
+}
+
+/// The same of a frame whose checksum was looked at.
+fn content(frame: &[u8]) -> Result<(u8, &[u8]), FrameFault> {
+    let (head_bytes, body_bytes) = lengths(frame)?;
+    if frame.len() != head_bytes + body_bytes {
+        return Err(FrameFault::Length);
     }
     let (head, body) = frame.split_at(head_bytes);
     let kind = head.last().copied().ok_or(FrameFault::Length)?;
@@ -225,7 +233,7 @@ impl Frames<'_> {
     ) {
         let mut lsn = if self.headless { first_lsn.next() } else { first_lsn };
         let mut give = |frame: &[u8], at: usize| {
-            let (kind, body) = open(frame).expect("split() opened this frame");
+            let (kind, body) = content(frame).expect("split() opened this frame");
             let at = u32::try_from(at).expect("a batch has at most 1 MiB");
             sink(Record { lsn, kind, body, segment, offset, at });
             lsn = lsn.next();

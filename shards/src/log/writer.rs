@@ -31,8 +31,10 @@ use super::{
 
 /// Attempts of one write that may end without a whole block more.
 const STALLS_MAX: u32 = 3;
-/// Buffers kept for later batches.
-const POOL_MAX: usize = 4;
+/// Buffers kept for later batches while there is much to do: as many as may wait for the disk.
+const POOL_MAX: usize = 16;
+/// And when there is nothing.
+const POOL_CALM: usize = 1;
 
 /// One shard's log, as its writer sees it.
 ///
@@ -66,6 +68,8 @@ pub struct Log {
     out: Out,
     outbox: VecDeque<Write>,
     window: Option<Window>,
+    /// Of the window that was begun last.
+    window_bytes: usize,
     unsynced: Unsynced,
     written: Lsn,
     /// Segment, and the byte up to which it was written.
@@ -125,6 +129,7 @@ impl Log {
             out: Out::Nothing,
             outbox: VecDeque::new(),
             window: None,
+            window_bytes: 0,
             unsynced: Unsynced::default(),
             written: resume.last_lsn,
             written_end: (resume.last_segment.unwrap_or_default(), u64::MAX),
@@ -366,6 +371,7 @@ impl Log {
 
     /// Nothing was appended for a while (100 ms): lets the commit ring catch up, and syncs it.
     pub fn idle(&mut self) -> Option<Operation> {
+        self.pool.truncate(POOL_CALM);
         let mark = self.mark_if_due()?;
         self.marks.calm = true;
         Some(mark)
@@ -428,7 +434,7 @@ impl Log {
             self.preparation = Some(Preparation::new(self.next_segment, bytes));
             self.next_segment += 1;
         }
-        let action = self.preparation.as_mut()?.next()?;
+        let action = self.preparation.as_mut()?.next(self.window_bytes)?;
         Some(Operation { lane: Lane::Prepare, action })
     }
 
@@ -449,7 +455,7 @@ impl Log {
             assert!(!matches!(outcome, Outcome::Wrote(_)), "only a write writes");
         }
         match lane {
-            Lane::Prepare => self.complete_preparation(outcome),
+            Lane::Prepare => self.complete_preparation(action, outcome),
             Lane::Release => self.complete_release(),
             Lane::Commit => self.complete_commit(action, outcome),
             Lane::Mark => self.complete_mark(action, outcome),

@@ -56,6 +56,24 @@ pub enum PlacementError {
 /// Most shards of one engine: mailboxes grow with its square.
 pub const SHARDS_MAX: usize = 128;
 
+/// The longest slice of time there is, in nanoseconds.
+const BACKGROUND_SLICE_NS: u64 = 100_000_000;
+
+/// The calling thread computes for long, and shards that wake on its core come first.
+///
+/// Niceness alone makes it yield the greater part of a core, but a thread that wakes waits all the
+/// same until the slice of the one that runs is over, some milliseconds. The kernel (from 6.12 on)
+/// makes an exception for who has a shorter slice than the one that runs, so this one's is long.
+/// The idle class would do the same, but leave next to nothing of a busy core.
+///
+/// `nice` is its niceness, at least what it has.
+///
+/// # Errors
+/// What the system said; the thread goes on as before.
+pub fn enter_background(nice: i32) -> io::Result<()> {
+    sys::schedule(nice, BACKGROUND_SLICE_NS)
+}
+
 /// Chooses CPUs among those the process may use, or those listed.
 ///
 /// Without a number there is one shard per CPU, up to [`SHARDS_MAX`]. With more shards than CPUs
@@ -87,6 +105,12 @@ fn place(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_enters_the_background() {
+        let entered = std::thread::spawn(|| enter_background(19)).join();
+        entered.expect("no panic").expect("anybody may be nicer");
+    }
 
     #[test]
     fn one_shard_per_allowed_cpu() {

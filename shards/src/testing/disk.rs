@@ -7,7 +7,9 @@
 //! or not until the directory is synced. Operations in flight complete in any order.
 //!
 //! A sync that fails loses what it should have kept for good, although reading still shows it
-//! until the crash, and a later sync succeeds: this is what Linux file systems do.
+//! until the crash, and a later sync succeeds: this is what Linux file systems do. When the process
+//! alone ends, reading shows what was written, synced or not; of what a failed sync has lost it shows
+//! what the medium has, or, through the page cache, all of it, as if it were there.
 
 use std::collections::BTreeMap;
 
@@ -51,6 +53,8 @@ struct Inode {
     current: Vec<u8>,
     /// Unsynced, in the order of issue.
     pending: Vec<Pending>,
+    /// What a failed sync has lost.
+    failed: Vec<Pending>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +115,7 @@ impl Disk {
     pub fn install(&mut self, file: File, bytes: &[u8]) {
         let id = self.fresh_id();
         let (stable, current) = (bytes.to_vec(), bytes.to_vec());
-        self.inodes.insert(id, Inode { stable, current, pending: Vec::new() });
+        self.inodes.insert(id, Inode { stable, current, ..Inode::default() });
         self.names.insert(file, id);
         self.stable_names.insert(file, id);
     }
@@ -231,12 +235,77 @@ impl Disk {
                 scatter(inode, &mut prng);
             }
             inode.pending.clear();
+            inode.failed.clear();
             inode.current.clone_from(&inode.stable);
         }
         let reachable: Vec<u64> = names.values().copied().collect();
         self.inodes.retain(|id, _| reachable.contains(id));
         self.names.clone_from(&names);
         self.stable_names = names;
+    }
+
+    /// The process ends, and power does not fail: what was written is there, synced or not, and of
+    /// what was in flight any part. With `direct` writes, what a failed sync has lost is there for
+    /// good or gone, each write by itself; without, the page cache goes on to show it.
+    pub fn end_process(&mut self, direct: bool) {
+        while !self.in_flight.is_empty() {
+            if self.prng.chance(500) {
+                self.complete_one();
+                continue;
+            }
+            let InFlight { operation, covers, .. } = self.in_flight.swap_remove(0);
+            let kept = self.prng.bits();
+            if let Action::Write(write) = &operation.action
+                && let Some(inode) = self.inode(write.file)
+                && let Some(part) = inode.pending.iter_mut().find(|part| covers.contains(&part.id))
+            {
+                let sectors = u64::try_from(part.bytes.len() / SECTOR_BYTES).unwrap_or_default();
+                let kept = usize::try_from(kept % (sectors + 1)).unwrap_or_default();
+                part.bytes.truncate(kept * SECTOR_BYTES);
+                part.completed = true;
+                let (offset, bytes) = (part.offset, part.bytes.clone());
+                overwrite(&mut inode.current, offset, &bytes);
+            }
+        }
+        let reachable: Vec<u64> =
+            self.names.values().chain(self.stable_names.values()).copied().collect();
+        self.inodes.retain(|id, _| reachable.contains(id));
+        for inode in self.inodes.values_mut().filter(|_| direct) {
+            for lost in inode.failed.drain(..) {
+                if self.prng.chance(500) {
+                    overwrite(&mut inode.stable, lost.offset, &lost.bytes);
+                }
+            }
+            inode.current.clone_from(&inode.stable);
+            for written in inode.pending.iter().filter(|pending| pending.completed) {
+                overwrite(&mut inode.current, written.offset, &written.bytes);
+            }
+        }
+        // What failed has ended without being done.
+        for inode in self.inodes.values_mut() {
+            inode.pending.retain(|pending| pending.completed);
+        }
+    }
+
+    /// A file is synced, without fail.
+    pub fn sync_now(&mut self, file: File) {
+        if let Some(inode) = self.inode(file) {
+            for written in inode.pending.drain(..).filter(|pending| pending.completed) {
+                overwrite(&mut inode.stable, written.offset, &written.bytes);
+            }
+        }
+    }
+
+    /// All that reading shows of a file is written anew beside it, synced, and takes its place.
+    pub fn copy_and_sync(&mut self, file: File) {
+        let bytes = self.read(file).to_vec();
+        self.install(file, &bytes);
+    }
+
+    /// The directory is synced, as before an opening of the log.
+    pub fn sync_names(&mut self) {
+        self.name_changes.clear();
+        self.stable_names.clone_from(&self.names);
     }
 
     /// Changes what is stored behind the log's back, as rot does. The file may change its length.
@@ -307,8 +376,11 @@ impl Disk {
                 overwrite(&mut inode.stable, pending.offset, &pending.bytes);
             }
         }
-        inode.pending.retain(|pending| !covers.contains(&pending.id));
+        let (covered, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut inode.pending).into_iter().partition(|p| covers.contains(&p.id));
+        inode.pending = rest;
         if fails {
+            inode.failed.extend(covered);
             return Outcome::Failed(EIO);
         }
         self.syncs += 1;

@@ -301,7 +301,7 @@ impl<'a> Draft<'a> {
             Some(user) => Some(user),
             None => usual_account(),
         };
-        if self.config.auth.is_on() && self.config.acl == Acl::Unset {
+        if self.config.asks() && self.config.acl == Acl::Unset {
             self.config.acl = Acl::AllowAll;
         }
         match self.config.fault() {
@@ -346,10 +346,16 @@ impl<'a> Draft<'a> {
                 continue;
             }
             let anonymous = block.allow_anonymous.or(self.allow_anonymous).unwrap_or(false);
+            let files = (block.password_file.clone(), block.acl_file.clone());
             let more = block.listeners(self.path)?;
             let more = more
                 .into_iter()
-                .map(|listener| Listener { allow_anonymous: Some(anonymous), ..listener })
+                .map(|listener| Listener {
+                    allow_anonymous: Some(anonymous),
+                    password_file: files.0.clone(),
+                    acl_file: files.1.clone(),
+                    ..listener
+                })
                 .map(|listener| self.with_id_prefix(listener));
             listeners.extend(more);
         }
@@ -362,9 +368,7 @@ impl<'a> Draft<'a> {
             listeners.push(self.with_id_prefix(listener));
         }
         self.config.listeners = listeners;
-        if self.per_listener {
-            self.same_for_all()?;
-        }
+        self.same_for_all();
         Ok(())
     }
 
@@ -373,23 +377,23 @@ impl<'a> Draft<'a> {
         Listener { auto_id_prefix, ..listener }
     }
 
-    /// There is one list of users and one of rules.
-    fn same_for_all(&mut self) -> Result<(), ConfigError> {
-        let used: Vec<&Block> =
-            self.blocks.iter().filter(|block| block.used || block.line.is_some()).collect();
-        let Some(first) = used.first() else { return Ok(()) };
-        for block in &used {
-            if block.password_file != first.password_file || block.acl_file != first.acl_file {
-                let why = "password_file and acl_file must be the same for all listeners";
-                return Err(block.fault(self.path, why));
-            }
+    /// Files that all listeners name are those of the broker.
+    fn same_for_all(&mut self) {
+        let listeners = &mut self.config.listeners;
+        let Some(first) = listeners.first().cloned() else { return };
+        if listeners.iter().all(|one| one.password_file == first.password_file)
+            && let Some(file) = &first.password_file
+        {
+            self.config.auth.password_file = Some(file.clone());
+            listeners.iter_mut().for_each(|one| one.password_file = None);
         }
-        self.config.auth.password_file.clone_from(&first.password_file);
-        if let Some(file) = &first.acl_file {
-            let rules = AclRules { file: Some(file.clone()), ..AclRules::default() };
+        if listeners.iter().all(|one| one.acl_file == first.acl_file)
+            && let Some(file) = first.acl_file
+        {
+            let rules = AclRules { file: Some(file), ..AclRules::default() };
             self.config.acl = Acl::Rules(rules);
+            listeners.iter_mut().for_each(|one| one.acl_file = None);
         }
-        Ok(())
     }
 }
 

@@ -139,7 +139,21 @@ fn settings_of_one_listener_stay_there() {
     let [first, second] = &read(&both).config.listeners[..] else { panic!("two listeners") };
     assert_eq!(second.allow_anonymous, Some(true));
     assert_eq!((first.auto_id_prefix.as_deref(), &second.auto_id_prefix), (Some("one-"), &None));
-    refused(&format!("{both}password_file p\n"), "must be the same for all listeners");
+    let [first, second] =
+        &read(&format!("{both}password_file p\nacl_file a\n")).config.listeners[..]
+    else {
+        panic!("two listeners")
+    };
+    assert_eq!((&first.password_file, &first.acl_file), (&None, &None));
+    let own = second.password_file.as_ref().zip(second.acl_file.as_ref());
+    let own = own.map(|(users, rules)| (users.ends_with("p"), rules.ends_with("a")));
+    assert_eq!(own, Some((true, true)));
+    let text = "per_listener_settings true\nlistener 1883 127.0.0.1\npassword_file /p\n\
+                acl_file /a\nlistener 1884 127.0.0.1\nacl_file /a\n";
+    let config = read(&format!("{text}password_file /p\n")).config;
+    assert_eq!(config.auth.password_file, Some(PathBuf::from("/p")), "what is common is one");
+    assert_eq!(config.listeners[0].password_file, None);
+    refused(text, "nobody can connect");
 }
 
 #[test]

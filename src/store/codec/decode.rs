@@ -44,7 +44,14 @@ pub fn decode(kind: u8, body: &[u8], wall: Wall) -> Result<Option<Record>, Decod
             Record::Released { session: session(&mut input)?, id: packet_id(&mut input)? }
         }
         kind::OWNED => Record::Owned { session: session(&mut input)?, sequence: input.u64()? },
-        kind::DONE => Record::Done { session: session(&mut input)?, sequence: input.u64()? },
+        kind::DONE => {
+            Record::Done { session: session(&mut input)?, sequence: input.u64()?, more: 0 }
+        }
+        kind::DONE_RUN => Record::Done {
+            session: session(&mut input)?,
+            sequence: input.u64()?,
+            more: more(&mut input)?,
+        },
         kind::RETAIN_DELETED => Record::RetainDeleted { topic: Arc::from(input.topic()?) },
         kind::APPLIED => Record::Applied { origin: input.u16()?, exchange: input.u64()? },
         kind::SETTLED => Record::Settled { exchange: input.u64()?, shard: input.u16()? },
@@ -54,6 +61,13 @@ pub fn decode(kind: u8, body: &[u8], wall: Wall) -> Result<Option<Record>, Decod
     };
     input.end()?;
     Ok(Some(record))
+}
+
+/// How many more deliveries are over, in a record that is written for more than one.
+fn more(input: &mut Input<'_>) -> Result<u16, DecodeFault> {
+    let offset = input.offset();
+    let more = input.u16()?;
+    if more > 0 { Ok(more) } else { Input::fault_at(offset, Fault::Number) }
 }
 
 /// The message of a `Publish` record alone, for a delivery that was left on disk. What follows the

@@ -53,9 +53,13 @@ pub fn encode(record: &Record, wall: Wall, out: &mut Vec<u8>) -> u8 {
             put_pair(session.0, *sequence, out);
             kind::OWNED
         }
-        Record::Done { session, sequence } => {
+        Record::Done { session, sequence, more } => {
             put_pair(session.0, *sequence, out);
-            kind::DONE
+            if *more == 0 {
+                return kind::DONE;
+            }
+            put_number(u64::from(*more), out);
+            kind::DONE_RUN
         }
         Record::RetainDeleted { topic } => {
             put_bytes(topic.as_bytes(), out);

@@ -172,7 +172,9 @@ fn small_records() {
     check(&Record::Received { session, id: id(1) }, 0x87, &[&[0x80, 0x01, 1]]);
     check(&Record::Released { session, id: id(65_535) }, 0x88, &[&[0x80, 1, 0xff, 0xff, 0x03]]);
     check(&Record::Owned { session, sequence: 0 }, 0x89, &[&[0x80, 0x01, 0]]);
-    check(&Record::Done { session, sequence: 9 }, 0x8a, &[&[0x80, 0x01, 9]]);
+    check(&Record::Done { session, sequence: 9, more: 0 }, 0x8a, &[&[0x80, 0x01, 9]]);
+    let many = Record::Done { session, sequence: 9, more: 300 };
+    check(&many, 0x8f, &[&[0x80, 0x01, 9, 0xac, 0x02]]);
     check(&Record::RetainDeleted { topic: Arc::from("a/b") }, 0x8b, &[b"\x03a/b"]);
     check(&Record::Applied { origin: 1, exchange: 2 }, 0x8c, &[&[1, 2]]);
     check(&Record::Settled { exchange: 2, shard: 1 }, 0x8d, &[&[2, 1]]);

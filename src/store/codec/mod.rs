@@ -45,6 +45,8 @@ pub mod kind {
     pub const OWNED: u8 = 0x09 | MUST_UNDERSTAND;
     /// [`Record::Done`](crate::store::record::Record::Done)
     pub const DONE: u8 = 0x0a | MUST_UNDERSTAND;
+    /// [`Record::Done`](crate::store::record::Record::Done) of more than one delivery
+    pub const DONE_RUN: u8 = 0x0f | MUST_UNDERSTAND;
     /// [`Record::RetainDeleted`](crate::store::record::Record::RetainDeleted)
     pub const RETAIN_DELETED: u8 = 0x0b | MUST_UNDERSTAND;
     /// [`Record::Applied`](crate::store::record::Record::Applied)

@@ -147,7 +147,8 @@ fn record() -> impl Strategy<Value = Record> {
         1 => (session(), id()).prop_map(|(session, id)| Record::Received { session, id }),
         1 => (session(), id()).prop_map(|(session, id)| Record::Released { session, id }),
         1 => pair().prop_map(|(session, sequence)| Record::Owned { session, sequence }),
-        1 => pair().prop_map(|(session, sequence)| Record::Done { session, sequence }),
+        1 => (pair(), any::<u16>())
+            .prop_map(|((session, sequence), more)| Record::Done { session, sequence, more }),
         1 => "[a-z/]{1,9}"
             .prop_map(|topic| Record::RetainDeleted { topic: Arc::from(topic.as_str()) }),
         1 => (any::<u16>(), number())
@@ -240,7 +241,7 @@ fn types_are_refused_or_left_out() {
 
 #[test]
 fn encoding_does_not_grow_a_buffer_that_is_large_enough() {
-    let record = Record::Done { session: SessionNumber(1), sequence: 2 };
+    let record = Record::Done { session: SessionNumber(1), sequence: 2, more: 0 };
     let mut out = Vec::with_capacity(16);
     let place = out.as_ptr();
     encode(&record, WALL, &mut out);

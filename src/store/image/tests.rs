@@ -111,7 +111,7 @@ fn a_queue_in_any_order_is_sorted() {
             let done = *live.keys().nth(prng.index(live.len())).expect("below the count");
             live.remove(&done);
             let session = SessionNumber(1);
-            image.apply(place(lsn), Record::Done { session, sequence: done });
+            image.apply(place(lsn), Record::Done { session, sequence: done, more: 0 });
             lsn += 1;
         }
     }
@@ -134,7 +134,7 @@ fn a_copy_moves_a_delivery_and_keeps_its_state() {
     image.apply(place(4), Record::Owned { session, sequence: 5 });
     image.apply(place(5), publish(vec![entry(1, 5)]));
     assert_eq!(waiting(&image), [(5, 0, State::Released)]);
-    image.apply(place(6), Record::Done { session, sequence: 5 });
+    image.apply(place(6), Record::Done { session, sequence: 5, more: 0 });
     assert_eq!(waiting(&image), []);
 }
 

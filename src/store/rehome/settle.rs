@@ -95,7 +95,8 @@ fn retain(images: &mut [Image], shard: usize, message: &Arc<Message>, place: Pla
         image.retained.remove(message.topic());
     } else {
         let message = Arc::clone(message);
-        image.retained.insert(Arc::from(message.topic()), Retained { message, place });
+        let topic = Arc::clone(message.shared_topic());
+        image.retained.insert(topic, Retained { message, place });
     }
 }
 

@@ -9,9 +9,9 @@ use crate::log::state::{Out, Phase};
 use crate::log::{BLOCK_BYTES, Lsn, Mark};
 
 impl Log {
-    pub(super) fn complete_preparation(&mut self, outcome: Outcome) {
+    pub(super) fn complete_preparation(&mut self, action: Action, outcome: Outcome) {
         let preparation = self.preparation.as_mut().expect("only one that runs has operations");
-        match preparation.complete(outcome) {
+        match preparation.complete(action, outcome) {
             Progress::Going => return,
             Progress::Ready => {
                 self.spares.push_back(preparation.segment());

@@ -41,6 +41,7 @@ impl Log {
             segment.end += bytes;
             self.seal(draft, place, &mut window);
         }
+        self.window_bytes = window.pending_bytes;
         self.window = Some(window);
         true
     }

@@ -177,7 +177,12 @@ impl Model {
             _ => match sequence {
                 Some(sequence) => {
                     session.queue.remove(&sequence);
-                    Record::Done { session: number, sequence }
+                    let mut more = 0;
+                    let next = |more| sequence + 1 + u64::from(more);
+                    while prng.chance(500) && session.queue.remove(&next(more)).is_some() {
+                        more += 1;
+                    }
+                    Record::Done { session: number, sequence, more }
                 }
                 None => return,
             },
