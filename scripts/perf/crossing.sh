@@ -21,26 +21,17 @@ trap 'exit 130' INT TERM
 broker_cpu=${BROKER_CPU:-0,1}
 SHARDS=2
 
-# shard_ns NUMBER: how long this shard has run, with the threads that it started.
-shard_ns() {
-    local task
-    for task in "/proc/$broker_pid/task"/*; do
-        if [ "$(cat "$task/comm")" = "shard-$1" ]; then
-            cat "$task/schedstat"
-        fi
-    done | awk '{ ns += $1 } END { printf "%d", ns }'
-}
-
 for run in $(seq "$runs"); do
     port=$(free_port)
     start_broker culex "$port" "$culex_binary" "$work"
+    # What a start prepares on the disk in the background is over then.
+    sleep 0.7
     before=("$(shard_ns 0)" "$(shard_ns 1)")
     generate --scenario perf/scenarios/sparse.toml --publishers 1 --rate 400000 --tick-us 5000 \
         --warm-s 0 --measured-s 1 --json --address "127.0.0.1:$port" "$@" >"$work/run.json"
     after=("$(shard_ns 0)" "$(shard_ns 1)")
     stop_broker
-    delivered=$(sed 's/.*"tally":{[^}]*"delivered":\([0-9]*\).*/\1/' "$work/run.json")
-    echo "$run $((after[0] - before[0])) $((after[1] - before[1])) $delivered"
+    echo "$run $((after[0] - before[0])) $((after[1] - before[1])) $(delivered "$work/run.json")"
 done | awk '
     {
         shard[0] = $2 / $4; shard[1] = $3 / $4; total = shard[0] + shard[1]

@@ -32,14 +32,15 @@ pub struct Bundle {
     bytes: Vec<u8>,
     publishers: Vec<(ClientId, Author)>,
     tickets: Vec<Ticket>,
+    expiries: Vec<Millis>,
     /// Where the topic of the last message begins.
     last_topic: usize,
 }
 
-/// What one message has besides its bytes.
+/// What one message has besides its bytes. Small, as all of it goes from one core's cache to
+/// another's.
 #[derive(Clone, Copy, Debug)]
 struct Head {
-    expires_at: Option<Millis>,
     payload_bytes: u32,
     forwarded_bytes: u32,
     /// 0: the topic of the message before it. No topic is empty [MQTT-4.7.3-1].
@@ -49,7 +50,10 @@ struct Head {
     /// Its publisher is the next one, not that of the message before it.
     other_publisher: bool,
     has_ticket: bool,
+    expires: bool,
 }
+
+const _: () = assert!(size_of::<Head>() == 16);
 
 impl Bundle {
     /// A bundle of one message, whatever its size below 4 GiB.
@@ -89,10 +93,10 @@ impl Bundle {
             self.publishers.push((message.publisher.clone(), message.author.clone()));
         }
         self.tickets.extend(ticket);
+        self.expiries.extend(message.expires_at);
         self.bytes.extend_from_slice(message.forwarded);
         self.bytes.extend_from_slice(message.payload);
         self.heads.push(Head {
-            expires_at: message.expires_at,
             payload_bytes: length(message.payload),
             forwarded_bytes: length(message.forwarded),
             topic_bytes: match known {
@@ -103,6 +107,7 @@ impl Bundle {
             retain: message.retain,
             other_publisher,
             has_ticket: ticket.is_some(),
+            expires: message.expires_at.is_some(),
         });
     }
 
@@ -110,7 +115,7 @@ impl Bundle {
     pub fn unpack(&self) -> impl Iterator<Item = (Publication<'_>, Option<Ticket>)> {
         let (mut topics, mut bytes) = (self.topics.as_str(), self.bytes.as_slice());
         let mut publishers = self.publishers.iter();
-        let mut tickets = self.tickets.iter();
+        let (mut tickets, mut expiries) = (self.tickets.iter(), self.expiries.iter());
         let mut last = None;
         self.heads.iter().map_while(move |head| {
             let (mut topic, mut publisher) = last.unwrap_or_default();
@@ -124,6 +129,7 @@ impl Bundle {
             last = Some((topic, publisher));
             let (client_id, author) = publisher?;
             let ticket = if head.has_ticket { Some(*tickets.next()?) } else { None };
+            let expires_at = if head.expires { Some(*expiries.next()?) } else { None };
             let (forwarded, after) = bytes.split_at_checked(head.forwarded_bytes as usize)?;
             let (payload, after) = after.split_at_checked(head.payload_bytes as usize)?;
             bytes = after;
@@ -133,7 +139,7 @@ impl Bundle {
                 forwarded,
                 qos: head.qos,
                 retain: head.retain,
-                expires_at: head.expires_at,
+                expires_at,
                 publisher: client_id,
                 author,
                 owned: OnceCell::new(),

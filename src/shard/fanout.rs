@@ -10,6 +10,7 @@ use super::mail::Ticket;
 use super::room::{Room, Waiting};
 use super::routes::bits;
 use crate::access::{Action, Verdict, authorise};
+use crate::codec::Qos;
 use crate::session::{Grant, Publication, Settlement};
 use crate::store::Source;
 use crate::topic::{Match, Matches};
@@ -137,14 +138,10 @@ impl Shard {
         for run in found.direct.chunk_by(|a, b| a.client == b.client) {
             matched |= match run {
                 [one] if one.identifier.is_none() && !one.options.no_local => {
-                    let grant = Grant {
-                        qos: one.options.qos,
-                        // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-                        retain: message.retain && one.options.retain_as_published,
-                        identifiers: &[],
-                        share: None,
-                    };
-                    self.deliver_to(one.client, message, &grant, now);
+                    // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+                    let retain = message.retain && one.options.retain_as_published;
+                    let grant = Grant::plain(one.options.qos, retain);
+                    self.deliver_to(one.client, message, grant, now);
                     true
                 }
                 run => self.deliver_merged(run, message, now),
@@ -194,7 +191,9 @@ impl Shard {
             self.note_live(client, message.topic);
         }
         let outcome = self.clients.deliver(client, message, (grant, self.journal.once), now);
-        if self.settings.recording {
+        // At QoS 0 only what may come again after a crash has to do with the log.
+        let recorded = message.qos != Qos::AtMostOnce || self.journal.once;
+        if self.settings.recording && recorded {
             self.draft(client, message, grant, outcome);
         }
     }
