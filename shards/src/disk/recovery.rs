@@ -369,6 +369,9 @@ pub(super) fn scan(
         }
         scan.feed_part(&bytes, length, sink);
     }
+    // A segment of 64 MiB is more than many a broker needs while it runs.
+    drop(bytes);
+    crate::sys::give_memory_back();
     Ok(scan.finish())
 }
 
