@@ -583,3 +583,19 @@ fn a_client_that_waits_for_a_message_is_not_cut_off_when_its_segment_goes() {
     rig.quiet("s drop\nconnect s v5 keep expiry=100\ndurable");
     assert_eq!(rig.lose_fetches(), "s: disconnect 0x80\ns: closed");
 }
+
+#[test]
+fn what_comes_before_an_unreadable_message_is_acknowledged_before_the_connection_ends() {
+    let mut rig = recording();
+    rig.quiet("connect s v5 expiry=100\ns subscribe t q1\ndurable\ns drop\nconnect p v311");
+    rig.quiet("p publish t 1 q1 id=1\ndurable\np publish t 2 q1 id=2\ndurable");
+    rig.quiet("p publish t 3 q1 id=3\ndurable");
+    rig.hold_fetches = true;
+    rig.quiet("connect s v5 keep expiry=100\ndurable");
+    let lines = rig.lose_fetch(1);
+    assert_eq!(lines, "s: publish t 1 q1 id=1");
+    // At the next connection it is the first, and is tried again.
+    check_on(&mut rig, "s puback 1", "s: disconnect 0x80\ns: closed");
+    rig.quiet("connect s v5 keep expiry=100\ndurable");
+    assert_eq!(rig.fetch(), "s: publish t 2 q1 id=2\ns: publish t 3 q1 id=3");
+}

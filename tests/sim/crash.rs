@@ -363,6 +363,8 @@ fn recover_queue(
         flight.crashed = true;
         let state = states.get(id);
         match (flight.qos, state) {
+            // Who guesses identifiers ends deliveries before he has read them.
+            (2, None) if session.hostile => false,
             (2, None) => {
                 wrong = Some(format!("[I2] identifier {id} of m{} is lost", flight.msg));
                 false
