@@ -289,7 +289,7 @@ impl Shadow {
                 "[MQTT-4.4.0-1] repeated with another message"
             } else if known.link == link {
                 "[MQTT-4.4.0-1] repeated without a new connection"
-            } else if known.released {
+            } else if known.released && !self.links[link].guesses {
                 "[MQTT-4.3.3-6] PUBLISH after PUBREL"
             } else {
                 ""
