@@ -599,3 +599,19 @@ fn what_comes_before_an_unreadable_message_is_acknowledged_before_the_connection
     rig.quiet("connect s v5 keep expiry=100\ndurable");
     assert_eq!(rig.fetch(), "s: publish t 2 q1 id=2\ns: publish t 3 q1 id=3");
 }
+
+#[test]
+fn an_expired_retained_message_takes_no_place_at_a_start() {
+    // The order in which they come back is up to chance.
+    for _ in 0..10 {
+        let mut rig = Rig::with(1, |settings| {
+            settings.recording = true;
+            settings.retained_messages_max = 1;
+        });
+        rig.quiet("connect p v5\np publish a 1 retain expiry=5\ndurable\nwait 6000");
+        rig.quiet("p publish b 2 retain\ndurable\ncrash\nconnect s v5\ndurable");
+        let lines = rig.run("s subscribe # q0\ndurable");
+        assert!(lines.contains("publish b 2 retain"), "{lines}");
+        assert_eq!(rig.counters().dropped_total(), 0);
+    }
+}
