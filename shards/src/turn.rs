@@ -180,6 +180,7 @@ impl<H: Handler> Driver<H> {
         let shrunk = self.io.net.has_shrunk();
         if shrunk {
             self.handler.on_few();
+            self.buffers.give_memory_back(&mut self.io.net.ring);
         }
         if shrunk || self.io.mesh.waiting() > WAVE_LETTERS {
             self.io.net.thrift.wave(now);

@@ -1,7 +1,8 @@
 //! New settings for a broker that serves.
 //!
 //! Promise: everything is read and checked first; then every shard takes it at the start of a turn.
-//! If something cannot be used, nothing has changed.
+//! If something cannot be used, nothing has changed. A shard that is too busy to take it gets it
+//! before anything else of the next time.
 
 use super::slots::{Plan, Slot};
 use super::{BrokerError, Login, admission_limits, edge_settings, login_settings};
@@ -9,13 +10,14 @@ use crate::config::Config;
 use crate::edge::{self, Control};
 use crate::gate::Gate;
 use shards::{Address, LineFull, Remote};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::park_timeout;
 use std::time::Duration;
 
 /// A full line is tried again after this time, and given up after so many tries.
 const RETRY: Duration = Duration::from_millis(1);
-const TRIES_MAX: usize = 5_000;
+const TRIES_MAX: usize = if cfg!(test) { 2 } else { 5_000 };
 
 /// Changes the settings of a running broker.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Reloader {
     edge: edge::Settings,
     config: Config,
     slots: Vec<Slot>,
+    /// Orders on their way to shards, in this order.
+    orders: VecDeque<(usize, Control)>,
 }
 
 /// What has come of new settings.
@@ -44,15 +48,17 @@ impl Reloader {
         config: Config,
         slots: Vec<Slot>,
     ) -> Self {
-        Self { remote, edge, config, slots }
+        Self { remote, edge, config, slots, orders: VecDeque::new() }
     }
 
     /// Makes all shards follow new settings.
     ///
     /// # Errors
-    /// [`BrokerError`]: a file cannot be used, an address cannot be listened on, or a shard does
-    /// not answer.
+    /// [`BrokerError`]: a file cannot be used, an address cannot be listened on; or
+    /// [`BrokerError::Busy`], a shard takes nothing: then it and those after it follow the former
+    /// settings until another reload.
     pub fn reload(&mut self, config: &Config) -> Result<Reloaded, BrokerError> {
+        self.deliver()?;
         let (config, kept) = with_what_stays(&self.config, config);
         let shards = self.remote.shards();
         let mut plan = Plan::new(&self.slots, &config)?;
@@ -65,15 +71,17 @@ impl Reloader {
         edge.admission.set_limits(admission_limits(&config, &plan.slots));
         let shared = Arc::new(edge.clone());
         for (shard, changes) in changes.into_iter().enumerate() {
-            self.post(shard, Control::Settings(Arc::clone(&shared)))?;
+            self.orders.push_back((shard, Control::Settings(Arc::clone(&shared))));
             if !changes.is_empty() {
-                self.post(shard, Control::Listeners(changes))?;
+                self.orders.push_back((shard, Control::Listeners(changes)));
             }
         }
+        // From here on some shard may follow them, so their numbers are taken.
         let (opened, closed) = (plan.opened(), plan.closed());
         self.edge = edge;
         self.config = config;
         self.slots = plan.slots;
+        self.deliver()?;
         Ok(Reloaded { kept, opened, closed })
     }
 
@@ -106,7 +114,17 @@ impl Reloader {
         &self.config
     }
 
-    fn post(&self, shard: usize, mut control: Control) -> Result<(), BrokerError> {
+    fn deliver(&mut self) -> Result<(), BrokerError> {
+        while let Some((shard, control)) = self.orders.pop_front() {
+            if let Err(LineFull(control)) = self.post(shard, control) {
+                self.orders.push_front((shard, control));
+                return Err(BrokerError::Busy { shard });
+            }
+        }
+        Ok(())
+    }
+
+    fn post(&self, shard: usize, mut control: Control) -> Result<(), LineFull<Control>> {
         for _ in 0..TRIES_MAX {
             match self.remote.post(shard, control) {
                 Ok(()) => return Ok(()),
@@ -114,7 +132,7 @@ impl Reloader {
             }
             park_timeout(RETRY);
         }
-        Err(BrokerError::Busy { shard })
+        Err(LineFull(control))
     }
 }
 
@@ -146,7 +164,29 @@ fn with_what_stays(old: &Config, new: &Config) -> (Config, Vec<&'static str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::slots;
     use crate::config::Listener;
+
+    #[test]
+    fn a_busy_shard_costs_no_number() {
+        let local =
+            |count| Config { listeners: vec![Listener::local(0); count], ..Config::default() };
+        let (one, two) = (local(1), local(2));
+        let remote = Remote::new(2, 2);
+        let slots = slots::first(&one);
+        let edge = edge_settings(&one, &slots, 2, None).expect("valid settings");
+        let mut reloader = Reloader::new(remote.clone(), edge, one, slots);
+        for _ in 0..2 {
+            remote.post(1, Control::Reloaded(true)).expect("room for two");
+        }
+        for new in [&two, &local(3), &two] {
+            let error = reloader.reload(new).expect_err("shard 1 takes nothing");
+            assert!(matches!(error, BrokerError::Busy { shard: 1 }), "{error}");
+            // Shard 0 knows of the second listener: nothing more may begin before shard 1 does.
+            assert_eq!((reloader.slots.len(), reloader.orders.len()), (2, 2));
+            assert_eq!(reloader.config().listeners.len(), 2);
+        }
+    }
 
     #[test]
     fn what_cannot_change_stays_and_is_named() {

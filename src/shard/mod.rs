@@ -8,10 +8,11 @@
 //! ```text
 //!  handle(Publish) ─▶ publish ─▶ fanout ─┬─▶ retained (owner shard)
 //!                                        ├─▶ deliver ─▶ sessions here
-//!                                        └─▶ Mail::Forward ─▶ other shards ─▶ Mail::Settled ─▶ ack
+//!                                        └─▶ Mail::Bundle ─▶ other shards ─▶ Mail::Settled ─▶ ack
 //! ```
 
 mod bodies;
+mod bundle;
 mod census;
 mod certificates;
 mod cleaner;
@@ -45,6 +46,7 @@ mod trail;
 mod users;
 
 pub use bodies::{LastRead, Purpose};
+pub use bundle::Bundle;
 pub use census::Census;
 pub use certificates::Certified;
 pub use cleaner::{CleanedLog, Cleaner, Pace};
@@ -63,7 +65,7 @@ use crate::auth::{Outcome, Suspect};
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
 use crate::session::{Counters, Settlement};
 use crate::store::Source;
-use crate::topic::Subscriptions;
+use crate::topic::{Mount, Subscriptions};
 use clients::{Clients, Phase};
 use effects::Effects;
 use exchange::Exchanges;
@@ -173,6 +175,8 @@ pub struct Shard {
     access_epoch: u32,
     login_rules: LoginRules,
     offers: offers::Offers,
+    /// Mount points that listeners have or had.
+    mounts: Vec<Mount>,
     limiter: Limiter,
     login_lines: login::Lines,
     trail: trail::Trail,
@@ -250,6 +254,7 @@ impl Shard {
             access_epoch: 0,
             login_rules: LoginRules::default(),
             offers: offers::Offers::default(),
+            mounts: Vec::new(),
             limiter: Limiter::new(Limits::default(), settings.hash_key),
             login_lines: login::Lines::default(),
             trail: trail::Trail::default(),
@@ -423,7 +428,14 @@ impl Shard {
     /// Takes a letter of another shard.
     pub fn on_mail(&mut self, from: usize, mail: Mail, now: Millis) {
         match mail {
-            Mail::Forward { message, ticket } => self.on_forward(&message, ticket, now),
+            Mail::Bundle(bundle) => {
+                for (message, ticket) in bundle.unpack() {
+                    self.on_forward(&message, ticket, now);
+                }
+            }
+            Mail::Forward { message, ticket } => {
+                self.on_forward(&message.publication(), ticket, now);
+            }
             Mail::ForwardShared { filter, message, ticket, last_hop, tried } => {
                 let hop = Hop { last: last_hop, tried };
                 self.on_forward_shared(&filter, &message, ticket, hop, now);
@@ -543,11 +555,7 @@ impl Shard {
 
     /// Moves all effects to `into`, in order.
     pub fn take_effects(&mut self, into: &mut Vec<Effect>) {
-        if into.is_empty() {
-            std::mem::swap(into, &mut self.effects.list);
-        } else {
-            into.append(&mut self.effects.list);
-        }
+        self.effects.take(into);
     }
 
     /// Moves the connections whose output grew to `into`.

@@ -284,18 +284,18 @@ impl Shard {
         let mut reasons = Vec::with_capacity(packet.filters.len());
         let mut lsn = 0;
         for text in &packet.filters {
-            let Ok(filter) = Filter::parse(text, self.settings.topic_levels_max) else {
-                reasons.push(Reason::TopicFilterInvalid);
+            // [MQTT-3.10.4-1]
+            let held = self.held(key, text);
+            let Some((filter, index)) = held.or_else(|| self.held_by_other_name(conn, key, text))
+            else {
+                let valid = Filter::parse(text, self.settings.topic_levels_max).is_ok();
+                reasons.push(match valid {
+                    true => Reason::NoSubscriptionExisted,
+                    false => Reason::TopicFilterInvalid,
+                });
                 continue;
             };
             let Some(session) = self.clients.sessions.get_mut(key) else { return };
-            // [MQTT-3.10.4-1]
-            let id = self.subscriptions.id_of(&filter);
-            let held = id.and_then(|id| session.filters.iter().position(|held| *held == id));
-            let Some(index) = held else {
-                reasons.push(Reason::NoSubscriptionExisted);
-                continue;
-            };
             session.filters.swap_remove(index);
             if session.filters.is_empty() {
                 session.filters = Vec::new();
@@ -311,6 +311,32 @@ impl Shard {
         let pending = Pending { conn, key, id, reasons, ends: true, waits: 0, lsn, queries };
         self.answer_subscriber(number, pending, now);
         self.drive_queries(key, now);
+    }
+
+    /// The subscription of this session with this filter, and its place in the session. Filters may
+    /// have more levels than may be subscribed to by now.
+    fn held(&self, key: Key, text: &str) -> Option<(Filter, usize)> {
+        let filter = Filter::parse(text, usize::MAX).ok()?;
+        let id = self.subscriptions.id_of(&filter)?;
+        let session = self.clients.sessions.get(key)?;
+        let index = session.filters.iter().position(|held| *held == id)?;
+        Some((filter, index))
+    }
+
+    /// The same for a subscription that the session made at a listener with another mount point.
+    fn held_by_other_name(&self, conn: ConnId, key: Key, text: &str) -> Option<(Filter, usize)> {
+        let session = self.clients.sessions.get(key)?;
+        if session.filters.is_empty() {
+            return None;
+        }
+        let connection = self.clients.connection(conn)?;
+        let mount = connection.link.offer.as_ref().and_then(|offer| offer.mount.as_ref());
+        let name = match mount {
+            Some(mount) => mount.strip_filter(text)?,
+            None => text.to_owned(),
+        };
+        let whole = self.mounts.iter().map(|mount| mount.filter(&name));
+        whole.chain([name.clone()]).find_map(|whole| self.held(key, &whole))
     }
 
     /// Takes a subscription out of the index, and tells the other shards if it was the last.

@@ -30,16 +30,27 @@ impl Mount {
 
     /// The filter within the broker of a filter of a client; `$share/name/` stays in front.
     pub fn filter(&self, filter: &str) -> String {
-        let Some(shared) = filter.strip_prefix(SHARE_PREFIX) else { return self.topic(filter) };
-        let path_at = shared.find('/').map_or(shared.len(), |slash| slash + 1);
-        let (head, path) = filter.split_at(filter.len() - shared.len() + path_at);
+        let (head, path) = filter.split_at(path_at(filter));
         [head, &self.topic(path)].concat()
+    }
+
+    /// The client's name of a filter; `None` if it does not begin like this.
+    pub fn strip_filter(&self, filter: &str) -> Option<String> {
+        let path_at = path_at(filter);
+        let (head, path) = filter.split_at(path_at);
+        Some([head, self.strip(path)?].concat())
     }
 
     /// The client's name of a topic; `None` if the topic is not among those that it can see.
     pub fn strip<'a>(&self, topic: &'a str) -> Option<&'a str> {
         topic.strip_prefix(&*self.0).filter(|rest| !rest.is_empty())
     }
+}
+
+/// Where a filter begins behind `$share/name/`.
+fn path_at(filter: &str) -> usize {
+    let Some(shared) = filter.strip_prefix(SHARE_PREFIX) else { return 0 };
+    filter.len() - shared.len() + shared.find('/').map_or(shared.len(), |slash| slash + 1)
 }
 
 #[cfg(test)]
@@ -79,6 +90,9 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(mount.filter(of_client), within);
+            let seen = mount.strip_filter(within);
+            let plain = within.contains("plant/");
+            assert_eq!(seen.as_deref(), plain.then_some(of_client), "{within}");
         }
     }
 }

@@ -141,6 +141,62 @@ fn a_session_brings_nothing_to_a_listener_that_does_not_show_it() {
 }
 
 #[test]
+fn unsubscribe_ends_what_was_subscribed_by_that_name() {
+    // [MQTT-3.10.4-1] [MQTT-3.10.4-2]
+    let mut rig = rig(1);
+    rig.quiet(
+        "connect p v5
+         connect s v5 keep expiry=100 listener=1
+         s subscribe a q1
+         s subscribe $share/g/b q1
+         s bye
+         connect s v5 keep expiry=100",
+    );
+    check_on(
+        &mut rig,
+        "s subscribe c
+         s unsubscribe b
+         s unsubscribe a
+         s unsubscribe a
+         s unsubscribe $share/g/b
+         p publish plant/a 1
+         p publish plant/b 2
+         s bye
+         connect s v5 keep expiry=100 listener=1
+         s unsubscribe c
+         p publish c 3",
+        "s: suback 0x00
+         s: unsuback 0x11
+         s: unsuback 0x00
+         s: unsuback 0x11
+         s: unsuback 0x00
+         s: closed
+         s: connack present
+         s: unsuback 0x00",
+    );
+}
+
+#[test]
+fn unsubscribe_knows_filters_above_a_lowered_limit() {
+    let mut rig = rig(1);
+    rig.quiet("connect s v5\ns subscribe a/b/c/d\ns subscribe a");
+    let settings = culex::shard::Settings { topic_levels_max: 3, ..rig.settings.clone() };
+    let now = rig.now;
+    rig.shards[0].reconfigure(&settings, now);
+    check_on(
+        &mut rig,
+        "s subscribe a/b/c/e
+         s unsubscribe a/b/c/e
+         s unsubscribe a/b/c/d
+         s unsubscribe a/b/c/d",
+        "s: suback 0x8f
+         s: unsuback 0x8f
+         s: unsuback 0x00
+         s: unsuback 0x8f",
+    );
+}
+
+#[test]
 fn a_group_gives_nothing_to_who_does_not_see_it() {
     for shards in 1..=2 {
         let mut rig = rig(shards);

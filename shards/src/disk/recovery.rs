@@ -348,6 +348,8 @@ pub(super) fn scan(
         file.take(log::offset(BLOCK_BYTES)).read_to_end(&mut head)?;
         heads.push((number, head));
     }
+    let begun = |(_, head): &&(u64, Vec<u8>)| !segment_file::is_zero(head);
+    let begun: Vec<u64> = heads.iter().filter(begun).map(|(number, _)| *number).collect();
     let heads: Vec<_> = heads.iter().map(|(number, head)| (*number, head.as_slice())).collect();
     let Found::Log(survey) = log::survey(identity, &manifest, &ring, &heads) else {
         let manifest = Manifest::fresh(shards, 2);
@@ -361,6 +363,9 @@ pub(super) fn scan(
             let path = files.path_of(log::File::Segment(number));
             length = segment_file::read(&path, mode, &mut bytes)?;
             read = Some(number);
+            if let Some(next) = begun.iter().find(|next| **next > number) {
+                segment_file::expect(&files.path_of(log::File::Segment(*next)));
+            }
         }
         scan.feed_part(&bytes, length, sink);
     }
