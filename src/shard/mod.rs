@@ -408,6 +408,7 @@ impl Shard {
         if self.clients.sessions.get(key).is_some_and(|session| !session.queries.is_empty()) {
             self.drive_queries(key, now);
         }
+        self.end_stopped(key, now);
     }
 
     /// What has ended is recorded: when that is durable, its packet identifiers are free.

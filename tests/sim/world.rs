@@ -175,6 +175,7 @@ impl World {
                 Effect::Record(record) => {
                     self.lsn[shard] += 1;
                     outcome.lsn = self.lsn[shard];
+                    self.note(|| format!("  {shard} records {} {record:?}", outcome.lsn));
                     if let Record::Session(head) = &record {
                         outcome.heads.push(head.session);
                     }
