@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # What a message costs that crosses from one shard to another, against one that does not:
-# scripts/perf/crossing.sh [RUNS] [ARGUMENTS...], 24 runs without; arguments are those of `perf run`.
+# scripts/perf/crossing.sh [RUNS] [ARGUMENTS...], 24 runs without; arguments as for `perf run`.
 #
 # Each run has a fresh broker with two shards, one on CPU 0, one on CPU 1, and one pair of clients.
 # The key by which clients are spread over the shards is drawn at each start, so publisher and
 # subscriber meet on one shard in about half of the runs, and otherwise not: the time that each
-# shard's thread was on a CPU (schedstat, in ns) says which it was. The rate is fixed and leaves both
-# shards idle most of the time, so that the generator, which has to live on one of the two CPUs, takes
-# no time from them. Messages come in waves of 5 ms; wake-ups do not show. CULEX names another broker.
+# shard's thread was on a CPU (schedstat, in ns) says which it was. The rate is fixed and leaves
+# both shards idle most of the time, so that the generator, which has to live on one of the two
+# CPUs, takes no time from them. Messages come in waves of 5 ms; wake-ups do not show.
+# CULEX names another broker.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/perf/lib.sh

@@ -110,8 +110,8 @@ pairs() {
     done
 }
 
-# work SHARDS: ns of each shard per message of the whole run; 64 pairs, half of which cross if there
-# are two shards. Waves of 5 ms leave the generator time on a CPU that it shares with a shard.
+# work SHARDS: ns of each shard per message of the whole run; 64 pairs, half of which cross if
+# there are two shards. Waves of 5 ms leave the generator time on a CPU that it shares with a shard.
 work() {
     local port before after
     SHARDS=$1
@@ -137,8 +137,10 @@ shards() {
     local round
     echo "ns per message of one shard, of each of two shards, and how many times as much two carry"
     for round in 1 2 3 4 5; do
-        echo "$(work 1) $(work 2)" |
-            awk '{ most = $3 > $4 ? $3 : $4; printf "%d   %d + %d   %.2f\n", $1, $3, $4, $1 / most }'
+        echo "$(work 1) $(work 2)" | awk '{
+            most = $3 > $4 ? $3 : $4
+            printf "%d   %d + %d   %.2f\n", $1, $3, $4, $1 / most
+        }'
     done
 }
 

@@ -50,7 +50,8 @@ struct Head {
     /// Its publisher is the next one, not that of the message before it.
     other_publisher: bool,
     has_ticket: bool,
-    expires: bool,
+    /// Times of expiry that are its own: 0 or 1.
+    expiries: u8,
 }
 
 const _: () = assert!(size_of::<Head>() == 16);
@@ -85,6 +86,9 @@ impl Bundle {
             self.last_topic = self.topics.len();
             self.topics.push_str(topic);
         }
+        let topic_bytes = if known { 0 } else { topic.len() };
+        let topic_bytes =
+            u16::try_from(topic_bytes).expect("a topic name has at most 65,535 bytes");
         let publisher = self.publishers.last();
         let other_publisher = publisher.is_none_or(|(client_id, author)| {
             client_id != message.publisher || author != message.author
@@ -99,15 +103,12 @@ impl Bundle {
         self.heads.push(Head {
             payload_bytes: length(message.payload),
             forwarded_bytes: length(message.forwarded),
-            topic_bytes: match known {
-                true => 0,
-                false => u16::try_from(topic.len()).expect("a topic name has at most 65,535 bytes"),
-            },
+            topic_bytes,
             qos: message.qos,
             retain: message.retain,
             other_publisher,
             has_ticket: ticket.is_some(),
-            expires: message.expires_at.is_some(),
+            expiries: u8::from(message.expires_at.is_some()),
         });
     }
 
@@ -129,7 +130,7 @@ impl Bundle {
             last = Some((topic, publisher));
             let (client_id, author) = publisher?;
             let ticket = if head.has_ticket { Some(*tickets.next()?) } else { None };
-            let expires_at = if head.expires { Some(*expiries.next()?) } else { None };
+            let expires_at = if head.expiries > 0 { Some(*expiries.next()?) } else { None };
             let (forwarded, after) = bytes.split_at_checked(head.forwarded_bytes as usize)?;
             let (payload, after) = after.split_at_checked(head.payload_bytes as usize)?;
             bytes = after;

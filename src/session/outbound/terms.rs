@@ -44,9 +44,8 @@ pub struct Grant<'a> {
 }
 
 impl Grant<'_> {
-    /// The terms of one ordinary subscription. They stand ready: made anew for each receiver of a
-    /// wide fan-out, they would be read before they have reached the cache, which is a tenth of
-    /// what such a receiver costs.
+    /// The terms of one ordinary subscription. They stand ready, so that a wide fan-out does not
+    /// make them anew for each receiver and read them while they are still on their way to memory.
     pub fn plain(qos: Qos, retain: bool) -> &'static Grant<'static> {
         const fn of(qos: Qos, retain: bool) -> Grant<'static> {
             Grant { qos, retain, identifiers: &[], share: None }
