@@ -104,12 +104,23 @@ impl<M, L> Io<M, L> {
     /// # Panics
     /// If there is no such shard.
     pub fn post(&mut self, to: usize, mail: M) {
-        self.mesh.post(to, Letter::Mail(mail));
+        self.post_heavy(to, mail, 1);
     }
 
-    /// Mails and connections that have not left for shard `to`.
-    pub fn outbox_len(&self, to: usize) -> usize {
-        self.mesh.outbox_len(to)
+    /// The same for mail that is as much work for who takes it as `weight` ordinary mails: a
+    /// mailbox has room for so many fewer.
+    ///
+    /// # Panics
+    /// If there is no such shard, or the weight is 0.
+    pub fn post_heavy(&mut self, to: usize, mail: M, weight: usize) {
+        assert!(weight > 0, "all mail is work");
+        self.mesh.post(to, Letter::Mail(mail), weight);
+    }
+
+    /// Weight of the mails and connections that have not left for shard `to`; most mails and all
+    /// connections weigh 1.
+    pub fn outbox_weight(&self, to: usize) -> usize {
+        self.mesh.outbox_weight(to)
     }
 
     /// Whether every mailbox had room at the end of the last turn. While not, a handler pauses the
@@ -162,7 +173,7 @@ impl<M, L> Io<M, L> {
     /// Posts the parcel of a connection that leaves, if it is ready.
     pub(crate) fn dispatch(&mut self, conn: ConnId) {
         if let Some((to, parcel)) = self.net.take_leaving(conn) {
-            self.mesh.post(to, Letter::Socket(Box::new(parcel)));
+            self.mesh.post(to, Letter::Socket(Box::new(parcel)), 1);
         }
     }
 }

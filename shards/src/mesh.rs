@@ -11,8 +11,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::handler::Accepted;
 
-/// Letters of one batch; further ones start the next.
-const BATCH_LETTERS_MAX: usize = 256;
+/// What the letters of one batch weigh before a further one starts the next.
+const BATCH_WEIGHT_MAX: usize = 256;
 
 /// What a shard sends another.
 #[derive(Debug)]
@@ -31,14 +31,26 @@ pub(crate) struct Parcel<L> {
     pub(crate) luggage: L,
 }
 
-pub(crate) type Batch<M, L> = Vec<Letter<M, L>>;
+/// Letters that travel together.
+#[derive(Debug)]
+pub(crate) struct Batch<M, L> {
+    pub(crate) letters: Vec<Letter<M, L>>,
+    /// Of all letters, at least one each: how much work they are for who takes them.
+    weight: usize,
+}
+
+impl<M, L> Default for Batch<M, L> {
+    fn default() -> Self {
+        Batch { letters: Vec::new(), weight: 0 }
+    }
+}
 
 /// One shard's end of all mailboxes.
 #[derive(Debug)]
 pub(crate) struct Mesh<M, L> {
     outboxes: Vec<Outbox<M, L>>,
     inboxes: Vec<Inbox<M, L>>,
-    /// Letters in all outboxes.
+    /// Weight of the letters in all outboxes.
     waiting: usize,
     /// Outboxes whose mailbox was full at the last flush.
     blocked: usize,
@@ -50,7 +62,7 @@ pub(crate) struct Mesh<M, L> {
 #[derive(Debug)]
 struct Outbox<M, L> {
     batches: VecDeque<Batch<M, L>>,
-    letters: usize,
+    weight: usize,
     mailbox: Sender<Batch<M, L>>,
     empties: Receiver<Batch<M, L>>,
 }
@@ -96,7 +108,7 @@ pub(crate) fn build<M, L>(shards: usize, batches_max: usize) -> Vec<Mesh<M, L>> 
             let (empties_tx, empties_rx) = bounded(batches_max);
             let outbox = Outbox {
                 batches: VecDeque::new(),
-                letters: 0,
+                weight: 0,
                 mailbox: mailbox_tx,
                 empties: empties_rx,
             };
@@ -117,28 +129,28 @@ impl<M, L> Mesh<M, L> {
         self.outboxes.len()
     }
 
-    /// Appends to an outbox.
-    pub(crate) fn post(&mut self, to: usize, letter: Letter<M, L>) {
+    /// Appends to an outbox a letter of this weight, at least 1.
+    pub(crate) fn post(&mut self, to: usize, letter: Letter<M, L>, weight: usize) {
         let outbox = self.outboxes.get_mut(to).expect("the caller names an existing shard");
-        match outbox.batches.back_mut() {
-            Some(batch) if batch.len() < BATCH_LETTERS_MAX => batch.push(letter),
-            _ => {
-                let mut batch = outbox.empties.try_recv().unwrap_or_default();
-                assert!(batch.is_empty(), "batches come back empty");
-                batch.push(letter);
-                outbox.batches.push_back(batch);
-            }
+        if outbox.batches.back().is_none_or(|batch| batch.weight >= BATCH_WEIGHT_MAX) {
+            let batch = outbox.empties.try_recv().unwrap_or_default();
+            assert!(batch.letters.is_empty(), "batches come back empty");
+            outbox.batches.push_back(batch);
         }
-        outbox.letters += 1;
-        self.waiting += 1;
+        if let Some(batch) = outbox.batches.back_mut() {
+            batch.letters.push(letter);
+            batch.weight += weight;
+        }
+        outbox.weight += weight;
+        self.waiting += weight;
     }
 
-    /// Letters that have not left.
-    pub(crate) fn outbox_len(&self, to: usize) -> usize {
-        self.outboxes.get(to).map_or(0, |outbox| outbox.letters)
+    /// Weight of the letters that have not left.
+    pub(crate) fn outbox_weight(&self, to: usize) -> usize {
+        self.outboxes.get(to).map_or(0, |outbox| outbox.weight)
     }
 
-    /// Letters in all outboxes.
+    /// Weight of the letters in all outboxes.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
@@ -158,11 +170,11 @@ impl<M, L> Mesh<M, L> {
         let mut flushed = Flushed { sent: false, blocked: false };
         let Some(outbox) = self.outboxes.get_mut(to) else { return flushed };
         while let Some(batch) = outbox.batches.pop_front() {
-            let letters = batch.len();
+            let weight = batch.weight;
             match outbox.mailbox.try_send(batch) {
                 Ok(()) => {
-                    outbox.letters -= letters;
-                    self.waiting -= letters;
+                    outbox.weight -= weight;
+                    self.waiting -= weight;
                     self.sent += 1;
                     flushed.sent = true;
                 }
@@ -174,8 +186,8 @@ impl<M, L> Mesh<M, L> {
                 }
                 // That shard has ended, which it does only when the engine stops.
                 Err(TrySendError::Disconnected(_)) => {
-                    outbox.letters -= letters;
-                    self.waiting -= letters;
+                    outbox.weight -= weight;
+                    self.waiting -= weight;
                 }
             }
         }
@@ -211,7 +223,8 @@ impl<M, L> Mesh<M, L> {
     }
 
     /// Sends an emptied batch back to be filled again.
-    pub(crate) fn recycle(&mut self, from: usize, batch: Batch<M, L>) {
+    pub(crate) fn recycle(&mut self, from: usize, mut batch: Batch<M, L>) {
+        batch.weight = 0;
         if let Some(inbox) = self.inboxes.get(from) {
             // Full: its maker has enough of them.
             let _ = inbox.empties.try_send(batch);
@@ -234,7 +247,7 @@ mod tests {
     fn mails(mesh: &mut Mesh<u32, ()>, from: usize) -> Vec<u32> {
         let mut seen = Vec::new();
         while let Some(mut batch) = mesh.take(from) {
-            seen.extend(batch.drain(..).map(|letter| match letter {
+            seen.extend(batch.letters.drain(..).map(|letter| match letter {
                 Letter::Mail(mail) => mail,
                 Letter::Socket(_) => panic!("no sockets here"),
             }));
@@ -248,9 +261,9 @@ mod tests {
         let mut ends = build::<u32, ()>(2, 2);
         let mut second = ends.pop().expect("two");
         let mut first = ends.pop().expect("two");
-        let count = u32::try_from(BATCH_LETTERS_MAX).expect("small") * 5;
+        let count = u32::try_from(BATCH_WEIGHT_MAX).expect("small") * 5;
         for mail in 0..count {
-            first.post(1, Letter::Mail(mail));
+            first.post(1, Letter::Mail(mail), 1);
         }
         let mut seen = Vec::new();
         let mut rounds = 0;
@@ -258,12 +271,32 @@ mod tests {
             first.start_flush();
             let flushed = first.flush(1);
             assert_eq!(flushed.blocked, first.is_blocked());
-            assert_eq!(first.outbox_len(1), first.waiting());
+            assert_eq!(first.outbox_weight(1), first.waiting());
             seen.extend(mails(&mut second, 0));
             rounds += 1;
         }
         assert_eq!(rounds, 3);
         assert!(!first.is_blocked());
         assert_eq!(seen, (0..count).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_heavy_letter_fills_a_batch() {
+        let mut ends = build::<u32, ()>(2, 2);
+        let mut second = ends.pop().expect("two");
+        let mut first = ends.pop().expect("two");
+        for mail in 0..5 {
+            first.post(1, Letter::Mail(mail), BATCH_WEIGHT_MAX / 2 + 1);
+        }
+        // Two batches of two each; the fifth finds the mailbox full.
+        assert!(first.flush(1).blocked);
+        assert_eq!(first.outbox_weight(1), BATCH_WEIGHT_MAX / 2 + 1);
+        assert_eq!(mails(&mut second, 0), [0, 1, 2, 3]);
+        assert!(!first.flush(1).blocked);
+        assert_eq!((first.waiting(), mails(&mut second, 0)), (0, vec![4]));
+        // A batch that comes back empty weighs nothing.
+        first.post(1, Letter::Mail(5), 1);
+        first.post(1, Letter::Mail(6), 1);
+        assert_eq!(first.outboxes[1].batches.len(), 1);
     }
 }

@@ -77,7 +77,7 @@ impl Shard {
     fn take(&mut self) {
         for from in self.others() {
             while let Some(mut batch) = self.mesh.take(from) {
-                for letter in batch.drain(..) {
+                for letter in batch.letters.drain(..) {
                     let Letter::Mail(number) = letter else { panic!("no sockets here") };
                     assert_eq!(number, self.taken[from], "{from} to {}", self.index);
                     self.taken[from] += 1;
@@ -92,8 +92,8 @@ impl Shard {
         for to in self.others() {
             let end = LETTERS.min(self.posted[to] + burst);
             // What waits already is bounded by the burst and a mailbox.
-            if self.mesh.outbox_len(to) < 1000 {
-                (self.posted[to]..end).for_each(|mail| self.mesh.post(to, Letter::Mail(mail)));
+            if self.mesh.outbox_weight(to) < 1000 {
+                (self.posted[to]..end).for_each(|mail| self.mesh.post(to, Letter::Mail(mail), 1));
                 self.posted[to] = end;
             }
         }

@@ -31,7 +31,7 @@ use crate::log::Failure;
 use crate::mesh::{Letter, Parcel};
 use crate::net::Fate;
 use crate::net::ring::{Buffers, Event};
-use crate::thrift::WAVE_LETTERS;
+use crate::thrift::WAVE_WEIGHT;
 use crate::time::Millis;
 
 /// Completions handled before the outputs they caused are sent.
@@ -184,9 +184,11 @@ impl<H: Handler> Driver<H> {
         let shrunk = self.io.net.has_shrunk();
         if shrunk {
             self.handler.on_few();
+        }
+        if shrunk && self.io.net.len() == 0 {
             self.buffers.give_memory_back(&mut self.io.net.ring);
         }
-        if shrunk || self.io.mesh.waiting() > WAVE_LETTERS {
+        if shrunk || self.io.mesh.waiting() > WAVE_WEIGHT {
             self.io.net.thrift.wave(now);
         }
         if self.io.net.thrift.is_due(now) {
@@ -279,7 +281,7 @@ impl<H: Handler> Driver<H> {
         for from in 0..self.io.shards() {
             for _ in 0..self.io.mesh.batches(from) {
                 let Some(mut batch) = self.io.mesh.take(from) else { break };
-                for letter in batch.drain(..) {
+                for letter in batch.letters.drain(..) {
                     match letter {
                         Letter::Mail(mail) => self.handler.on_mail(&mut self.io, from, mail),
                         Letter::Socket(parcel) => self.arrivals.push(*parcel),

@@ -308,13 +308,19 @@ impl Driver {
     fn write_records(&mut self, io: &mut Wire) {
         let (Some(journal), Some(log)) = (&mut self.journal, io.log()) else { return };
         self.shard.take_effects(&mut self.effects);
-        for effect in self.effects.iter_mut().skip(self.written) {
-            if let Effect::Record(record) = effect {
+        // What was looked at before is not walked again: a turn may bring many receives and, from
+        // other shards, many effects.
+        let mut kept = self.written;
+        for at in self.written..self.effects.len() {
+            if let Some(Effect::Record(record)) = self.effects.get_mut(at) {
                 journal.append(log, &mut self.shard, record);
+            } else {
+                self.effects.swap(kept, at);
+                kept += 1;
             }
         }
-        self.effects.retain(|effect| !matches!(effect, Effect::Record(_)));
-        self.written = self.effects.len();
+        self.effects.truncate(kept);
+        self.written = kept;
     }
 
     /// Carries out what the shard asked for.
@@ -327,7 +333,8 @@ impl Driver {
             match effect {
                 Effect::Mail(to, mail) => {
                     points::letter(&mail);
-                    io.post(to, mail);
+                    let weight = mail.weight();
+                    io.post_heavy(to, mail, weight);
                 }
                 Effect::Authenticate(conn, credentials) => {
                     self.logins.ask(self.place.shard, conn, credentials);

@@ -23,6 +23,8 @@ const MESSAGE_BYTES_MAX: usize = 4 << 10;
 /// A letter that has so many bytes takes no further message, so that its memory comes and goes in
 /// blocks of moderate size.
 const BUNDLE_BYTES_MAX: usize = 64 << 10;
+/// Nor one with so many messages: whoever takes a letter handles all of it at once.
+const BUNDLE_MESSAGES_MAX: usize = 256;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -75,6 +77,12 @@ impl Bundle {
     /// Takes no further message.
     pub(super) fn is_full(&self) -> bool {
         self.bytes.len() + self.topics.len() >= BUNDLE_BYTES_MAX
+            || self.heads.len() >= BUNDLE_MESSAGES_MAX
+    }
+
+    /// Messages in it.
+    pub(super) fn len(&self) -> usize {
+        self.heads.len()
     }
 
     /// Appends a message. O(bytes).

@@ -132,6 +132,16 @@ pub enum Mail {
     Report(Box<Report>),
 }
 
+impl Mail {
+    /// How many ordinary letters it is as much work as, for who takes it.
+    pub fn weight(&self) -> usize {
+        match self {
+            Mail::Bundle(bundle) => bundle.len(),
+            _ => 1,
+        }
+    }
+}
+
 /// What happened to the interest of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {

@@ -30,7 +30,7 @@ impl Act for Post {
                 }
                 self.next += 1;
             }
-            assert!(io.outbox_len(0) >= usize::try_from(MAILS_PER_TURN).expect("small"));
+            assert!(io.outbox_weight(0) >= usize::try_from(MAILS_PER_TURN).expect("small"));
         } else {
             self.blocked += 1;
         }
