@@ -8,8 +8,8 @@
 //!
 //! A sync that fails loses what it should have kept for good, although reading still shows it
 //! until the crash, and a later sync succeeds: this is what Linux file systems do. When the process
-//! alone ends, reading shows what was written, synced or not; of what a failed sync has lost it shows
-//! what the medium has, or, through the page cache, all of it, as if it were there.
+//! alone ends, reading shows what was written, synced or not; of what a failed sync has lost it
+//! shows what the medium has, or, through the page cache, all of it, as if it were there.
 
 use std::collections::BTreeMap;
 
