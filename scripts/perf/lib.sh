@@ -202,3 +202,18 @@ measure() {
     stop_broker
     return "$status"
 }
+
+# shard_ns NUMBER: how long this shard has run, with the threads that it started.
+shard_ns() {
+    local task
+    for task in "/proc/$broker_pid/task"/*; do
+        if [ "$(cat "$task/comm")" = "shard-$1" ]; then
+            cat "$task/schedstat"
+        fi
+    done | awk '{ ns += $1 } END { printf "%d", ns }'
+}
+
+# delivered FILE: messages that reached their receivers in a whole run, from its JSON.
+delivered() {
+    sed 's/.*"tally":{[^}]*"delivered":\([0-9]*\).*/\1/' "$1"
+}

@@ -110,15 +110,38 @@ pairs() {
     done
 }
 
-shards() {
-    local rate=200000
-    echo "shards, µs per message (1000 pairs, $rate per second in all in ticks of 1 ms)"
-    echo "1 $(one sparse --rate $rate --tick-us 1000)"
-    broker_cpu=0,1
-    SHARDS=2
-    echo "2 $(one sparse --rate $rate --tick-us 1000)"
+# work SHARDS: ns of each shard per message of the whole run; 64 pairs, half of which cross if
+# there are two shards. Waves of 5 ms leave the generator time on a CPU that it shares with a shard.
+work() {
+    local port before after
+    SHARDS=$1
+    broker_cpu=$([ "$1" = 1 ] && echo "${BROKER_CPU:-0}" || echo 0,1)
+    port=$(free_port)
+    start_broker culex "$port" "$culex_binary" "$work"
+    # What a start prepares on the disk in the background is over then.
+    sleep 0.7
+    before=("$(shard_ns 0)" "$(shard_ns 1)")
+    generate --scenario perf/scenarios/sparse.toml --publishers 64 --rate 400000 --tick-us 5000 \
+        --json --address "127.0.0.1:$port" --warm-s 0 --measured-s 1.5 >"$work/run.json" || true
+    after=("$(shard_ns 0)" "$(shard_ns 1)")
+    stop_broker
+    awk -v a=$((after[0] - before[0])) -v b=$((after[1] - before[1])) \
+        -v n="$(delivered "$work/run.json")" 'BEGIN { printf "%.0f %.0f\n", a / n, b / n }'
     SHARDS=1
     broker_cpu=${BROKER_CPU:-0}
+}
+
+# A shard is full when its own work per message takes all the time there is between messages, so the
+# busier one decides how many messages both can carry.
+shards() {
+    local round
+    echo "ns per message of one shard, of each of two shards, and how many times as much two carry"
+    for round in 1 2 3 4 5; do
+        echo "$(work 1) $(work 2)" | awk '{
+            most = $3 > $4 ? $3 : $4
+            printf "%d   %d + %d   %.2f\n", $1, $3, $4, $1 / most
+        }'
+    done
 }
 
 for what in "${@:-connections sizes pairs shards}"; do

@@ -49,6 +49,9 @@ unsafe extern "C" {
 
 use libmimalloc_sys as _;
 
+/// Smallest page of all architectures; advice for less than a larger page is refused, and ignored.
+const PAGE_BYTES: usize = 4096;
+
 /// Zeroed memory of whole pages, touched only when used.
 #[derive(Debug)]
 pub(crate) struct Region {
@@ -77,6 +80,17 @@ impl Region {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Gives the memory of the whole pages behind `from` back to the system; what is read there
+    /// next is zero.
+    #[expect(unsafe_code, reason = "the standard library has no memory advice")]
+    pub(crate) fn forget(&self, from: usize) {
+        let from = from.next_multiple_of(PAGE_BYTES).min(self.bytes);
+        let bytes = self.bytes - from;
+        // SAFETY: the range lies in the mapping and begins on a page. Its bytes stay readable and
+        // writable; that they change is what the caller asks for.
+        unsafe { libc::madvise(self.start.as_ptr().add(from).cast(), bytes, libc::MADV_DONTNEED) };
     }
 }
 

@@ -125,6 +125,10 @@ impl<H: Handler> Driver<H> {
         let place = shared.place(self.io.shard);
         self.io.net.ring.poll(place.event.as_raw_fd());
         self.handler.on_start(&mut self.io);
+        if self.io.log.is_some() {
+            // What the log held has another form now.
+            self.io.net.thrift.wave(self.clock.now());
+        }
         let mut phase = Phase::Running;
         let mut turn = 0;
         let mut received_before = 0;
@@ -180,6 +184,7 @@ impl<H: Handler> Driver<H> {
         let shrunk = self.io.net.has_shrunk();
         if shrunk {
             self.handler.on_few();
+            self.buffers.give_memory_back(&mut self.io.net.ring);
         }
         if shrunk || self.io.mesh.waiting() > WAVE_LETTERS {
             self.io.net.thrift.wave(now);

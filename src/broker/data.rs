@@ -112,8 +112,7 @@ fn recover(
             );
         }
         Verdict::Corrupt(corruption) => {
-            let lost = recovery.loss_count();
-            warn!(shard, %corruption, lost, "acknowledged records were left out, as ordered");
+            warn!(shard, %corruption, "acknowledged records were left out, as ordered");
         }
     }
     if counts.sessions + counts.retained > 0 {

@@ -29,6 +29,8 @@ pub(super) mod status {
     pub(crate) const TIMEOUT: u8 = 27;
     /// The data directory is damaged (`EX_DATAERR`).
     pub(crate) const DATA: u8 = 65;
+    /// The data directory cannot be used (`EX_CANTCREAT`).
+    pub(crate) const UNUSABLE: u8 = 73;
     /// The disk failed (`EX_IOERR`).
     pub(crate) const IO: u8 = 74;
     /// The system failed while the broker ran.

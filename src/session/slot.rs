@@ -47,6 +47,8 @@ pub struct Slot {
     pub state: State,
     /// The message was asked for and is on its way from the log.
     pub(super) asked: bool,
+    /// It could not be read, and is not asked for again on this connection.
+    pub(super) unreadable: bool,
     /// The record is durable and `at` is known: the message may be left to the log.
     pub(super) settled: bool,
 }
@@ -79,6 +81,7 @@ impl Slot {
             retain: grant.retain,
             state,
             asked: false,
+            unreadable: false,
             settled: false,
         }
     }
@@ -97,6 +100,7 @@ impl Slot {
             retain: false,
             state,
             asked: false,
+            unreadable: false,
             settled: true,
         }
     }
@@ -149,7 +153,7 @@ impl Slot {
 
     /// Leaves the message to the log, if it is there.
     pub(super) fn put_away(&mut self) {
-        self.asked = false;
+        (self.asked, self.unreadable) = (false, false);
         if self.settled && matches!(self.state, State::Queued | State::Sent) {
             self.message = None;
         }

@@ -164,17 +164,26 @@ impl Shard {
         true
     }
 
-    /// A message cannot be read: the client is cut off, so that it is not skipped silently; at the
-    /// next connection it is tried again.
+    /// Ends the connection of a session whose next message cannot be read.
+    pub(super) fn end_stopped(&mut self, key: Key, now: Millis) {
+        if let Some(session) = self.clients.sessions.get(key)
+            && session.outbound.is_stopped()
+            && let Some(conn) = session.connection
+        {
+            self.end_connection(conn, Reason::UnspecifiedError, now);
+        }
+    }
+
+    /// A message cannot be read: the client is cut off, so that it is not skipped silently, but not
+    /// before it has acknowledged what comes before it; at the next connection it is tried again.
     pub fn on_unreadable(&mut self, purpose: &Purpose, now: Millis) {
         match purpose {
             Purpose::Deliver(key, sequence) => {
-                let Some(session) = self.clients.sessions.get(*key) else { return };
+                let Some(session) = self.clients.sessions.get_mut(*key) else { return };
                 let client = session.client_id.as_str();
                 error!(client, sequence, "a queued message cannot be read from the log");
-                if let Some(conn) = session.connection {
-                    self.end_connection(conn, Reason::UnspecifiedError, now);
-                }
+                session.outbound.note_unreadable(*sequence);
+                self.end_stopped(*key, now);
             }
             Purpose::HandOn { filter, session, sequence } => {
                 error!(filter = filter.as_str(), "a queued message cannot be read from the log");

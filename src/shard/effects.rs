@@ -1,10 +1,13 @@
 //! What a shard wants done outside; the driver drains it after every call or once per turn.
 
 use super::bodies::Purpose;
-use super::mail::Mail;
+use super::bundle::Bundle;
+use super::mail::{Mail, Ticket};
 use crate::auth::Credentials;
+use crate::session::Publication;
 use crate::store::{Record, SessionNumber};
 use shards::ConnId;
+use std::sync::Arc;
 
 /// Reading of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +49,59 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) list: Vec<Effect>,
+    /// By shard: where in `list` its last letter is, if that can take further messages.
+    open: Vec<Option<usize>>,
     /// Log position of the last record.
     pub(super) lsn: u64,
 }
 
 impl Effects {
     pub(super) fn mail(&mut self, to: usize, mail: Mail) {
+        // What follows must not overtake it.
+        self.close(to);
         self.list.push(Effect::Mail(to, mail));
+    }
+
+    /// A message for all sessions of a shard: into the last letter for it, if that has room.
+    pub(super) fn forward(&mut self, to: usize, message: &Publication<'_>, ticket: Option<Ticket>) {
+        if !Bundle::suits(message) {
+            let message = Arc::clone(message.owned());
+            return self.mail(to, Mail::Forward { message, ticket });
+        }
+        let open = self.open.get(to).copied().flatten();
+        if let Some(at) = open
+            && let Some(Effect::Mail(_, Mail::Bundle(bundle))) = self.list.get_mut(at)
+        {
+            bundle.push(message, ticket);
+            if bundle.is_full() {
+                self.close(to);
+            }
+            return;
+        }
+        if self.open.len() <= to {
+            self.open.resize(to + 1, None);
+        }
+        if let Some(open) = self.open.get_mut(to) {
+            *open = Some(self.list.len());
+        }
+        let bundle = Box::new(Bundle::of(message, ticket));
+        self.list.push(Effect::Mail(to, Mail::Bundle(bundle)));
+    }
+
+    fn close(&mut self, to: usize) {
+        if let Some(open) = self.open.get_mut(to) {
+            *open = None;
+        }
+    }
+
+    /// Moves all to `into`, in order.
+    pub(super) fn take(&mut self, into: &mut Vec<Effect>) {
+        self.open.fill(None);
+        if into.is_empty() {
+            std::mem::swap(into, &mut self.list);
+        } else {
+            into.append(&mut self.list);
+        }
     }
 
     pub(super) fn record(&mut self, record: Record) -> u64 {

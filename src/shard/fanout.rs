@@ -6,11 +6,12 @@
 use super::Shard;
 use super::clients::Session;
 use super::journal::Held;
-use super::mail::{Mail, Ticket};
+use super::mail::Ticket;
 use super::room::{Room, Waiting};
 use super::routes::bits;
 use crate::access::{Action, Verdict, authorise};
-use crate::session::{Grant, Message, Publication, Settlement};
+use crate::codec::Qos;
+use crate::session::{Grant, Publication, Settlement};
 use crate::store::Source;
 use crate::topic::{Match, Matches};
 use shards::Millis;
@@ -54,8 +55,7 @@ impl Shard {
         if !self.routes.is_empty() {
             let targets = self.routes.targets(message.topic);
             for shard in bits(targets.shards) {
-                let message = Arc::clone(message.owned());
-                self.mail_in_order(shard, Mail::Forward { message, ticket });
+                self.forward_in_order(shard, message, ticket);
                 fanned.waits += 1;
             }
             for share in &targets.shares {
@@ -72,16 +72,16 @@ impl Shard {
     /// A message of another shard.
     pub(super) fn on_forward(
         &mut self,
-        message: &Arc<Message>,
+        message: &Publication<'_>,
         ticket: Option<Ticket>,
         now: Millis,
     ) {
-        let publication = message.publication();
-        match self.room_for(&publication, ticket) {
+        match self.room_for(message, ticket) {
             Room::Free => {}
             Room::Full => return self.settle_as(ticket, Settlement::Refused),
             Room::Later => {
-                return self.hold_back(ticket, Waiting::Forward(Arc::clone(message)), now);
+                let waiting = Waiting::Forward(Arc::clone(message.owned()));
+                return self.hold_back(ticket, waiting, now);
             }
         }
         self.take_forward(message, ticket, now);
@@ -90,14 +90,13 @@ impl Shard {
     /// Hands a message of another shard to the sessions here, and says so.
     pub(super) fn take_forward(
         &mut self,
-        message: &Arc<Message>,
+        message: &Publication<'_>,
         ticket: Option<Ticket>,
         now: Millis,
     ) {
         let lsn_before = self.effects.lsn;
-        let publication = message.publication();
-        let matched = self.deliver(&publication, now);
-        self.commit(&publication, Source::Plain, None);
+        let matched = self.deliver(message, now);
+        self.commit(message, Source::Plain, None);
         self.settle_after(lsn_before, ticket, matched);
     }
 
@@ -139,14 +138,10 @@ impl Shard {
         for run in found.direct.chunk_by(|a, b| a.client == b.client) {
             matched |= match run {
                 [one] if one.identifier.is_none() && !one.options.no_local => {
-                    let grant = Grant {
-                        qos: one.options.qos,
-                        // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-                        retain: message.retain && one.options.retain_as_published,
-                        identifiers: &[],
-                        share: None,
-                    };
-                    self.deliver_to(one.client, message, &grant, now);
+                    // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+                    let retain = message.retain && one.options.retain_as_published;
+                    let grant = Grant::plain(one.options.qos, retain);
+                    self.deliver_to(one.client, message, grant, now);
                     true
                 }
                 run => self.deliver_merged(run, message, now),
@@ -196,7 +191,9 @@ impl Shard {
             self.note_live(client, message.topic);
         }
         let outcome = self.clients.deliver(client, message, (grant, self.journal.once), now);
-        if self.settings.recording {
+        // At QoS 0 only what may come again after a crash has to do with the log.
+        let recorded = message.qos != Qos::AtMostOnce || self.journal.once;
+        if self.settings.recording && recorded {
             self.draft(client, message, grant, outcome);
         }
     }

@@ -103,6 +103,14 @@ impl Journal {
         self.next_session += 1;
         SessionNumber(self.next_session)
     }
+
+    /// The message that is being handed out has left nothing to record or to be told of a record.
+    fn is_blank(&self) -> bool {
+        !self.retained
+            && self.entries.is_empty()
+            && self.takers.is_empty()
+            && self.once_takers.is_empty()
+    }
 }
 
 impl Shard {
@@ -217,6 +225,11 @@ impl Shard {
         if !self.settings.recording {
             return 0;
         }
+        let plain = from == Source::Plain && onward.is_none();
+        if plain && self.journal.is_blank() && !self.clients.has_ended() {
+            // Most messages of QoS 0.
+            return 0;
+        }
         let retained = std::mem::take(&mut self.journal.retained);
         let record = if self.journal.entries.is_empty() && !retained && onward.is_none() {
             // Nobody will ask for the message again.
@@ -272,6 +285,21 @@ impl Shard {
             self.hold(self.journal.after, Held::Mail(to, Box::new(mail)));
         } else {
             self.effects.mail(to, mail);
+        }
+    }
+
+    /// The same for a message to all sessions of a shard.
+    pub(super) fn forward_in_order(
+        &mut self,
+        to: usize,
+        message: &Publication<'_>,
+        ticket: Option<Ticket>,
+    ) {
+        if self.journal.after > self.clients.durable {
+            let message = Arc::clone(message.owned());
+            self.mail_in_order(to, Mail::Forward { message, ticket });
+        } else {
+            self.effects.forward(to, message, ticket);
         }
     }
 

@@ -1,5 +1,6 @@
 //! All that one shard says to another.
 
+use super::bundle::Bundle;
 use super::slots::Key;
 use super::sys::Report;
 use crate::session::{AckKey, Message, Settlement};
@@ -10,7 +11,9 @@ use std::sync::Arc;
 /// Data between shards, never closures. Per pair of shards letters arrive in the order sent.
 #[derive(Debug)]
 pub enum Mail {
-    /// A message for all sessions of the receiving shard that match.
+    /// Messages for all sessions of the receiving shard that match, of one turn.
+    Bundle(Box<Bundle>),
+    /// The same for one message that is large, or that had to wait for the sender's log.
     Forward {
         /// The message.
         message: Arc<Message>,

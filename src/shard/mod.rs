@@ -8,10 +8,11 @@
 //! ```text
 //!  handle(Publish) ─▶ publish ─▶ fanout ─┬─▶ retained (owner shard)
 //!                                        ├─▶ deliver ─▶ sessions here
-//!                                        └─▶ Mail::Forward ─▶ other shards ─▶ Mail::Settled ─▶ ack
+//!                                        └─▶ Mail::Bundle ─▶ other shards ─▶ Mail::Settled ─▶ ack
 //! ```
 
 mod bodies;
+mod bundle;
 mod census;
 mod certificates;
 mod cleaner;
@@ -45,6 +46,7 @@ mod trail;
 mod users;
 
 pub use bodies::{LastRead, Purpose};
+pub use bundle::Bundle;
 pub use census::Census;
 pub use certificates::Certified;
 pub use cleaner::{CleanedLog, Cleaner, Pace};
@@ -407,6 +409,7 @@ impl Shard {
         if self.clients.sessions.get(key).is_some_and(|session| !session.queries.is_empty()) {
             self.drive_queries(key, now);
         }
+        self.end_stopped(key, now);
     }
 
     /// What has ended is recorded: when that is durable, its packet identifiers are free.
@@ -426,7 +429,14 @@ impl Shard {
     /// Takes a letter of another shard.
     pub fn on_mail(&mut self, from: usize, mail: Mail, now: Millis) {
         match mail {
-            Mail::Forward { message, ticket } => self.on_forward(&message, ticket, now),
+            Mail::Bundle(bundle) => {
+                for (message, ticket) in bundle.unpack() {
+                    self.on_forward(&message, ticket, now);
+                }
+            }
+            Mail::Forward { message, ticket } => {
+                self.on_forward(&message.publication(), ticket, now);
+            }
             Mail::ForwardShared { filter, message, ticket, last_hop, tried } => {
                 let hop = Hop { last: last_hop, tried };
                 self.on_forward_shared(&filter, &message, ticket, hop, now);
@@ -546,11 +556,7 @@ impl Shard {
 
     /// Moves all effects to `into`, in order.
     pub fn take_effects(&mut self, into: &mut Vec<Effect>) {
-        if into.is_empty() {
-            std::mem::swap(into, &mut self.effects.list);
-        } else {
-            into.append(&mut self.effects.list);
-        }
+        self.effects.take(into);
     }
 
     /// Moves the connections whose output grew to `into`.

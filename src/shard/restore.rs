@@ -20,7 +20,7 @@ use super::mail::{Interest, Mail};
 use super::slots::Key;
 use super::{Shard, Timer};
 use crate::access::Identity;
-use crate::session::{Inbound, Outbound, Slot, State};
+use crate::session::{Inbound, Message, Outbound, Slot, State};
 use crate::store::image::{Exchange, Queue, SessionImage, Waiting};
 use crate::store::{Image, SessionNumber, StoredWill};
 use shards::Millis;
@@ -63,7 +63,9 @@ impl Shard {
                 *applied = exchange;
             }
         }
-        for retained in image.retained.into_values() {
+        // One that has expired must not take the place of one that has not.
+        let kept = |message: &Message| !message.is_expired(now);
+        for retained in image.retained.into_values().filter(|stored| kept(&stored.message)) {
             self.store_retained(&retained.message);
             self.journal.retained = false;
         }

@@ -226,7 +226,7 @@ impl Shard {
                 if self.lacks_room(&message.publication()) {
                     return Some(Waiting::Forward(message));
                 }
-                self.take_forward(&message, Some(ticket), now);
+                self.take_forward(&message.publication(), Some(ticket), now);
             }
             Waiting::Shared(filter, message) => {
                 let lsn_before = self.effects.lsn;

@@ -2,8 +2,9 @@
 
 use std::num::NonZeroU32;
 
-/// Values per chunk, so that growth moves no more than one chunk.
-const CHUNK_SLOTS: usize = 1024;
+/// Values per chunk, so that growth moves no more than one chunk. With 1024 a chunk would be as
+/// large as the tables of the front caches, among which the allocator keeps what has gone.
+const CHUNK_SLOTS: usize = 2048;
 
 /// Key of a value in a [`Slab`]; an `Option<Key>` takes four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -583,3 +583,37 @@ fn a_client_that_waits_for_a_message_is_not_cut_off_when_its_segment_goes() {
     rig.quiet("s drop\nconnect s v5 keep expiry=100\ndurable");
     assert_eq!(rig.lose_fetches(), "s: disconnect 0x80\ns: closed");
 }
+
+#[test]
+fn what_comes_before_an_unreadable_message_is_acknowledged_before_the_connection_ends() {
+    let mut rig = recording();
+    rig.quiet("connect s v5 expiry=100\ns subscribe t q1\ndurable\ns drop\nconnect p v311");
+    rig.quiet("p publish t 1 q1 id=1\ndurable\np publish t 2 q1 id=2\ndurable");
+    rig.quiet("p publish t 3 q1 id=3\ndurable");
+    rig.hold_fetches = true;
+    rig.quiet("connect s v5 keep expiry=100\ndurable");
+    let lines = rig.lose_fetch(1);
+    assert_eq!(lines, "s: publish t 1 q1 id=1");
+    // At the next connection it is the first, and is tried again.
+    check_on(&mut rig, "s puback 1", "s: disconnect 0x80\ns: closed");
+    rig.quiet("connect s v5 keep expiry=100\ndurable");
+    assert_eq!(rig.fetch(), "s: publish t 2 q1 id=2\ns: publish t 3 q1 id=3");
+}
+
+#[test]
+fn an_expired_retained_message_takes_no_place_at_a_start() {
+    // The order in which they come back is up to chance.
+    for _ in 0..10 {
+        let mut rig = Rig::with(1, |settings| {
+            settings.recording = true;
+            settings.retained_messages_max = 1;
+        });
+        rig.quiet("connect p v5\np publish a 1 retain expiry=5\ndurable\nwait 6000");
+        // Whoever asks for retained messages finds that it has expired.
+        rig.quiet("connect q v5\nq subscribe # q0\nq drop\np publish b 2 retain\ndurable");
+        rig.quiet("crash\nconnect s v5\ndurable");
+        let lines = rig.run("s subscribe # q0\ndurable");
+        assert!(lines.contains("publish b 2 retain"), "{lines}");
+        assert_eq!(rig.counters().dropped_total(), 0);
+    }
+}

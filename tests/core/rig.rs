@@ -583,6 +583,14 @@ impl Rig {
         self.settle();
     }
 
+    /// One of those that were asked for cannot be read; the others are given.
+    pub(crate) fn lose_fetch(&mut self, index: usize) -> String {
+        let (shard, lsn, purpose) = self.fetches.remove(index);
+        assert!(!self.shards[shard].is_read_elsewhere(&purpose, lsn, self.now));
+        self.shards[shard].on_unreadable(&purpose, self.now);
+        self.fetch()
+    }
+
     /// What was asked for cannot be read where it was.
     pub(crate) fn lose_fetches(&mut self) -> String {
         for (shard, lsn, purpose) in std::mem::take(&mut self.fetches) {

@@ -38,7 +38,8 @@ impl World {
             };
             let read = self.planted.on_scan(read, &self.logs[shard]);
             let last = read.last().map_or(0, |(lsn, ..)| *lsn);
-            self.note(|| format!("{how:?} ends: {shard} keeps records up to {last}"));
+            let first = read.first().map_or(0, |(lsn, ..)| *lsn);
+            self.note(|| format!("{how:?} ends: {shard} keeps records {first} to {last}"));
             let released = self.drives[shard].released;
             let durable = self.shadow.durable[shard];
             if let Some(wrong) = differs(&self.logs[shard], &read, (released, durable)) {
@@ -363,6 +364,8 @@ fn recover_queue(
         flight.crashed = true;
         let state = states.get(id);
         match (flight.qos, state) {
+            // Who guesses identifiers ends deliveries before he has read them.
+            (2, None) if session.hostile => false,
             (2, None) => {
                 wrong = Some(format!("[I2] identifier {id} of m{} is lost", flight.msg));
                 false

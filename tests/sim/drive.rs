@@ -153,7 +153,9 @@ impl Drive {
         if self.fills && self.chance.chance(10) {
             self.set_full(!self.full);
         }
-        if self.chance.chance(20) && self.log.prepare_error().is_some() {
+        // Tried again at once when there is room, else now and then.
+        let again = self.chance.chance(20) || !self.full;
+        if again && self.log.prepare_error().is_some() {
             self.log.retry_preparation();
         }
         self.submit();

@@ -289,7 +289,7 @@ impl Shadow {
                 "[MQTT-4.4.0-1] repeated with another message"
             } else if known.link == link {
                 "[MQTT-4.4.0-1] repeated without a new connection"
-            } else if known.released {
+            } else if known.released && !self.links[link].guesses {
                 "[MQTT-4.3.3-6] PUBLISH after PUBREL"
             } else {
                 ""
@@ -378,7 +378,9 @@ impl Shadow {
         }
         // [I2] What was lost in a crash has not left at QoS 2.
         let qos2 = publish.qos as u8 == 2;
-        let instances = msg.instances.len() + msg.maybe - if qos2 { msg.lost } else { 0 };
+        let lost = if qos2 { msg.lost } else { 0 };
+        let recorded = usize::from(!msg.records.is_empty());
+        let instances = (msg.instances.len() + msg.maybe - lost).max(recorded);
         let direct = if live.is_empty() { 0 } else { instances };
         let repeats = session.repeats.get(&id).copied().filter(|_| !qos2).unwrap_or(0);
         let most = direct + groups * (instances + msg.lost_unacked) + handouts + repeats;

@@ -14,11 +14,12 @@ use crate::swarm::Swarm;
 use crate::wire::{Conn, Stage};
 use culex::codec::{self, Packet};
 use culex::session::Overflow;
-use culex::shard::{Effect, Flow, Mail, Place, Purpose, Shard};
+use culex::shard::{Bundle, Effect, Flow, Mail, Place, Purpose, Shard};
 use culex::store::{Record, SessionNumber, Source};
 use shards::log::Commit;
 use shards::{ConnId, Millis};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// A message waits so long for room in a queue.
 const PATIENCE_MS: u64 = 30_000;
@@ -157,6 +158,15 @@ impl World {
         let mut outcome = Outcome::default();
         for effect in effects {
             match effect {
+                // Letters may stop between any two messages, so each travels on its own.
+                Effect::Mail(to, Mail::Bundle(bundle)) => {
+                    for (message, ticket) in bundle.unpack() {
+                        let message = Arc::clone(message.owned());
+                        let mail = Mail::Forward { message, ticket };
+                        self.note(|| format!("  {shard} -> {to} {}", show_mail(&mail)));
+                        self.post(shard, to, mail);
+                    }
+                }
                 Effect::Mail(to, mail) => {
                     self.note(|| format!("  {shard} -> {to} {}", show_mail(&mail)));
                     outcome.held_back |= matches!(mail, Mail::HeldBack { .. });
@@ -165,6 +175,7 @@ impl World {
                 Effect::Record(record) => {
                     self.lsn[shard] += 1;
                     outcome.lsn = self.lsn[shard];
+                    self.note(|| format!("  {shard} records {} {record:?}", outcome.lsn));
                     if let Record::Session(head) = &record {
                         outcome.heads.push(head.session);
                     }
@@ -358,6 +369,13 @@ impl World {
             self.planted.on_deliver((from, to), mail, queued >= limit, &mut self.mailboxes)
         else {
             return true;
+        };
+        let mail = match mail {
+            // As it was posted.
+            Mail::Forward { message, ticket } if self.shadow.step.is_multiple_of(2) => {
+                Mail::Bundle(Box::new(Bundle::of(&message.publication(), ticket)))
+            }
+            mail => mail,
         };
         self.shards[to].on_mail(from, mail, self.now);
         let outcome = self.collect(to);

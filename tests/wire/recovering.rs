@@ -117,3 +117,14 @@ fn a_directory_has_one_broker() {
     assert!(text.contains("in use by another process"), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
 }
+
+#[test]
+fn a_directory_that_cannot_be_made_is_refused_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (status, text) = refused(&file.join("data"));
+    assert_eq!(status, Some(73), "{text}");
+    assert!(text.contains("cannot create data directory"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}

@@ -56,8 +56,8 @@ impl Directory {
         if !direct {
             tracing::warn!(
                 path = %path.display(),
-                "the file system has no direct I/O: writes go through the page cache; a failing \
-                 disk may then go unnoticed until the next sync"
+                "the file system has no direct I/O: writes go through the page cache; each start \
+                 writes the end of the log anew, because a failed sync may have left it there alone"
             );
         }
         let broker = read_or_make_broker(path)?;

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::directory::{Directory, QUARANTINE, random};
 use super::error::DirectoryError;
-use super::files::{Files, is_full, make_directory, read_or_empty, sync_directory};
+use super::files::{
+    Files, is_full, make_directory, open_file, put_file, read_or_empty, sync_directory,
+};
 use super::{Durability, Settings, faults, segment_file};
 use crate::log::survey::Found;
 use crate::log::{
@@ -137,6 +140,9 @@ impl Recovery {
         let path = self.files.path.clone();
         let fail = |action, error| DirectoryError::io(action, &path, error);
         faults::point("recover.tidy");
+        if !self.files.direct {
+            self.copy_believed().map_err(|error| fail("copy what was read in", error))?;
+        }
         let tidied = self.tidy(settings).map_err(|error| fail("tidy up", error))?;
         let epoch = self.draw_epoch().map_err(|error| fail("draw the epoch for", error))?;
         self.open_files().map_err(|error| fail("open", error))?;
@@ -167,6 +173,32 @@ impl Recovery {
         }
         let Recovery { shard, lock, files, .. } = self;
         Ok(Opened { shard, lock, files, log, durability: settings.durability })
+    }
+
+    /// Writes anew, and syncs, what a sync that failed may have left in the page cache alone: the
+    /// kernel shows it as if it were stored and would not write it again. What came before the last
+    /// segment was durable before that was begun.
+    fn copy_believed(&mut self) -> io::Result<()> {
+        let last = self.resume.last_segment.map(log::File::Segment);
+        for file in [log::File::Manifest, log::File::Ring].into_iter().chain(last) {
+            let path = self.files.path_of(file);
+            let bytes = read_or_empty(&path)?;
+            if bytes.is_empty() {
+                continue;
+            }
+            match put_file(&self.files.path, &file.to_string(), &bytes) {
+                // The same bytes in their own place: no room is needed.
+                Err(error) if is_full(&error) => {
+                    let draft = self.files.path.join(format!("{file}.tmp"));
+                    self.drafts.extend(draft.exists().then_some(draft));
+                    let file = open_file(&path, false, false)?;
+                    file.write_all_at(&bytes, 0)?;
+                    file.sync_all()?;
+                }
+                copied => copied?,
+            }
+        }
+        Ok(())
     }
 
     /// Removes drafts and what was released, so that there is room; moves foreign files away, whose
@@ -316,6 +348,8 @@ pub(super) fn scan(
         file.take(log::offset(BLOCK_BYTES)).read_to_end(&mut head)?;
         heads.push((number, head));
     }
+    let begun = |(_, head): &&(u64, Vec<u8>)| !segment_file::is_zero(head);
+    let begun: Vec<u64> = heads.iter().filter(begun).map(|(number, _)| *number).collect();
     let heads: Vec<_> = heads.iter().map(|(number, head)| (*number, head.as_slice())).collect();
     let Found::Log(survey) = log::survey(identity, &manifest, &ring, &heads) else {
         let manifest = Manifest::fresh(shards, 2);
@@ -329,9 +363,15 @@ pub(super) fn scan(
             let path = files.path_of(log::File::Segment(number));
             length = segment_file::read(&path, mode, &mut bytes)?;
             read = Some(number);
+            if let Some(next) = begun.iter().find(|next| **next > number) {
+                segment_file::expect(&files.path_of(log::File::Segment(*next)));
+            }
         }
         scan.feed_part(&bytes, length, sink);
     }
+    // A segment of 64 MiB is more than many a broker needs while it runs.
+    drop(bytes);
+    crate::sys::give_memory_back();
     Ok(scan.finish())
 }
 

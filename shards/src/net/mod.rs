@@ -403,7 +403,12 @@ impl<L> Net<L> {
     pub(crate) fn has_shrunk(&mut self) -> bool {
         let count = self.slab.len();
         self.peak = self.peak.max(count);
-        let shrunk = self.peak >= PEAK_MIN && (count == 0 || count * 4 <= self.peak);
+        let shrunk = if count == 0 {
+            // The last ones may have held the places of all that went before.
+            self.peak.max(self.slab.places()) >= PEAK_MIN
+        } else {
+            self.peak >= PEAK_MIN && count * 4 <= self.peak
+        };
         if shrunk {
             self.peak = count;
             self.slab.shrink();

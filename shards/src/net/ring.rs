@@ -520,6 +520,14 @@ impl Buffers {
         }
     }
 
+    /// Gives the memory of all buffers back to the system; they stay in use. Not while a completion
+    /// waits, as its bytes are in one of them: between two `enter` the kernel fills none.
+    pub(crate) fn give_memory_back(&mut self, ring: &mut Ring) {
+        if !ring.has_events() && !ring.uring.submission().cq_overflow() {
+            self.region.forget(head_bytes(self.count));
+        }
+    }
+
     fn provide_next(&mut self) {
         let buffer = self.provided;
         self.provided += 1;

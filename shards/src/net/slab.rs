@@ -143,6 +143,11 @@ impl<L> Slab<L> {
         self.count
     }
 
+    /// Entries there is memory for, free ones too.
+    pub(crate) fn places(&self) -> usize {
+        self.entries.len()
+    }
+
     /// A new entry, or the descriptor back if the table is full.
     pub(crate) fn insert(&mut self, fd: OwnedFd) -> Result<ConnId, OwnedFd> {
         if self.count >= self.count_max {

@@ -6,6 +6,7 @@
 //! debug build or the feature `failpoints`.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
@@ -195,6 +196,28 @@ mod failpoints {
             assert_eq!(status.code(), None, "killed");
             check(directory.path(), promised, "without direct I/O");
         }
+    }
+
+    #[test]
+    fn end_of_the_log_is_written_anew_without_direct_io() {
+        let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+        let directory = tempfile::tempdir().unwrap();
+        let (promised, _) = run(directory.path(), "probe=einval", 2);
+        let files = std::fs::read_dir(directory.path().join("shard-0000")).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.retain(|file| !file.to_str().unwrap().ends_with(".tmp"));
+        files.sort();
+        let begun =
+            |file: &&std::path::PathBuf| std::fs::read(file).unwrap().iter().any(|b| *b > 0);
+        let last = files.iter().rfind(begun).unwrap().clone();
+        let believed = [last, files[0].clone(), files[1].clone()];
+        let before = believed.each_ref().map(|file| inode(file));
+        run(directory.path(), "probe=einval", 1);
+        let after = believed.each_ref().map(|file| inode(file));
+        for (file, (before, after)) in believed.iter().zip(before.into_iter().zip(after)) {
+            assert!(before != after, "{}", file.display());
+        }
+        check(directory.path(), promised, "without direct I/O");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Connections that come and go leave neither descriptors nor memory behind.
 
-use crate::common::{alone, assert_passed, echo, is_alone, read, wait_over, write};
+use crate::common::{alone, assert_passed, echo, is_alone, pattern, read, wait_over, write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const CYCLES: usize = 4_000;
 
@@ -44,4 +45,37 @@ fn resident_kilobytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("proc is mounted");
     let line = status.lines().find(|line| line.starts_with("RssAnon")).expect("Linux tells");
     line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
+/// When most connections have gone, the receive buffers' memory is given back; what is in them then
+/// is not.
+#[test]
+fn who_stays_loses_nothing_when_the_others_go() {
+    let mut rig = echo(1);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut steady = rig.connect();
+        let over = &over;
+        scope.spawn(move || {
+            let bytes = pattern(30_000);
+            while !over.load(Ordering::Relaxed) {
+                write(&mut steady, &bytes);
+                assert!(read(&mut steady, bytes.len()) == bytes, "other bytes came back");
+            }
+        });
+        for _ in 0..20 {
+            let mut wave: Vec<_> = (0..100).map(|_| rig.connect()).collect();
+            for client in &mut wave {
+                write(client, b"x");
+                read(client, 1);
+            }
+            let count = wave.len();
+            drop(wave);
+            for _ in 0..count {
+                rig.wait_closed();
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    rig.stop();
 }

@@ -115,15 +115,13 @@ pub(super) fn make_data_directory(
     account: Option<&Account>,
 ) -> Result<(), Failure> {
     let Some(path) = data_directory(config)? else { return Ok(()) };
-    let fail = |error: io::Error| Failure::usage(format!("{}: {error}", path.display()));
-    if path.exists() {
-        return Ok(());
-    }
+    let Some(account) = account.filter(|_| !path.exists()) else { return Ok(()) };
+    let fail = |error: io::Error| {
+        let what = format!("cannot create data directory {}: {error}", path.display());
+        Failure::new(status::UNUSABLE, what)
+    };
     DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(fail)?;
-    if let Some(account) = account {
-        chown(&path, Some(account.uid()), Some(account.gid())).map_err(fail)?;
-    }
-    Ok(())
+    chown(&path, Some(account.uid()), Some(account.gid())).map_err(fail)
 }
 
 /// The file with the number of the process; it goes with this value.

@@ -4,7 +4,7 @@
 //! others leave when their record is, and are back before their turn.
 //!
 //! ```text
-//!   note_position ─▶ settle, put_away ─▶ wanted ─▶ fetched, or give_up
+//!   note_position ─▶ settle, put_away ─▶ wanted ─▶ fetched, or note_unreadable
 //! ```
 
 use super::{Limits, Outbound};
@@ -88,8 +88,22 @@ impl Outbound {
             && slot.is_away()
         {
             slot.message = Some(message);
-            slot.asked = false;
+            (slot.asked, slot.unreadable) = (false, false);
         }
+    }
+
+    /// The message of a delivery cannot be read; it is not asked for again before the next
+    /// connection.
+    pub fn note_unreadable(&mut self, sequence: u64) {
+        if let Some(slot) = self.slot_mut(sequence) {
+            slot.unreadable = true;
+        }
+    }
+
+    /// The delivery that cannot be read is the oldest that is not over: nothing can come before
+    /// it any more.
+    pub fn is_stopped(&self) -> bool {
+        self.slots.front().is_some_and(|slot| slot.unreadable && slot.is_away())
     }
 
     /// Ends a delivery of a shared subscription whose message has come from the log, for another
@@ -142,22 +156,11 @@ impl Outbound {
     pub fn take_back(&mut self, sequence: u64, message: &Arc<Message>) {
         if let Some(slot) = self.slot_mut(sequence) {
             slot.settled = false;
-            slot.asked = false;
+            (slot.asked, slot.unreadable) = (false, false);
             if matches!(slot.state, State::Queued | State::Sent) {
                 slot.message = Some(Arc::clone(message));
             }
         }
-    }
-
-    /// Takes the delivery at the cursor, whose message cannot be read, out of the way: the client
-    /// gets it no more. True if it was there.
-    pub fn give_up(&mut self, sequence: u64) -> bool {
-        let Some(index) = self.position(sequence) else { return false };
-        if !self.slots.get(index).is_some_and(Slot::is_away) {
-            return false;
-        }
-        self.end_at(index);
-        true
     }
 
     fn slot_mut(&mut self, sequence: u64) -> Option<&mut Slot> {

@@ -43,6 +43,33 @@ pub struct Grant<'a> {
     pub share: Option<&'a Filter>,
 }
 
+impl Grant<'_> {
+    /// The terms of one ordinary subscription. They stand ready, so that a wide fan-out does not
+    /// make them anew for each receiver and read them while they are still on their way to memory.
+    pub fn plain(qos: Qos, retain: bool) -> &'static Grant<'static> {
+        const fn of(qos: Qos, retain: bool) -> Grant<'static> {
+            Grant { qos, retain, identifiers: &[], share: None }
+        }
+        static GRANTS: [Grant<'static>; 6] = [
+            of(Qos::AtMostOnce, false),
+            of(Qos::AtMostOnce, true),
+            of(Qos::AtLeastOnce, false),
+            of(Qos::AtLeastOnce, true),
+            of(Qos::ExactlyOnce, false),
+            of(Qos::ExactlyOnce, true),
+        ];
+        let [once_sent, once_kept, least_sent, least_kept, exact_sent, exact_kept] = &GRANTS;
+        match (qos, retain) {
+            (Qos::AtMostOnce, false) => once_sent,
+            (Qos::AtMostOnce, true) => once_kept,
+            (Qos::AtLeastOnce, false) => least_sent,
+            (Qos::AtLeastOnce, true) => least_kept,
+            (Qos::ExactlyOnce, false) => exact_sent,
+            (Qos::ExactlyOnce, true) => exact_kept,
+        }
+    }
+}
+
 /// How one delivery is to outlast a crash.
 ///
 /// Apart from [`Grant`], which many deliveries share and which is handed on by reference: a copy of
