@@ -173,14 +173,14 @@ pub fn authorise(access: &Access, who: Who<'_>, action: Action, topic: &str) -> 
     if is_closed(action, topic) {
         return Verdict::Deny;
     }
-    match who.listener {
-        Some(listener) => access.of_listener(listener).decide(who, action, topic),
-        None => {
-            let all = std::iter::once(access).chain(&access.own);
-            let verdicts = all.map(|one| one.decide(who, action, topic));
-            let allowed = verdicts.into_iter().any(|verdict| verdict == Verdict::Allow);
-            if allowed { Verdict::Allow } else { Verdict::Deny }
-        }
+    if let Some(listener) = who.listener {
+        return access.of_listener(listener).decide(who, action, topic);
+    }
+    let mut all = std::iter::once(access).chain(&access.own);
+    if all.any(|one| one.decide(who, action, topic) == Verdict::Allow) {
+        Verdict::Allow
+    } else {
+        Verdict::Deny
     }
 }
 

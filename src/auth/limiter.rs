@@ -13,8 +13,9 @@
 //!
 //! So a device with a wrong password does not keep its neighbours behind the same address out.
 
+use super::bucket::Buckets;
 use crate::access::Network;
-use ahash::{AHashMap, RandomState};
+use ahash::RandomState;
 use shards::Millis;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -71,36 +72,15 @@ pub struct Limiter {
     limits: Limits,
     exempt: Arc<[Network]>,
     hasher: RandomState,
-    /// Two generations: when the young one is half of [`BUCKETS_MAX`] it becomes the old one, and
-    /// what was not used since is forgotten.
-    young: AHashMap<u64, Bucket>,
-    old: AHashMap<u64, Bucket>,
-}
-
-/// A level in milliseconds of leaking, at a time.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    level_ms: u64,
-    at: Millis,
-}
-
-impl Bucket {
-    fn level_at(self, now: Millis) -> u64 {
-        self.level_ms.saturating_sub(now.0.saturating_sub(self.at.0))
-    }
+    buckets: Buckets,
 }
 
 impl Limiter {
     /// Nobody has failed. `key` is secret, so that nobody can aim at another's bucket.
     pub fn new(limits: Limits, key: (u64, u64)) -> Limiter {
         let hasher = RandomState::with_seeds(key.0, key.1, key.1.rotate_left(32), !key.0);
-        Limiter {
-            limits,
-            exempt: Arc::default(),
-            hasher,
-            young: AHashMap::new(),
-            old: AHashMap::new(),
-        }
+        let buckets = Buckets::new(BUCKETS_MAX);
+        Limiter { limits, exempt: Arc::default(), hasher, buckets }
     }
 
     /// Other limits from now on, that do not hold for `exempt`; failures are remembered.
@@ -128,7 +108,7 @@ impl Limiter {
         }
         let narrow_ms = u64::from(failures_max) * forget_ms;
         let wide_ms = narrow_ms * u64::from(WIDE);
-        let level = |key| self.bucket(key).map_or(0, |bucket| bucket.level_at(now));
+        let level = |key| self.buckets.level_ms(key, now);
         let address = suspect.address.map_or(0, level);
         // A bucket is full when one more failure would not fit.
         if level(suspect.pair) + forget_ms > narrow_ms || address + forget_ms > wide_ms {
@@ -151,21 +131,13 @@ impl Limiter {
         // What is in the bucket beyond the longest delay would only be remembered longer.
         let level_ms_max = wide_ms + DELAY_MS_MAX / DELAY_STEP_MS * forget_ms;
         for key in [Some(suspect.pair), suspect.address, Some(suspect.user)].into_iter().flatten() {
-            let level_ms = self.bucket(key).map_or(0, |bucket| bucket.level_at(now)) + forget_ms;
-            let bucket = Bucket { level_ms: level_ms.min(level_ms_max), at: now };
-            self.young.insert(key, bucket);
-        }
-        if self.young.len() >= BUCKETS_MAX / 2 {
-            self.old = std::mem::take(&mut self.young);
+            let level_ms = self.buckets.level_ms(key, now) + forget_ms;
+            self.buckets.set(key, level_ms.min(level_ms_max), now);
         }
     }
 
     fn is_exempt(&self, address: IpAddr) -> bool {
         self.exempt.iter().any(|network| network.contains(address))
-    }
-
-    fn bucket(&self, key: u64) -> Option<Bucket> {
-        self.young.get(&key).or_else(|| self.old.get(&key)).copied()
     }
 }
 
@@ -245,7 +217,7 @@ mod tests {
             if user.ends_with("000") {
                 limiter.failed(eve, Millis(0));
             }
-            assert!(limiter.young.len() + limiter.old.len() <= BUCKETS_MAX + 2);
+            assert!(limiter.buckets.len() <= BUCKETS_MAX);
         }
         assert_eq!(limiter.permit(eve, Millis(0)), Permit::Never);
     }

@@ -9,6 +9,7 @@
 //!  shard ─ Credentials ─▶ gate ─▶ password │ jwt │ scram │ hook ─▶ Outcome ─▶ shard
 //! ```
 
+pub mod bucket;
 mod file;
 pub mod hook;
 pub mod jwt;

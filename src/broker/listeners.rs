@@ -9,7 +9,9 @@ use crate::edge::{OpenKeys, TlsFiles};
 use crate::shard::Certified;
 use crate::transport::tls::{self, Acceptor, UserName, Versions};
 use crate::transport::{self, proxy, websocket};
+use rustix::process::geteuid;
 use shards::ListenerSettings;
+use shards::account::Account;
 use std::sync::Arc;
 
 /// What every listener speaks below MQTT, with its certificates read from their files.
@@ -70,6 +72,7 @@ fn proxy_settings(listener: &Listener) -> Option<proxy::Settings> {
         ProxyProtocol::Off => return None,
         ProxyProtocol::V1 => proxy::Versions::V1,
         ProxyProtocol::V2 => proxy::Versions::V2,
+        ProxyProtocol::V2Tls => proxy::Versions::V2Tls,
         ProxyProtocol::Any => proxy::Versions::Any,
     };
     let trusted = listener.trusted_proxies.iter().map(|cidr| cidr.0).collect();
@@ -98,6 +101,12 @@ fn acceptor_of(
     files(config, tls).load(before).map(Some).map_err(fail)
 }
 
+/// The user that root's process becomes.
+fn heir(config: &Config) -> Option<u32> {
+    let user = config.process.user.as_deref().filter(|_| geteuid().is_root())?;
+    Account::find(user, None).ok().map(|account| account.uid())
+}
+
 fn files(config: &Config, tls: &Tls) -> TlsFiles {
     let versions = match (tls.versions.contains(&TlsVersion::V12), tls.versions.as_slice()) {
         (false, _) => Versions::Tls13,
@@ -116,6 +125,7 @@ fn files(config: &Config, tls: &Tls) -> TlsFiles {
         key: tls.key_file.clone(),
         names: names.collect(),
         authorities: tls.ca_file.clone(),
+        authorities_dir: tls.ca_dir.clone(),
         revocations: tls.crl_file.clone(),
         client_auth: match tls.client_auth {
             ClientAuth::None => tls::ClientAuth::None,
@@ -125,6 +135,7 @@ fn files(config: &Config, tls: &Tls) -> TlsFiles {
         user_name,
         versions,
         alpn: tls.alpn.clone(),
+        heir: heir(config),
         open_keys: match config.process.secret_modes {
             SecretModes::Refuse => OpenKeys::Refuse,
             SecretModes::Warn => OpenKeys::Warn,

@@ -128,6 +128,9 @@ pub enum ProxyProtocol {
     V1,
     /// Binary.
     V2,
+    /// Binary, of clients that have come to the proxy by TLS.
+    #[serde(rename = "v2-tls")]
+    V2Tls,
     /// Either.
     Any,
 }
@@ -143,6 +146,9 @@ pub struct Tls {
     /// Authorities that sign certificates of clients (PEM).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// A directory with more of them, with names as `openssl rehash` gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_dir: Option<PathBuf>,
     /// Certificates those have revoked (PEM).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crl_file: Option<PathBuf>,
@@ -279,7 +285,7 @@ impl Listener {
         }
         let Some(tls) = &mut self.tls else { return };
         let own = [&mut tls.cert_file, &mut tls.key_file];
-        let more = tls.ca_file.iter_mut().chain(&mut tls.crl_file);
+        let more = tls.ca_file.iter_mut().chain(&mut tls.ca_dir).chain(&mut tls.crl_file);
         let others = tls.sni.iter_mut().flat_map(|sni| [&mut sni.cert_file, &mut sni.key_file]);
         for path in own.into_iter().chain(more).chain(others) {
             *path = directory.join(&*path);
@@ -323,8 +329,11 @@ impl Listener {
         let named = tls.use_identity_as_username || tls.use_subject_as_username;
         if tls.versions.is_empty() {
             fault("versions", "must not be empty")
-        } else if tls.client_auth != ClientAuth::None && tls.ca_file.is_none() {
-            fault("client_auth", "needs ca_file")
+        } else if tls.client_auth != ClientAuth::None
+            && tls.ca_file.is_none()
+            && tls.ca_dir.is_none()
+        {
+            fault("client_auth", "needs ca_file or ca_dir")
         } else if tls.crl_file.is_some() && tls.client_auth == ClientAuth::None {
             fault("crl_file", "needs client_auth")
         } else if named && tls.client_auth == ClientAuth::None {

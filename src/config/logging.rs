@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// TOML integers end here.
 const I64: u64 = i64::MAX as u64;
+/// Pieces of times, of those of `strftime(3)`.
+const TIME_PIECES: &str = "%aAbBcCdDeFhHIjklmMpPrRsSTuUwWxXyYzZ";
 
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -20,6 +22,11 @@ pub struct Log {
     pub targets: BTreeMap<String, Level>,
     /// Form of the lines.
     pub format: Format,
+    /// Lines of text for files and standard error begin with the time.
+    pub timestamps: bool,
+    /// How, with the pieces of `strftime(3)`, in UTC; unset: as in RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_format: Option<String>,
     /// Colours.
     pub ansi: Ansi,
     /// Where the lines go; empty = nowhere.
@@ -169,6 +176,8 @@ impl Default for Log {
             level: Level::default(),
             targets: BTreeMap::new(),
             format: Format::default(),
+            timestamps: true,
+            time_format: None,
             ansi: Ansi::default(),
             to: vec![Destination::Stderr],
             file: None,
@@ -214,12 +223,34 @@ impl Log {
         if self.audit_to.contains(&Destination::File) {
             return fault("audit_to", "a file is named by audit_file");
         }
+        if let Some(why) = self.time_format.as_deref().and_then(time_format_fault) {
+            return fault("time_format", &why);
+        }
         match (self.to.contains(&Destination::File), &self.file) {
             (true, None) => fault("to", "\"file\" needs the key file"),
             (false, Some(_)) => fault("file", "needs \"file\" in the key to"),
             (true, Some(_)) | (false, None) => None,
         }
     }
+}
+
+/// What is wrong with a time's format.
+pub(super) fn time_format_fault(text: &str) -> Option<String> {
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        if letter.is_control() {
+            return Some("must have no control characters".to_owned());
+        }
+        match (letter == '%').then(|| letters.next()) {
+            None => {}
+            Some(Some(piece)) if TIME_PIECES.contains(piece) => {}
+            Some(piece) => {
+                let piece = piece.map(String::from).unwrap_or_default();
+                return Some(format!("has `%{piece}`; there are %% and % with {TIME_PIECES}"));
+            }
+        }
+    }
+    None
 }
 
 impl Process {

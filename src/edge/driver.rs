@@ -12,7 +12,7 @@ use super::points;
 use super::room::Room;
 use super::told::{Change, Control, Durable, Luggage, Settings};
 use crate::codec::{self, DecodeError, Packet, Version};
-use crate::shard::{Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
+use crate::shard::{CONNECTIONS, Effect, Flow, Input, Mail, Network, Peer, Place, Shard};
 use shards::log::{Chunk, Lsn, ReadFault, StoredRecord};
 use shards::{Accepted, Cause, Chunks, ConnId, Handler, Io, Millis, Outgoing, ShardContext};
 use std::collections::VecDeque;
@@ -402,7 +402,8 @@ impl Handler for Driver {
         let Accepted { listener, peer } = accepted;
         let address = peer.map(tracing::field::display);
         let shard = self.place.shard;
-        debug!(conn = conn.index(), peer = address, listener, shard, "accepted");
+        let conn_index = conn.index();
+        debug!(target: CONNECTIONS, conn = conn_index, peer = address, listener, shard, "accepted");
         let handshake = Handshake::Over;
         let arrival = Arrival { deadline, listener, address: peer, adopted: false, handshake };
         self.enter(conn, Stage::Connecting, arrival);
@@ -471,7 +472,7 @@ impl Handler for Driver {
     }
 
     fn on_closed(&mut self, io: &mut Wire, conn: ConnId, cause: Cause) {
-        debug!(conn = conn.index(), ?cause, "closed");
+        debug!(target: CONNECTIONS, conn = conn.index(), ?cause, "closed");
         self.leave(io, conn);
     }
 

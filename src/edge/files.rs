@@ -30,6 +30,8 @@ pub struct TlsFiles {
     pub names: Vec<(String, PathBuf, PathBuf)>,
     /// Authorities of client certificates (PEM).
     pub authorities: Option<PathBuf>,
+    /// More of them, in files with names as `openssl rehash` gives.
+    pub authorities_dir: Option<PathBuf>,
     /// Their revocation lists (PEM).
     pub revocations: Option<PathBuf>,
     /// Are clients asked for a certificate?
@@ -42,6 +44,8 @@ pub struct TlsFiles {
     pub alpn: Vec<String>,
     /// Keys that everybody can read.
     pub open_keys: OpenKeys,
+    /// The user that the process becomes, if it becomes another; keys may be his.
+    pub heir: Option<u32>,
 }
 
 /// What to do about a key that everybody can read.
@@ -103,6 +107,10 @@ impl TlsFiles {
             Some(path) => Ok::<_, FileError>(vec![(path.display().to_string(), read(path)?)]),
             None => Ok(Vec::new()),
         };
+        let mut authorities = list(&self.authorities)?;
+        for path in hashed(self.authorities_dir.as_deref())? {
+            authorities.push((path.display().to_string(), read(&path)?));
+        }
         let mut names = Vec::new();
         for (name, certificate, key) in &self.names {
             names.push((name.clone(), self.pair(certificate, key)?));
@@ -111,7 +119,7 @@ impl TlsFiles {
             pair: self.pair(&self.certificate, &self.key)?,
             names,
             client_auth: self.client_auth,
-            authorities: list(&self.authorities)?,
+            authorities,
             revocations: list(&self.revocations)?,
             user_name: self.user_name,
             versions: self.versions,
@@ -127,9 +135,35 @@ impl TlsFiles {
             certificate_name: certificate.display().to_string(),
             certificate: read(certificate)?,
             key_name: key.display().to_string(),
-            key: read_key(key, self.open_keys)?,
+            key: read_key(key, self.open_keys, self.heir)?,
         })
     }
+}
+
+/// The certificates of a directory: `HHHHHHHH.N`, in order of their names.
+fn hashed(directory: Option<&Path>) -> Result<Vec<PathBuf>, FileError> {
+    let Some(path) = directory else { return Ok(Vec::new()) };
+    let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
+    let is_hash = |name: &str| {
+        name.split_once('.').is_some_and(|(hash, number)| {
+            hash.len() == 8
+                && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+                && number.parse::<u32>().is_ok()
+        })
+    };
+    let mut found = Vec::new();
+    for entry in path.read_dir().map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        if name.to_str().is_some_and(is_hash) {
+            found.push(path.join(name));
+        }
+    }
+    if found.is_empty() {
+        let why = "has no certificates: names are given by `openssl rehash`";
+        return Err(unreadable(io::Error::other(why)));
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
@@ -147,7 +181,7 @@ fn read_all(path: &Path, file: File) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
-fn read_key(path: &Path, open_keys: OpenKeys) -> Result<Vec<u8>, FileError> {
+fn read_key(path: &Path, open_keys: OpenKeys, heir: Option<u32>) -> Result<Vec<u8>, FileError> {
     let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
     // The same file is looked at and read, whatever happens to its name.
     let file = File::open(path).map_err(unreadable)?;
@@ -157,7 +191,8 @@ fn read_key(path: &Path, open_keys: OpenKeys) -> Result<Vec<u8>, FileError> {
     if mode & WRITABLE_BY_OTHERS != 0 {
         return Err(exposed("others", "change"));
     }
-    if found.uid() != 0 && found.uid() != geteuid().as_raw() {
+    let owners = [Some(0), Some(geteuid().as_raw()), heir];
+    if !owners.contains(&Some(found.uid())) {
         return Err(FileError::Stranger { path: path.to_owned() });
     }
     if mode & READABLE_BY_ALL != 0 {

@@ -4,6 +4,7 @@ use super::clients::{Session, Will, author_of};
 use super::login::Admission;
 use super::publish::has_plain_response;
 use super::slots::Key;
+use super::trail::CONNECTIONS;
 use super::{Shard, Timer};
 use crate::access::{Action, Identity, Verdict, authorise};
 use crate::auth::Login;
@@ -66,6 +67,7 @@ impl Shard {
         self.members_online(key, true);
         let user = self.clients.sessions.get(key).and_then(|session| session.identity.user.clone());
         debug!(
+            target: CONNECTIONS,
             client = client_id.as_str(),
             conn = conn.index(),
             session_present,
@@ -401,7 +403,7 @@ impl Shard {
     /// Answers a CONNECT with an error and closes. [MQTT-3.2.2-7]
     pub(super) fn refuse(&mut self, conn: ConnId, reason: Reason) {
         self.clients.counters.connects_refused += 1;
-        debug!(conn = conn.index(), reason = ?reason, "connection refused");
+        debug!(target: CONNECTIONS, conn = conn.index(), ?reason, "connection refused");
         // [MQTT-3.1.4-1] Who does not even send a CONNECT is not answered.
         let silent = matches!(
             reason,

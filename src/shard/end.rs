@@ -5,6 +5,7 @@ use super::connect::EXPIRY_NEVER;
 use super::effects::Effect;
 use super::fanout::NO_TICKET;
 use super::slots::Key;
+use super::trail::CONNECTIONS;
 use super::{Shard, Timer};
 use crate::access::{Action, Verdict, authorise};
 use crate::codec::{Disconnect, Packet, Properties, Qos, Reason, Version};
@@ -19,7 +20,7 @@ impl Shard {
     /// The client broke a rule, or we can't go on with it: say why (5.0) and close. The will is
     /// published: this is no normal disconnection.
     pub(super) fn end_connection(&mut self, conn: ConnId, reason: Reason, now: Millis) {
-        debug!(conn = conn.index(), reason = ?reason, "connection ended by the server");
+        debug!(target: CONNECTIONS, conn = conn.index(), ?reason, "connection ended by the server");
         if !matches!(reason, Reason::KeepAliveTimeout | Reason::MaximumConnectTime) {
             self.clients.counters.protocol_errors += 1;
         }
@@ -71,7 +72,8 @@ impl Shard {
             // [MQTT-3.14.4-3] [MQTT-3.1.2-10]
             self.clear_will(key);
         }
-        debug!(conn = conn.index(), reason = ?disconnect.reason, "disconnected by the client");
+        let reason = disconnect.reason;
+        debug!(target: CONNECTIONS, conn = conn.index(), ?reason, "disconnected by the client");
         self.lost(conn, now);
         self.close(conn);
     }

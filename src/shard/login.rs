@@ -43,6 +43,7 @@ pub struct LoginRules {
 
 /// What clients of one listener have to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one key of the settings")]
 pub struct ListenerRules {
     /// Clients without user name and password are let in.
     pub allow_anonymous: bool,
@@ -189,23 +190,16 @@ impl Shard {
         self.serial += 1;
         let assigned = connect.client_id.is_empty();
         let connect = &Connect { client_id: self.client_id_of(connect, peer), ..connect.clone() };
-        let login = Login {
-            client_id: connect.client_id.to_owned(),
-            user: connect.username.map(str::to_owned),
-            address: peer.address,
-            listener: peer.listener,
-            assigned,
-        };
+        let login = login_of(connect, peer, assigned);
         let rules = self.listener_rules(peer.listener);
         let asked = self.login_rules.asked && !rules.unasked;
         let (open, unasked) = (rules.allow_anonymous, rules.unasked);
+        let is_anonymous = connect.username.is_none() && connect.password.is_none();
         let method = connect.properties.authentication_method();
         let certified = peer.certificate.as_deref().and_then(|one| one.user.clone());
         let proof = match method {
             // [MQTT-4.12.0-1]
-            Some(_) if !asked => {
-                return self.refuse_login(conn, Refusal::BadMethod, &login, now);
-            }
+            Some(_) if !asked => return self.refuse_login(conn, Refusal::BadMethod, &login, now),
             Some(method) => Proof::Begin {
                 method: method.to_owned(),
                 data: Secret::new(connect.properties.authentication_data().unwrap_or_default()),
@@ -215,14 +209,8 @@ impl Shard {
                 self.identify(conn, Identity { user: certified, ..Identity::default() });
                 return self.accept_now(conn, connect, &login, now);
             }
-            None if unasked && !open => {
-                return self.refuse_login(conn, Refusal::NotAuthorized, &login, now);
-            }
-            None if !asked => {
-                return self.accept_now(conn, connect, &login, now);
-            }
-            None if connect.username.is_none() && connect.password.is_none() => {
-                if open {
+            None if !asked || is_anonymous => {
+                if open || !(asked || unasked) {
                     return self.accept_now(conn, connect, &login, now);
                 }
                 return self.refuse_login(conn, Refusal::NotAuthorized, &login, now);
@@ -244,15 +232,8 @@ impl Shard {
         if let Some(connection) = self.clients.connection_mut(conn) {
             connection.phase = Phase::Authenticating;
         }
-        let (serial, connect) = (self.serial, bytes);
-        let pending = Pending {
-            step: Step::Checked,
-            login,
-            suspect,
-            connect,
-            serial,
-            wanted: Arc::default(),
-        };
+        let (serial, connect, wanted) = (self.serial, bytes, Arc::default());
+        let pending = Pending { step: Step::Checked, login, suspect, connect, serial, wanted };
         self.ask(conn, pending, proof, now);
     }
 
@@ -564,6 +545,17 @@ impl Shard {
             same && owner.user == identity.user
         };
         rules.allow_session_rebind || session.is_none_or(|session| is_owner(&session.identity))
+    }
+}
+
+/// Who wants in; `assigned` = it gave no identifier of its own.
+fn login_of(connect: &Connect<'_>, peer: &Peer, assigned: bool) -> Login {
+    Login {
+        client_id: connect.client_id.to_owned(),
+        user: connect.username.map(str::to_owned),
+        address: peer.address,
+        listener: peer.listener,
+        assigned,
     }
 }
 

@@ -58,6 +58,7 @@ pub use peer::{Certificate, Peer};
 pub use settings::{Place, SHARDS_MAX, Settings};
 pub use slots::Key;
 pub use sys::{Network, Report};
+pub use trail::CONNECTIONS;
 
 use crate::access::Access;
 use crate::auth::limiter::{Limiter, Limits};

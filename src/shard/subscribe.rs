@@ -288,10 +288,10 @@ impl Shard {
             let held = self.held(key, text);
             let Some((filter, index)) = held.or_else(|| self.held_by_other_name(conn, key, text))
             else {
-                let valid = Filter::parse(text, self.settings.topic_levels_max).is_ok();
+                let valid = Filter::parse(text, self.settings.topic_levels_max);
                 reasons.push(match valid {
-                    true => Reason::NoSubscriptionExisted,
-                    false => Reason::TopicFilterInvalid,
+                    Ok(_) => Reason::NoSubscriptionExisted,
+                    Err(_) => Reason::TopicFilterInvalid,
                 });
                 continue;
             };

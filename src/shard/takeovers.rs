@@ -3,7 +3,8 @@
 //! Two clients with one identifier that both come back at once throw each other out for ever. From
 //! a rate on the one that comes is refused, and the one that is there stays.
 
-use ahash::{AHashMap, RandomState};
+use crate::auth::bucket::Buckets;
+use ahash::RandomState;
 use shards::Millis;
 
 /// Identifiers that are remembered; beyond that those that were not taken over for longest are
@@ -15,23 +16,15 @@ const MINUTE_MS: u64 = 60_000;
 #[derive(Debug)]
 pub(super) struct TakeOvers {
     hasher: RandomState,
-    /// Two generations: when the young one is half of [`REMEMBERED_MAX`] it becomes the old one.
-    young: AHashMap<u64, Bucket>,
-    old: AHashMap<u64, Bucket>,
-}
-
-/// It leaks a millisecond in a millisecond, and holds a minute.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    level_ms: u64,
-    at: Millis,
+    /// A minute each.
+    buckets: Buckets,
 }
 
 impl TakeOvers {
     /// `key` is secret, so that nobody can aim at another's bucket.
     pub(super) fn new(key: (u64, u64)) -> Self {
         let hasher = RandomState::with_seeds(key.1, key.0, key.0.rotate_left(32), !key.1);
-        TakeOvers { hasher, young: AHashMap::new(), old: AHashMap::new() }
+        TakeOvers { hasher, buckets: Buckets::new(REMEMBERED_MAX) }
     }
 
     /// Counts one more take-over of this identifier. False = there were too many; 0 = no limit.
@@ -41,17 +34,11 @@ impl TakeOvers {
             return true;
         }
         let key = self.hasher.hash_one(client);
-        let found = self.young.get(&key).or_else(|| self.old.get(&key));
-        let level_ms = found
-            .map_or(0, |bucket| bucket.level_ms.saturating_sub(now.0.saturating_sub(bucket.at.0)));
-        let level_ms = level_ms + MINUTE_MS.div_ceil(per_min_max.into());
+        let level_ms = self.buckets.level_ms(key, now) + MINUTE_MS.div_ceil(per_min_max.into());
         if level_ms > MINUTE_MS + MINUTE_MS.div_ceil(per_min_max.into()) / 2 {
             return false;
         }
-        self.young.insert(key, Bucket { level_ms, at: now });
-        if self.young.len() >= REMEMBERED_MAX / 2 {
-            self.old = std::mem::take(&mut self.young);
-        }
+        self.buckets.set(key, level_ms, now);
         true
     }
 }
@@ -77,7 +64,7 @@ mod tests {
         let mut all = TakeOvers::new((1, 2));
         for number in 0..3 * REMEMBERED_MAX {
             assert!(all.take(&number.to_string(), 6, Millis(0)));
-            assert!(all.young.len() + all.old.len() <= REMEMBERED_MAX);
+            assert!(all.buckets.len() <= REMEMBERED_MAX);
         }
     }
 }

@@ -15,6 +15,8 @@ use std::cell::Cell;
 use std::fmt;
 use tracing::info;
 
+/// Where in the log it stands who comes and goes: a part of the broker whose level can be set.
+pub const CONNECTIONS: &str = "culex::connections";
 /// Lines of one kind and one second.
 const LINES_PER_S: u32 = 20;
 

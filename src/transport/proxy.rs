@@ -21,6 +21,10 @@ const LINE_BYTES_MAX: usize = 107;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED_BYTES: usize = 16;
 
+/// TLV that describes TLS (`PP2_TYPE_SSL`), and its flag that there was any (`PP2_CLIENT_SSL`).
+const TLV_SSL: u8 = 0x20;
+const CLIENT_SSL: u8 = 0x01;
+
 /// Whose headers are read, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -37,6 +41,8 @@ pub enum Versions {
     V1,
     /// Binary.
     V2,
+    /// Binary, of clients that have come to the proxy by TLS.
+    V2Tls,
     /// Either.
     Any,
 }
@@ -71,6 +77,9 @@ pub enum ProxyError {
     /// More than [`HEADER_BYTES_MAX`].
     #[error("PROXY header is too long")]
     TooLong,
+    /// Not of a client that has come by TLS, where only such may.
+    #[error("the proxy's client has not come by TLS")]
+    Plain,
 }
 
 /// Reads a header from the front of what has arrived. `None`: it is not complete yet.
@@ -80,8 +89,8 @@ pub enum ProxyError {
 pub fn parse(bytes: &[u8], versions: Versions) -> Result<Option<Header>, ProxyError> {
     let begins = |start: &[u8]| bytes.iter().zip(start).all(|(byte, own)| byte == own);
     if begins(SIGNATURE) && versions != Versions::V1 {
-        parse_v2(bytes)
-    } else if begins(b"PROXY ") && versions != Versions::V2 {
+        parse_v2(bytes, versions == Versions::V2Tls)
+    } else if begins(b"PROXY ") && matches!(versions, Versions::V1 | Versions::Any) {
         parse_v1(bytes)
     } else {
         Err(ProxyError::NoHeader)
@@ -126,7 +135,7 @@ fn port(text: &str) -> Result<u16, ProxyError> {
     text.parse().map_err(|_| ProxyError::Line)
 }
 
-fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
+fn parse_v2(bytes: &[u8], tls_only: bool) -> Result<Option<Header>, ProxyError> {
     let Some((fixed, rest)) = bytes.split_first_chunk::<V2_FIXED_BYTES>() else { return Ok(None) };
     let [.., version_command, family, high, low] = *fixed;
     let body_bytes = usize::from(u16::from_be_bytes([high, low]));
@@ -140,6 +149,9 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
         return Err(ProxyError::TooLong);
     }
     let Some(body) = rest.get(..body_bytes) else { return Ok(None) };
+    if tls_only && (local || family == 0x00) {
+        return Err(ProxyError::Plain);
+    }
     if local {
         // The proxy speaks for itself, of its health for instance; addresses are to be ignored.
         return Ok(Some(Header { header_bytes, source: None }));
@@ -152,7 +164,10 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
         // Datagrams and Unix sockets do not come here.
         _ => return Err(ProxyError::Addresses),
     };
-    check_tlvs(body.get(address_bytes..).unwrap_or_default())?;
+    let by_tls = check_tlvs(body.get(address_bytes..).unwrap_or_default())?;
+    if tls_only && !by_tls {
+        return Err(ProxyError::Plain);
+    }
     Ok(Some(Header { header_bytes, source }))
 }
 
@@ -172,14 +187,18 @@ fn v6_source(body: &[u8]) -> Result<SocketAddr, ProxyError> {
     Ok(SocketAddr::new(Ipv6Addr::from(*source).into(), u16::from_be_bytes(*port)))
 }
 
-/// Their frame has to be right; their content is nobody's business here.
-fn check_tlvs(mut rest: &[u8]) -> Result<(), ProxyError> {
+/// Their frame has to be right; of their content only whether the client has come by TLS is of
+/// interest.
+fn check_tlvs(mut rest: &[u8]) -> Result<bool, ProxyError> {
+    let mut by_tls = false;
     while !rest.is_empty() {
-        let &[_, high, low, ref after @ ..] = rest else { return Err(ProxyError::Tlv) };
+        let &[kind, high, low, ref after @ ..] = rest else { return Err(ProxyError::Tlv) };
         let value_bytes = usize::from(u16::from_be_bytes([high, low]));
-        rest = after.get(value_bytes..).ok_or(ProxyError::Tlv)?;
+        let (value, next) = after.split_at_checked(value_bytes).ok_or(ProxyError::Tlv)?;
+        by_tls |= kind == TLV_SSL && value.first().is_some_and(|flags| flags & CLIENT_SSL != 0);
+        rest = next;
     }
-    Ok(())
+    Ok(by_tls)
 }
 
 #[cfg(test)]
@@ -283,6 +302,25 @@ mod tests {
         assert_eq!(super::parse(line, Versions::V2), Err(ProxyError::NoHeader));
         assert!(super::parse(&binary, Versions::V2).is_ok_and(|header| header.is_some()));
         assert_eq!(super::parse(&binary, Versions::V1), Err(ProxyError::NoHeader));
+    }
+
+    #[test]
+    fn who_has_not_come_by_tls_can_be_told() {
+        let with = |tlvs: &[u8]| v2(0x21, 0x11, &[&[0; 12], tlvs].concat());
+        let read =
+            |bytes: &[u8]| super::parse(bytes, Versions::V2Tls).map(|header| header.is_some());
+        assert_eq!(read(&with(&[0x20, 0, 5, 1, 0, 0, 0, 0])), Ok(true));
+        for plain in [
+            with(&[]),
+            with(&[0x20, 0, 5, 6, 0, 0, 0, 0]),
+            with(&[0x20, 0, 0]),
+            with(&[0x21, 0, 1, 1]),
+            v2(0x20, 0x00, &[]),
+            v2(0x21, 0x00, &[]),
+        ] {
+            assert_eq!(read(&plain), Err(ProxyError::Plain), "{plain:?}");
+        }
+        assert_eq!(super::parse(b"PROXY UNKNOWN\r\n", Versions::V2Tls), Err(ProxyError::NoHeader));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod first_packet;
 mod keep_alive;
 #[cfg(test)]
 mod listener_offers;
+#[cfg(test)]
 mod listener_users;
 #[cfg(test)]
 mod listeners_reload;

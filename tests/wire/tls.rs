@@ -72,6 +72,25 @@ fn sessions_resume_at_any_shard() {
 }
 
 #[test]
+fn authorities_may_stand_in_a_directory() {
+    let all = ["one", "two", "three"].map(Authority::new);
+    let server = all[0].server("localhost");
+    let folder = tempfile::tempdir().unwrap();
+    for (authority, name) in all.iter().zip(["0a1b2c3d.0", "0a1b2c3d.1", "three.pem"]) {
+        std::fs::copy(&authority.file, folder.path().join(name)).unwrap();
+    }
+    let place = folder.path().display();
+    let lines = format!("{}ca_dir = '{place}'\nclient_auth = 'required'\n", server.lines());
+    each_with(&config(&[lines]), V5, |test| {
+        let comes_in = |authority: &Authority| {
+            let client = Arc::new(all[0].trusting(Some(&authority.client("alice"))));
+            connect(test.broker.listener(1), &client, "localhost", "x").is_ok()
+        };
+        assert_eq!(all.each_ref().map(comes_in), [true, true, false]);
+    });
+}
+
+#[test]
 fn only_good_certificates_come_in() {
     let (authority, other) = (Authority::new("ca"), Authority::new("other"));
     let server = authority.server("localhost");

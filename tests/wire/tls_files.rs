@@ -54,3 +54,27 @@ fn each_fault_has_its_line() {
     allow(&good.key, 0o620);
     fails(&pair(&good.certificate, &good.key), "others can change this key (mode 620)");
 }
+
+#[test]
+fn the_key_may_be_that_of_the_user_whom_root_becomes() {
+    let authority = Authority::new("ca");
+    let good = authority.server("localhost");
+    // Only root can give files away, and become another.
+    let nobody = std::process::Command::new("chown").arg("nobody").arg(&good.key).output();
+    if !nobody.is_ok_and(|output| output.status.success()) {
+        return println!("SKIPPED: not root");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("culex.toml");
+    let listener = "[[listener]]\naddress = '127.0.0.1:0'\n[listener.tls]\n";
+    let pair = pair(&good.certificate, &good.key);
+    let check = |more: &str| {
+        std::fs::write(&file, format!("{listener}{pair}{more}")).unwrap();
+        let output = culex(&["check", "-c", file.to_str().unwrap()]).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (is_good, text) = check("[process]\nuser = 'nobody'\n");
+    assert!(is_good, "{text}");
+    let (is_good, text) = check("");
+    assert!(!is_good && text.contains("belongs neither to root nor"), "{text}");
+}

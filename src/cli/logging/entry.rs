@@ -12,6 +12,17 @@ const VALUE_CHARS_MAX: usize = 256;
 /// More fields of one event are left out.
 const FIELDS_MAX: usize = 32;
 
+/// What lines of text begin with.
+#[derive(Clone, Debug)]
+pub(super) enum Stamp {
+    /// Nothing.
+    Absent,
+    /// The time.
+    Rfc3339,
+    /// The time as `strftime` would write it with this text.
+    Pieces(String),
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -61,7 +72,7 @@ impl Entry {
     }
 
     /// `2026-11-20T10:27:59.217Z  INFO what happened key=value`
-    pub(super) fn text(&self, colours: bool, out: &mut String) {
+    pub(super) fn text(&self, stamp: &Stamp, colours: bool, out: &mut String) {
         let level = match self.level {
             Level::ERROR => ("31", "ERROR"),
             Level::WARN => ("33", " WARN"),
@@ -69,11 +80,21 @@ impl Entry {
             Level::DEBUG => ("34", "DEBUG"),
             Level::TRACE => ("35", "TRACE"),
         };
-        put_time(self.time, out);
+        match stamp {
+            Stamp::Absent => {}
+            Stamp::Rfc3339 => {
+                put_time(self.time, out);
+                out.push(' ');
+            }
+            Stamp::Pieces(text) => {
+                put_pieces(text, self.time, out);
+                out.push_str(": ");
+            }
+        }
         let _infallible = if colours {
-            write!(out, " \u{1b}[{}m{}\u{1b}[0m ", level.0, level.1)
+            write!(out, "\u{1b}[{}m{}\u{1b}[0m ", level.0, level.1)
         } else {
-            write!(out, " {} ", level.1)
+            write!(out, "{} ", level.1)
         };
         self.text_without_time(out);
     }
@@ -161,6 +182,21 @@ fn put_time(time: Duration, out: &mut String) {
         write!(out, "{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z");
 }
 
+/// What `strftime` would write; the settings have only pieces that there are.
+fn put_pieces(text: &str, time: Duration, out: &mut String) {
+    let utc = Utc::new(time);
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '%' => match letters.next() {
+                Some('%') | None => out.push('%'),
+                Some(piece) => out.push_str(&utc.piece(piece).unwrap_or_default()),
+            },
+            letter => out.push(letter),
+        }
+    }
+}
+
 /// Nothing that has to stand between quotes.
 fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| !c.is_control() && c != ' ' && c != '"' && c != '\\')
@@ -233,7 +269,7 @@ mod tests {
         let hostile = "a\r\nFAKE line \u{1b}[31m\u{202e}\"\\";
         let entry = entry(&[("id", Value::Text(hostile.to_owned())), ("n", Value::Number(-1))]);
         let mut line = String::new();
-        entry.text(false, &mut line);
+        entry.text(&Stamp::Rfc3339, false, &mut line);
         assert_eq!(
             line,
             "2026-11-21T10:27:59.217Z  WARN bad\\nnews \\u{1b}[2J \
@@ -253,8 +289,25 @@ mod tests {
     fn plain_values_stand_without_quotes() {
         let mut line = String::new();
         let address = Value::Shown("[::1]:1883".to_owned());
-        entry(&[("address", address), ("up", Value::Flag(true))]).text(false, &mut line);
+        entry(&[("address", address), ("up", Value::Flag(true))]).text(
+            &Stamp::Rfc3339,
+            false,
+            &mut line,
+        );
         assert!(line.ends_with(" address=[::1]:1883 up=true"), "{line}");
+    }
+
+    #[test]
+    fn lines_begin_with_the_time_that_is_wanted() {
+        let written = |stamp| {
+            let mut line = String::new();
+            entry(&[]).text(&stamp, false, &mut line);
+            line
+        };
+        let news = "bad\\nnews \\u{1b}[2J";
+        let pieces = Stamp::Pieces("%Y-%m-%dT%H:%M:%S 100%%".to_owned());
+        assert_eq!(written(pieces), format!("2026-11-21T10:27:59 100%:  WARN {news}"));
+        assert_eq!(written(Stamp::Absent), format!(" WARN {news}"));
     }
 
     #[test]

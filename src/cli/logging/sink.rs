@@ -1,7 +1,7 @@
 //! Where lines go: standard error, a file, syslog, the journal.
 
 use super::super::calendar::Utc;
-use super::entry::{Entry, Value};
+use super::entry::{Entry, Stamp, Value};
 use crate::config::{Ansi, Destination, Facility, Format, Log};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -22,10 +22,28 @@ pub(in super::super) type Owner = Option<(u32, u32)>;
 /// One destination.
 #[derive(Debug)]
 pub(super) enum Sink {
-    Stderr { format: Format, colours: bool, waiting: String },
-    File { format: Format, file: Rotating, waiting: String },
+    Stderr { form: Form, colours: bool, waiting: String },
+    File { form: Form, file: Rotating, waiting: String },
     Syslog(Datagrams, Facility),
     Journal(Datagrams),
+}
+
+/// What lines look like.
+#[derive(Clone, Debug)]
+pub(super) enum Form {
+    Json,
+    Text(Stamp),
+}
+
+impl Form {
+    fn of(log: &Log) -> Self {
+        match (log.format, &log.time_format) {
+            (Format::Json, _) => Self::Json,
+            (Format::Text, _) if !log.timestamps => Self::Text(Stamp::Absent),
+            (Format::Text, Some(pieces)) => Self::Text(Stamp::Pieces(pieces.clone())),
+            (Format::Text, None) => Self::Text(Stamp::Rfc3339),
+        }
+    }
 }
 
 impl Sink {
@@ -39,14 +57,16 @@ impl Sink {
             Ansi::Always => true,
             Ansi::Never => false,
         };
-        let format = log.format;
+        let form = Form::of(log);
         let one = |to: &Destination| match (to, &log.file) {
             (Destination::Stderr, _) => {
-                Ok(Some(Self::Stderr { format, colours, waiting: String::new() }))
+                let form = form.clone();
+                Ok(Some(Self::Stderr { form, colours, waiting: String::new() }))
             }
             (Destination::File, Some(path)) => {
                 let file = Rotating::open(path, log.rotate_bytes, log.rotate_files, owner)?;
-                Ok(Some(Self::File { format, file, waiting: String::new() }))
+                let form = form.clone();
+                Ok(Some(Self::File { form, file, waiting: String::new() }))
             }
             (Destination::File, None) => Ok(None),
             (Destination::Syslog, _) => Ok(Some(Self::syslog(log))),
@@ -60,18 +80,20 @@ impl Sink {
     /// # Errors
     /// The file cannot be opened.
     pub(super) fn audit(log: &Log, owner: Owner) -> io::Result<Vec<Self>> {
-        let format = Format::Json;
+        let form = Form::Json;
         let mut sinks = Vec::new();
         if let Some(path) = &log.audit_file {
             let (bytes_max, kept) = (log.audit_rotate_bytes, log.audit_rotate_files);
             let mut file = Rotating::open(path, bytes_max, kept, owner)?;
             file.is_synced = log.audit_fsync;
-            sinks.push(Self::File { format, file, waiting: String::new() });
+            let form = form.clone();
+            sinks.push(Self::File { form, file, waiting: String::new() });
         }
         for to in &log.audit_to {
             match to {
                 Destination::Stderr => {
-                    sinks.push(Self::Stderr { format, colours: false, waiting: String::new() });
+                    let form = form.clone();
+                    sinks.push(Self::Stderr { form, colours: false, waiting: String::new() });
                 }
                 // The settings do not allow it.
                 Destination::File => {}
@@ -112,17 +134,17 @@ impl Sink {
 
     fn append(&mut self, entry: &Entry) {
         match self {
-            Self::Stderr { format: Format::Json, waiting, .. }
-            | Self::File { format: Format::Json, waiting, .. } => {
+            Self::Stderr { form: Form::Json, waiting, .. }
+            | Self::File { form: Form::Json, waiting, .. } => {
                 entry.json(waiting);
                 waiting.push('\n');
             }
-            Self::Stderr { format: Format::Text, colours, waiting } => {
-                entry.text(*colours, waiting);
+            Self::Stderr { form: Form::Text(stamp), colours, waiting } => {
+                entry.text(stamp, *colours, waiting);
                 waiting.push('\n');
             }
-            Self::File { format: Format::Text, waiting, .. } => {
-                entry.text(false, waiting);
+            Self::File { form: Form::Text(stamp), waiting, .. } => {
+                entry.text(stamp, false, waiting);
                 waiting.push('\n');
             }
             Self::Syslog(datagrams, facility) => {

@@ -31,11 +31,13 @@ pub(super) struct Block {
     max_connections: u32,
     protocol: Protocol,
     proxy: ProxyProtocol,
+    proxy_by_tls: bool,
     device: Option<String>,
     origins: Vec<String>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     ca: Option<PathBuf>,
+    ca_dir: Option<PathBuf>,
     crl: Option<PathBuf>,
     require_certificate: bool,
     identity: bool,
@@ -72,11 +74,13 @@ impl Block {
             max_connections: 0,
             protocol: Protocol::Mqtt,
             proxy: ProxyProtocol::Off,
+            proxy_by_tls: false,
             device: None,
             origins: Vec::new(),
             cert: None,
             key: None,
             ca: None,
+            ca_dir: None,
             crl: None,
             require_certificate: false,
             identity: false,
@@ -156,11 +160,7 @@ impl Block {
                 let versions = [("1", ProxyProtocol::V1), ("2", ProxyProtocol::V2)];
                 self.proxy = line.one_of(&versions)?;
             }
-            "proxy_protocol_v2_require_tls" => {
-                if line.flag()? {
-                    return Err(line.fault("not supported"));
-                }
-            }
+            "proxy_protocol_v2_require_tls" => self.proxy_by_tls = line.flag()?,
             "use_username_as_clientid" => self.username_as_client_id = line.flag()?,
             "max_qos" | "maximum_qos" => {
                 self.max_qos = u8::try_from(line.number(0, 2)?).unwrap_or(2);
@@ -192,6 +192,7 @@ impl Block {
             "certfile" => self.cert = Some(line.path()?),
             "keyfile" => self.key = Some(line.path()?),
             "cafile" => self.ca = Some(line.path()?),
+            "capath" => self.ca_dir = Some(line.path()?),
             "crlfile" => self.crl = Some(line.path()?),
             "require_certificate" => self.require_certificate = line.flag()?,
             "use_identity_as_username" => self.identity = line.flag()?,
@@ -230,9 +231,11 @@ impl Block {
             .then(|| WebSocket { origins: self.origins.clone(), ..WebSocket::default() });
         // Mosquitto believes every sender.
         let everybody = ["0.0.0.0/0", "::/0"].into_iter().filter_map(|all| all.parse().ok());
-        let trusted_proxies: Vec<Cidr> = match self.proxy {
+        let by_tls = self.proxy_by_tls && self.proxy == ProxyProtocol::V2;
+        let proxy_protocol = if by_tls { ProxyProtocol::V2Tls } else { self.proxy };
+        let trusted_proxies: Vec<Cidr> = match proxy_protocol {
             ProxyProtocol::Off => Vec::new(),
-            ProxyProtocol::V1 | ProxyProtocol::V2 | ProxyProtocol::Any => {
+            ProxyProtocol::V1 | ProxyProtocol::V2 | ProxyProtocol::V2Tls | ProxyProtocol::Any => {
                 everybody.map(Cidr).collect()
             }
         };
@@ -247,7 +250,7 @@ impl Block {
             mqtt_versions: self.versions.clone(),
             topic_alias_maximum: self.alias_max,
             max_connections: self.max_connections,
-            proxy_protocol: self.proxy,
+            proxy_protocol,
             bind_interface: self.device.clone(),
             tls: tls.clone(),
             websocket: websocket.clone(),
@@ -259,23 +262,29 @@ impl Block {
     fn tls_settings(&self, path: &Path) -> Result<Option<Tls>, ConfigError> {
         let (cert_file, key_file) = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => (cert.clone(), key.clone()),
-            (None, None) if self.ca.is_none() && !self.require_certificate => return Ok(None),
+            (None, None)
+                if self.ca.is_none() && self.ca_dir.is_none() && !self.require_certificate =>
+            {
+                return Ok(None);
+            }
             _ => return Err(self.fault(path, "TLS needs both certfile and keyfile")),
         };
-        if self.require_certificate && self.ca.is_none() {
-            return Err(self.fault(path, "require_certificate needs cafile"));
+        if self.require_certificate && self.ca.is_none() && self.ca_dir.is_none() {
+            return Err(self.fault(path, "require_certificate needs cafile or capath"));
         }
-        let (client_auth, ca_file, crl_file) = if self.require_certificate {
-            (ClientAuth::Required, self.ca.clone(), self.crl.clone())
+        let (client_auth, [ca_file, ca_dir, crl_file]) = if self.require_certificate {
+            let files = [&self.ca, &self.ca_dir, &self.crl].map(Clone::clone);
+            (ClientAuth::Required, files)
         } else {
             // Mosquitto does not ask for certificates then, whatever cafile says.
-            (ClientAuth::None, None, None)
+            (ClientAuth::None, [None, None, None])
         };
         let versions = if self.only_tls13 { &[TlsVersion::V13][..] } else { &TlsVersion::ALL };
         Ok(Some(Tls {
             cert_file,
             key_file,
             ca_file,
+            ca_dir,
             crl_file,
             client_auth,
             use_identity_as_username: self.identity && self.require_certificate,

@@ -3,6 +3,7 @@
 use super::block::Block;
 use super::line::Line;
 use super::lists::{IGNORED, KNOWN, REFUSED, REFUSED_KINDS};
+use crate::config::logging::time_format_fault;
 use crate::config::{
     Acl, AclRules, Config, ConfigError, Destination, Durability, Facility, Level, Listener, Loaded,
     PORT, SecretModes,
@@ -34,6 +35,8 @@ pub(super) struct Draft<'a> {
     destinations: Option<Vec<Destination>>,
     /// Of listeners that have none of their own.
     id_prefix: Option<String>,
+    /// Connections are logged with the level of notices.
+    connections: bool,
 }
 
 /// Plugins whose work the broker does itself.
@@ -71,6 +74,7 @@ impl<'a> Draft<'a> {
             level: None,
             destinations: None,
             id_prefix: None,
+            connections: true,
         }
     }
 
@@ -247,6 +251,15 @@ impl<'a> Draft<'a> {
                 }
             }
             "log_dest" => self.destination(line)?,
+            "log_timestamp" => self.config.log.timestamps = line.flag()?,
+            "log_timestamp_format" => {
+                let text = line.text()?;
+                if let Some(why) = time_format_fault(text) {
+                    return Err(line.fault(why));
+                }
+                self.config.log.time_format = Some(text.to_owned());
+            }
+            "connection_messages" => self.connections = line.flag()?,
             "log_facility" => {
                 use Facility::{Local0, Local1, Local2, Local3, Local4, Local5, Local6, Local7};
                 let facilities = [Local0, Local1, Local2, Local3, Local4, Local5, Local6, Local7];
@@ -321,6 +334,11 @@ impl<'a> Draft<'a> {
     fn finish_log(&mut self) {
         let log = &mut self.config.log;
         log.level = self.level.unwrap_or(Level::Info);
+        // Connections are notices there and details here.
+        let level = if self.connections { Level::Debug } else { Level::Info };
+        if log.level >= Level::Info && level != log.level {
+            log.targets.insert(crate::shard::CONNECTIONS.to_owned(), level);
+        }
         if let Some(destinations) = self.destinations.take() {
             log.to = destinations;
         }
@@ -385,14 +403,18 @@ impl<'a> Draft<'a> {
             && let Some(file) = &first.password_file
         {
             self.config.auth.password_file = Some(file.clone());
-            listeners.iter_mut().for_each(|one| one.password_file = None);
+            for one in listeners.iter_mut() {
+                one.password_file = None;
+            }
         }
         if listeners.iter().all(|one| one.acl_file == first.acl_file)
             && let Some(file) = first.acl_file
         {
             let rules = AclRules { file: Some(file), ..AclRules::default() };
             self.config.acl = Acl::Rules(rules);
-            listeners.iter_mut().for_each(|one| one.acl_file = None);
+            for one in listeners.iter_mut() {
+                one.acl_file = None;
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 use super::*;
 use crate::codec::Version;
 use crate::config::{
-    Acl, Address, Config, Destination, Durability, Facility, Level, Listener, MqttVersion, Protocol,
+    Acl, Address, Config, Destination, Durability, Facility, Level, Listener, MqttVersion,
+    Protocol, ProxyProtocol,
 };
 use std::path::PathBuf;
 
@@ -184,6 +185,34 @@ fn errors_name_the_line_and_what_is_meant() {
     refused("listener 8883\ncertfile c\n", "needs both certfile and keyfile");
     refused("log_dest file\n", "needs a path");
     refused("include_dir d\n", "not possible here");
+}
+
+#[test]
+fn lines_of_the_log_look_as_they_are_wanted() {
+    let log = |text: &str| read(&format!("allow_anonymous true\n{text}")).config.log;
+    let connections = |text: &str| log(text).targets.get("culex::connections").copied();
+    assert_eq!(connections(""), Some(Level::Debug), "they are notices");
+    assert_eq!(connections("log_type error\n"), None);
+    assert_eq!(connections("log_type all\n"), None);
+    assert_eq!(connections("connection_messages false\n"), None);
+    assert_eq!(connections("connection_messages false\nlog_type all\n"), Some(Level::Info));
+    assert!(!log("log_timestamp false\n").timestamps);
+    let text = "log_timestamp_format %Y-%m-%dT%H:%M:%S\n";
+    assert_eq!(log(text).time_format.as_deref(), Some("%Y-%m-%dT%H:%M:%S"));
+    let wrong = "allow_anonymous true\nlog_timestamp_format %H:%Q\n";
+    refused(wrong, "m.conf:2: log_timestamp_format: has `%Q`; there are");
+}
+
+#[test]
+fn proxies_may_have_to_come_by_tls() {
+    let proxy = |text: &str| {
+        let text = format!("allow_anonymous true\nlistener 1883 127.0.0.1\n{text}");
+        read(&text).config.listeners[0].proxy_protocol
+    };
+    let text = "proxy_protocol_v2_require_tls true\nenable_proxy_protocol 2\n";
+    assert_eq!(proxy(text), ProxyProtocol::V2Tls);
+    assert_eq!(proxy("enable_proxy_protocol 2\n"), ProxyProtocol::V2);
+    assert_eq!(proxy("proxy_protocol_v2_require_tls true\n"), ProxyProtocol::Off);
 }
 
 #[test]
