@@ -25,6 +25,7 @@ pub enum State {
 }
 
 /// One message towards one client. 48 bytes, because offline queues are made of it.
+#[expect(clippy::struct_excessive_bools, reason = "one byte each, where two are left")]
 #[derive(Debug)]
 pub struct Slot {
     /// The message; `None` if it lies in the log alone, or is not needed any more.

@@ -221,6 +221,21 @@ mod failpoints {
     }
 
     #[test]
+    fn a_draft_of_a_start_that_ended_does_not_stop_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let (promised, _) = run(directory.path(), "probe=einval", 2);
+        // Three files are written anew for each of the two logs.
+        for hit in 1..=6 {
+            let failpoints = format!("probe=einval;file.rename=crash@{hit}");
+            let (_, status) = run(directory.path(), &failpoints, LINES_MAX);
+            assert_eq!(status.signal(), Some(SIGABRT), "{failpoints}");
+        }
+        let (_, status) = run(directory.path(), "probe=einval", 1);
+        assert_eq!(status.code(), None, "killed after it had started");
+        check(directory.path(), promised, "drafts");
+    }
+
+    #[test]
     fn short_writes_and_failing_preparations_are_overcome() {
         for failpoints in [
             "log.write=short",
