@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn ticket(number: u64) -> Ticket {
-        Ticket { origin: 3, waiter: Waiter::Suback { number }, patient: number % 2 == 0 }
+        Ticket { origin: 3, waiter: Waiter::Suback { number }, patient: number.is_multiple_of(2) }
     }
 
     fn author(user: u8) -> Author {
