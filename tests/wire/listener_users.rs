@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::harness::{Broker, Client, V5, Version, compose, culex, each_with};
+use crate::listeners_reload::until;
 
 const MEMORY: &str = "durability = 'none'\nacl = 'allow-all'\n";
 
@@ -89,7 +90,9 @@ fn a_reload_changes_rules_of_a_listener_for_who_is_there() {
     std::fs::write(folder.path().join("rules"), "user ada\ntopic write new/#\n").unwrap();
     broker.signal("-HUP");
     broker.line("settings read again");
-    assert_eq!((publish("own/x"), publish("new/x")), (0x87, 0x10));
+    // A turn that had begun before may still serve by the old rules.
+    until(|| publish("own/x") == 0x87);
+    assert_eq!(publish("new/x"), 0x10);
     // A file that is wrong leaves everything as it was.
     std::fs::write(folder.path().join("rules"), "user ada\ntopic rite new/#\n").unwrap();
     broker.signal("-HUP");
