@@ -57,8 +57,8 @@ impl Reloader {
     /// Makes all shards follow new settings.
     ///
     /// # Errors
-    /// [`BrokerError`], and nothing has changed: a file cannot be used, an address cannot be listened
-    /// on; or [`BrokerError::Busy`], a shard has not taken the settings before these.
+    /// [`BrokerError`], and nothing has changed: a file cannot be used, an address cannot be
+    /// listened on; or [`BrokerError::Busy`], a shard has not taken the settings before these.
     pub fn reload(&mut self, config: &Config) -> Result<Reloaded, BrokerError> {
         self.deliver();
         if let Some(shard) = self.late() {

@@ -81,8 +81,8 @@ fn owed_to_group(
     }
 }
 
-/// A delivery at `QoS` 2 that began at a member ends with the member's session: nobody else gets the
-/// message, though the member may not have read it. [MQTT-4.8.2-5]
+/// A delivery at `QoS` 2 that began at a member ends with the member's session: nobody else gets
+/// the message, though the member may not have read it. [MQTT-4.8.2-5]
 fn may_have_begun(ledger: &Ledger, session: &Session, group: &str, message: &Message) -> bool {
     let has_ended = session.ended.is_some_and(|ended| ended > message.invoked);
     let topic = &ledger.topics[message.topic];

@@ -213,8 +213,8 @@ impl Recovery {
         Ok(())
     }
 
-    /// Removes what was released, so that there is room; moves foreign files away, whose names might
-    /// be used again. Gives the unused segments that are not just zeros.
+    /// Removes what was released, so that there is room; moves foreign files away, whose names
+    /// might be used again. Gives the unused segments that are not just zeros.
     fn tidy(&mut self, settings: &Settings) -> io::Result<Vec<u64>> {
         self.remove_released()?;
         let foreign = std::mem::take(&mut self.foreign);

@@ -205,7 +205,7 @@ mod failpoints {
         let (promised, _) = run(directory.path(), "probe=einval", 2);
         let files = std::fs::read_dir(directory.path().join("shard-0000")).unwrap();
         let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-        files.retain(|file| file.extension().is_none_or(|extension| extension != "tmp"));
+        files.retain(|file| file.extension().is_none_or(|one| one != "tmp"));
         files.sort();
         let begun =
             |file: &&std::path::PathBuf| std::fs::read(file).unwrap().iter().any(|b| *b > 0);
