@@ -1,7 +1,7 @@
 //! The ways to prove who one is, read and ready.
 
 use super::http::Hook;
-use super::{Jwt, Route, Settings};
+use super::{Jwt, OwnUsers, Route, Settings};
 use crate::auth::password::PasswordFile;
 use crate::auth::scram::{self, ScramFile};
 use crate::auth::{Credentials, Keys, Login, Outcome, Proof, Proven, Refusal, Secret, jwt};
@@ -80,7 +80,7 @@ impl Backends {
         let passwords = settings.password_file.as_deref();
         let readers = settings.secret_readers;
         let passwords = passwords.map(|path| read_passwords(path, readers)).transpose()?;
-        let own_passwords = own_passwords(&settings.own_password_files, readers)?;
+        let own_passwords = own_passwords(&settings.own_users, readers)?;
         let scram = settings.scram_file.as_deref();
         let scram = scram.map(|path| scram_users(path, readers)).transpose()?;
         let tokens =
@@ -211,15 +211,22 @@ fn read_passwords(path: &Path, readers: Readers) -> Result<PasswordFile, LoadErr
 
 /// Each file is read once.
 fn own_passwords(
-    paths: &[Option<PathBuf>],
+    users: &[OwnUsers],
     readers: Readers,
 ) -> Result<Vec<Option<Arc<PasswordFile>>>, LoadError> {
     let mut found: Vec<(&Path, Arc<PasswordFile>)> = Vec::new();
     let mut all = Vec::new();
-    for path in paths {
-        let Some(path) = path.as_deref() else {
-            all.push(None);
-            continue;
+    for own in users {
+        let path = match own {
+            OwnUsers::Common => {
+                all.push(None);
+                continue;
+            }
+            OwnUsers::Nobody => {
+                all.push(Some(Arc::default()));
+                continue;
+            }
+            OwnUsers::File(path) => path.as_path(),
         };
         let known = found.iter().find(|(one, _)| *one == path).map(|(_, file)| Arc::clone(file));
         let file = match known {
