@@ -18,7 +18,7 @@ pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
         allow_anonymous: config.allows_anonymous(listener),
         // That somebody is asked somewhere counts listeners that are open.
         unasked: !(config.asks() && config.asks_at(listener)),
-        users: listener.password_file.as_deref().map(|path| path.to_string_lossy().into()),
+        users: listener.password_file.as_deref().map(gate::users_of),
         use_username_as_clientid: listener.use_username_as_clientid,
         allow_session_rebind: listener.allow_session_rebind.unwrap_or(auth.allow_session_rebind),
         versions: listener.mqtt_versions.iter().map(|version| version.0).collect(),

@@ -15,7 +15,7 @@ mod backends;
 mod http;
 mod lane;
 
-pub use backends::{Backends, LoadError, Readers, read_secret};
+pub use backends::{Backends, LoadError, Readers, read_secret, users_of};
 
 use crate::auth::{Credentials, Outcome, Refusal, Secret, Suspect, jwt};
 use lane::{Job, Lane};

@@ -11,7 +11,7 @@
 //!                 └──────────────── AUTH 0x18 of the client ◀── AUTH 0x18 ─┘
 //! ```
 
-use super::clients::Phase;
+use super::clients::{Phase, Session};
 use super::effects::Effect;
 use super::login_rules::ListenerRules;
 use super::{Peer, Shard, Timer};
@@ -132,7 +132,9 @@ impl Shard {
             Ok(None) => {
                 // Its key has proven who it is already.
                 if let Some(user) = certified(peer) {
-                    self.identify(conn, Identity { user: Some(user), ..Identity::default() });
+                    let users = self.listener_rules(peer.listener).users.clone();
+                    let user = Some(user);
+                    self.identify(conn, Identity { user, users, ..Identity::default() });
                 }
                 return self.accept_now(conn, connect, &login, now);
             }
@@ -308,7 +310,7 @@ impl Shard {
         let Some(key) = self.clients.session_of(conn) else { return };
         let session = self.clients.sessions.get(key);
         // The identity of a connection never changes.
-        if session.is_none_or(|session| session.identity.user != identity.user) {
+        if session.is_none_or(|session| !session.identity.is_same_user(&identity)) {
             return self.failed(conn, Refusal::NotAuthorized, pending, now);
         }
         self.take_identity(key, identity);
@@ -481,13 +483,8 @@ impl Shard {
         let key = self.clients.by_id.get(connect.client_id).copied();
         let session = key.and_then(|key| self.clients.sessions.get(key));
         let rules = self.listener_rules(listener);
-        let is_owner = |owner: &Identity| {
-            // Where a session from the log came from is not known.
-            let users = owner.listener.map(|listener| &self.listener_rules(listener).users);
-            let same = owner.user.is_none() || users.is_none_or(|users| *users == rules.users);
-            same && owner.user == identity.user
-        };
-        rules.allow_session_rebind || session.is_none_or(|session| is_owner(&session.identity))
+        let is_owner = |session: &Session| session.identity.is_same_user(identity);
+        rules.allow_session_rebind || session.is_none_or(is_owner)
     }
 }
 

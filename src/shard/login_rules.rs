@@ -1,6 +1,8 @@
 //! What clients have to show: the rules of logins, listener by listener.
 
 use super::Shard;
+#[cfg(doc)]
+use crate::access::Identity;
 use crate::access::Network;
 use crate::auth::limiter::Limits;
 use crate::codec::{Qos, Version};
@@ -30,8 +32,8 @@ pub struct ListenerRules {
     pub allow_anonymous: bool,
     /// Nobody can check credentials here, although elsewhere somebody can; user names mean nothing.
     pub unasked: bool,
-    /// Whose users these are: one name is two users at two listeners that differ in this. `None` =
-    /// those of the whole broker.
+    /// Whose users those are whose certificate names them; see [`Identity::users`]. Of others, who
+    /// proves them says it.
     pub users: Option<Arc<str>>,
     /// The user name takes the place of the client identifier.
     pub use_username_as_clientid: bool,

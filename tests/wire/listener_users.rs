@@ -201,3 +201,43 @@ fn nobody_comes_in_where_a_listener_was() {
         assert_eq!(stays.packet().name, "pingresp", "who is there stays");
     }
 }
+
+#[test]
+fn a_session_from_the_log_is_that_of_its_owner_among_those_of_one_name() {
+    if std::env::var("CULEX_TEST_ADDRESS").is_ok() {
+        return;
+    }
+    let (folder, config) = two_adas();
+    passwd(&folder.path().join("third"), "ada", "three");
+    let listener = "[[listener]]\naddress = '127.0.0.1:0'\n";
+    let third = folder.path().join("third");
+    let data = folder.path().join("data");
+    // The fourth listener has the users of the broker.
+    let config = format!(
+        "data_dir = {data:?}\nlog_segment_bytes = 1048576\n{config}{listener}\
+         [auth]\npassword_file = {third:?}\n"
+    );
+    let launch = |shards: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        Broker::launch(directory, "culex.toml", &config, &["--shards", shards], &[])
+    };
+    let line = |id, password| format!("connect id={id} user=ada pass={password} clean=0 expiry=60");
+    let owners = [(0, "one"), (1, "two"), (3, "three")];
+    let mut broker = launch("2");
+    for (listener, password) in owners {
+        assert_eq!(connect(&broker, listener, &line(password, password)).1, 0);
+    }
+    // The second time they move to other shards.
+    for shards in ["2", "3"] {
+        broker.terminate();
+        assert!(broker.wait().success());
+        broker = launch(shards);
+        for (listener, password) in owners {
+            for (owner, id) in owners {
+                let (client, code) = connect(&broker, listener, &line(id, password));
+                assert_eq!(code, if owner == listener { 0 } else { 0x87 }, "{id} by {password}");
+                drop(client);
+            }
+        }
+    }
+}
