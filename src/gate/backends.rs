@@ -268,12 +268,11 @@ fn own_passwords(
             OwnUsers::File(path) => path.as_path(),
         };
         let known = found.iter().find(|(one, _)| *one == path).map(|(_, own)| own.clone());
-        let own = match known {
-            Some(own) => own,
-            None => {
-                let file = Arc::new(read_passwords(path, readers)?);
-                OwnPasswords { users: users_of(path), file }
-            }
+        let own = if let Some(own) = known {
+            own
+        } else {
+            let file = Arc::new(read_passwords(path, readers)?);
+            OwnPasswords { users: users_of(path), file }
         };
         found.push((path, own.clone()));
         all.push(Some(own));

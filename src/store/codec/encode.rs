@@ -83,10 +83,12 @@ pub fn encode(record: &Record, wall: Wall, out: &mut Vec<u8>) -> u8 {
 fn put_head(session: &SessionHead, out: &mut Vec<u8>) {
     let SessionHead { session, client, user, users, expiry_s, offline_since_ms, next_sequence } =
         session;
-    let users_bit = if users.is_some() { head::USERS } else { 0 };
-    let user_bit = if user.is_some() { head::USER } else { 0 };
-    let offline_bit = if offline_since_ms.is_some() { head::OFFLINE } else { 0 };
-    out.push(user_bit | offline_bit | users_bit);
+    let bit = |is_there, bit| if is_there { bit } else { 0 };
+    out.push(
+        bit(user.is_some(), head::USER)
+            | bit(offline_since_ms.is_some(), head::OFFLINE)
+            | bit(users.is_some(), head::USERS),
+    );
     put_number(session.0, out);
     put_bytes(client.as_str().as_bytes(), out);
     if let Some(user) = user {
