@@ -61,6 +61,14 @@ impl<C> Remote<C> {
         Ok(())
     }
 
+    /// Takes the next control out of a shard's line in place of the shard: for tests of senders.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn take(&self, shard: usize) -> Option<C> {
+        self.line(shard).try_recv().ok()
+    }
+
     /// From now on posting wakes the shards of this engine.
     pub(crate) fn connect(&self, engine: Arc<Shared>) {
         let _first_wins = self.0.engine.set(engine);

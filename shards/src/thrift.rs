@@ -2,8 +2,8 @@
 
 use crate::time::Millis;
 
-/// Weight of letters in the outboxes that is a wave: the shards that take them free what this one has made,
-/// and the allocator does not see that before this one uses it again.
+/// Weight of letters in the outboxes that is a wave: the shards that take them free what this one
+/// has made, and the allocator does not see that before this one uses it again.
 pub(crate) const WAVE_WEIGHT: usize = 4_096;
 /// Times after a wave: what follows from it on other shards takes a while.
 const AFTER_MS: [u64; 2] = [1_000, 8_000];

@@ -77,8 +77,8 @@ pub enum BrokerError {
         /// What is wrong with it.
         why: DecodeFault,
     },
-    /// A shard did not take its new settings.
-    #[error("shard {shard} does not take new settings")]
+    /// A shard has not taken the settings before these.
+    #[error("shard {shard} is busy and has not taken the last settings yet: try again later")]
     Busy {
         /// The shard.
         shard: usize,

@@ -2,7 +2,7 @@
 //!
 //! Promise: everything is read and checked first; then every shard takes it at the start of a turn.
 //! If something cannot be used, nothing has changed. A shard that is too busy to take it gets it
-//! before anything else of the next time.
+//! later, in the order it was made, and nothing newer is read before all have it.
 
 use super::slots::{Plan, Slot};
 use super::{BrokerError, Login, admission_limits, edge_settings, login_settings};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread::park_timeout;
 use std::time::Duration;
 
-/// A full line is tried again after this time, and given up after so many tries.
+/// Full lines are tried again after this time; the caller waits for so many tries.
 const RETRY: Duration = Duration::from_millis(1);
 const TRIES_MAX: usize = if cfg!(test) { 2 } else { 5_000 };
 
@@ -26,8 +26,8 @@ pub struct Reloader {
     edge: edge::Settings,
     config: Config,
     slots: Vec<Slot>,
-    /// Orders on their way to shards, in this order.
-    orders: VecDeque<(usize, Control)>,
+    /// Orders on their way to each shard, in this order; at most those of one reload.
+    orders: Vec<VecDeque<Control>>,
 }
 
 /// What has come of new settings.
@@ -39,6 +39,8 @@ pub struct Reloaded {
     pub opened: Vec<Address>,
     /// Where it does no more; the connections that came there stay.
     pub closed: Vec<Address>,
+    /// A shard that is too busy to take them: it does when [`Reloader::retry`] finds room.
+    pub late: Option<usize>,
 }
 
 impl Reloader {
@@ -48,17 +50,20 @@ impl Reloader {
         config: Config,
         slots: Vec<Slot>,
     ) -> Self {
-        Self { remote, edge, config, slots, orders: VecDeque::new() }
+        let orders = (0..remote.shards()).map(|_| VecDeque::new()).collect();
+        Self { remote, edge, config, slots, orders }
     }
 
     /// Makes all shards follow new settings.
     ///
     /// # Errors
-    /// [`BrokerError`]: a file cannot be used, an address cannot be listened on; or
-    /// [`BrokerError::Busy`], a shard takes nothing: then it and those after it follow the former
-    /// settings until another reload.
+    /// [`BrokerError`], and nothing has changed: a file cannot be used, an address cannot be listened
+    /// on; or [`BrokerError::Busy`], a shard has not taken the settings before these.
     pub fn reload(&mut self, config: &Config) -> Result<Reloaded, BrokerError> {
-        self.deliver()?;
+        self.deliver();
+        if let Some(shard) = self.late() {
+            return Err(BrokerError::Busy { shard });
+        }
         let (config, kept) = with_what_stays(&self.config, config);
         let shards = self.remote.shards();
         let mut plan = Plan::new(&self.slots, &config)?;
@@ -70,19 +75,36 @@ impl Reloader {
         edge.admission = Arc::clone(&self.edge.admission);
         edge.admission.set_limits(admission_limits(&config, &plan.slots));
         let shared = Arc::new(edge.clone());
-        for (shard, changes) in changes.into_iter().enumerate() {
-            self.orders.push_back((shard, Control::Settings(Arc::clone(&shared))));
+        for (orders, changes) in self.orders.iter_mut().zip(changes) {
+            orders.push_back(Control::Settings(Arc::clone(&shared)));
             if !changes.is_empty() {
-                self.orders.push_back((shard, Control::Listeners(changes)));
+                orders.push_back(Control::Listeners(changes));
             }
         }
-        // From here on some shard may follow them, so their numbers are taken.
+        // From here on some shard may follow them, so they are the settings in force.
         let (opened, closed) = (plan.opened(), plan.closed());
         self.edge = edge;
         self.config = config;
         self.slots = plan.slots;
-        self.deliver()?;
-        Ok(Reloaded { kept, opened, closed })
+        self.deliver();
+        Ok(Reloaded { kept, opened, closed, late: self.late() })
+    }
+
+    /// The first shard that has not taken the settings in force.
+    pub fn late(&self) -> Option<usize> {
+        self.orders.iter().position(|orders| !orders.is_empty())
+    }
+
+    /// Hands out what late shards have room for now. Does not wait.
+    pub fn retry(&mut self) {
+        for (shard, orders) in self.orders.iter_mut().enumerate() {
+            while let Some(control) = orders.pop_front() {
+                if let Err(LineFull(control)) = self.remote.post(shard, control) {
+                    orders.push_front(control);
+                    break;
+                }
+            }
+        }
     }
 
     /// Who checks logins from now on: new threads if there have to be others, else the old ones.
@@ -114,25 +136,15 @@ impl Reloader {
         &self.config
     }
 
-    fn deliver(&mut self) -> Result<(), BrokerError> {
-        while let Some((shard, control)) = self.orders.pop_front() {
-            if let Err(LineFull(control)) = self.post(shard, control) {
-                self.orders.push_front((shard, control));
-                return Err(BrokerError::Busy { shard });
-            }
-        }
-        Ok(())
-    }
-
-    fn post(&self, shard: usize, mut control: Control) -> Result<(), LineFull<Control>> {
+    /// Hands everything out, and waits some time for late shards.
+    fn deliver(&mut self) {
         for _ in 0..TRIES_MAX {
-            match self.remote.post(shard, control) {
-                Ok(()) => return Ok(()),
-                Err(LineFull(back)) => control = back,
+            self.retry();
+            if self.late().is_none() {
+                return;
             }
             park_timeout(RETRY);
         }
-        Err(LineFull(control))
     }
 }
 
@@ -166,26 +178,68 @@ mod tests {
     use super::*;
     use crate::broker::slots;
     use crate::config::Listener;
+    use crate::edge::Change;
+
+    fn local(count: usize) -> Config {
+        Config { listeners: vec![Listener::local(0); count], ..Config::default() }
+    }
+
+    /// With lines for two controls each, and shards that take one when they are told to.
+    fn reloader(shards: usize) -> Reloader {
+        let slots = slots::first(&local(1));
+        let edge = edge_settings(&local(1), &slots, shards, None).expect("valid settings");
+        Reloader::new(Remote::new(shards, 2), edge, local(1), slots)
+    }
+
+    fn fill(reloader: &Reloader, shard: usize) {
+        for _ in 0..2 {
+            reloader.remote.post(shard, Control::Reloaded(true)).expect("room for two");
+        }
+    }
+
+    fn waiting(reloader: &Reloader) -> Vec<usize> {
+        reloader.orders.iter().map(VecDeque::len).collect()
+    }
 
     #[test]
     fn a_busy_shard_costs_no_number() {
-        let local =
-            |count| Config { listeners: vec![Listener::local(0); count], ..Config::default() };
-        let (one, two) = (local(1), local(2));
-        let remote = Remote::new(2, 2);
-        let slots = slots::first(&one);
-        let edge = edge_settings(&one, &slots, 2, None).expect("valid settings");
-        let mut reloader = Reloader::new(remote.clone(), edge, one, slots);
-        for _ in 0..2 {
-            remote.post(1, Control::Reloaded(true)).expect("room for two");
-        }
-        for new in [&two, &local(3), &two] {
+        let mut reloader = reloader(2);
+        fill(&reloader, 1);
+        let reloaded = reloader.reload(&local(2)).expect("nothing is wrong with them");
+        assert_eq!((reloaded.late, reloaded.opened.len()), (Some(1), 1));
+        for new in [&local(3), &local(2)] {
             let error = reloader.reload(new).expect_err("shard 1 takes nothing");
             assert!(matches!(error, BrokerError::Busy { shard: 1 }), "{error}");
             // Shard 0 knows of the second listener: nothing more may begin before shard 1 does.
-            assert_eq!((reloader.slots.len(), reloader.orders.len()), (2, 2));
+            assert_eq!((reloader.slots.len(), waiting(&reloader)), (2, vec![0, 2]));
             assert_eq!(reloader.config().listeners.len(), 2);
         }
+    }
+
+    #[test]
+    fn a_busy_shard_does_not_hold_others_up_and_gets_all_in_order() {
+        let mut reloader = reloader(3);
+        fill(&reloader, 1);
+        let reloaded = reloader.reload(&local(2)).expect("nothing is wrong with them");
+        assert_eq!((reloaded.late, waiting(&reloader)), (Some(1), vec![0, 2, 0]));
+        let lines = reloader.remote.clone();
+        let next = |shard| lines.take(shard).expect("something in its line");
+        assert!(matches!(next(2), Control::Settings(_)));
+        assert!(matches!(next(2), Control::Listeners(_)));
+        reloader.retry();
+        assert_eq!(waiting(&reloader), [0, 2, 0], "it has taken nothing yet");
+        for left in [1, 0] {
+            assert!(matches!(next(1), Control::Reloaded(true)));
+            reloader.retry();
+            assert_eq!(waiting(&reloader), [0, left, 0]);
+        }
+        assert_eq!(reloader.late(), None);
+        assert!(matches!(next(1), Control::Settings(_)));
+        let Control::Listeners(changes) = next(1) else { panic!("its socket") };
+        assert!(matches!(changes[..], [Change::Open(1, _)]));
+        assert!(matches!((next(0), next(0)), (Control::Settings(_), Control::Listeners(_))));
+        let reloaded = reloader.reload(&local(1)).expect("all have taken those before");
+        assert_eq!((reloaded.late, reloaded.closed.len()), (None, 1));
     }
 
     #[test]

@@ -16,10 +16,10 @@ impl Config {
             let twice = self.listeners.iter().take(nth).any(|other| other.address == *address);
             let any_port = matches!(address, Address::Tcp(address) if address.port() == 0);
             if twice && !any_port {
-                return Some(Fault { nth, ..Fault::new("address", "is given twice") });
+                return Some(Fault::new("address", "is given twice").of(nth));
             }
             if let Some(fault) = listener.fault() {
-                return Some(fault);
+                return Some(fault.of(nth));
             }
         }
         if self.data_dir.as_deref() == Some(Path::new("")) {
@@ -33,7 +33,7 @@ impl Config {
 
     /// The secure defaults: nobody is let in by a key that was forgotten.
     fn open_to_all(&self) -> Option<Fault> {
-        let at = |nth, message: &str| Some(Fault { nth, ..Fault::new("address", message) });
+        let at = |nth, message: &str| Some(Fault::new("address", message).of(nth));
         for (nth, listener) in self.listeners.iter().enumerate() {
             let asked = self.is_asked(listener);
             let lets_in = self.allows_anonymous(listener);
@@ -44,7 +44,8 @@ impl Config {
                     return at(nth, why);
                 }
                 Some(false) if !asked => {
-                    let why = "nobody can connect: `allow_anonymous = false` needs [auth]";
+                    let why = "nobody can connect: `allow_anonymous = false` needs [auth] or a \
+                               password_file";
                     return at(nth, why);
                 }
                 None if !asked && !lets_in => {
@@ -55,13 +56,17 @@ impl Config {
                 Some(_) | None => {}
             }
         }
+        if self.acl != Acl::Unset {
+            return None;
+        }
         let unruled = |one: &Listener| self.asks_at(one) && one.acl_file.is_none();
-        let asks = self.acl == Acl::Unset && self.listeners.iter().any(unruled);
-        asks.then(|| {
-            let why = "[auth] says who clients are, but nothing says what they may do: add [acl], \
-                       or write `acl = \"allow-all\"`";
-            Fault::new("auth", why)
-        })
+        let nth = self.listeners.iter().position(unruled)?;
+        let what = "but nothing says what they may do: add [acl], or write `acl = \"allow-all\"`";
+        if self.auth.is_on() {
+            return Some(Fault::new("auth", format!("[auth] says who clients are, {what}")));
+        }
+        let why = format!("says who clients are, {what}, or name an acl_file");
+        Some(Fault::new("password_file", why).of(nth))
     }
 
     /// Does the broker learn who the clients of this listener are?

@@ -49,15 +49,20 @@ pub enum ConfigError {
 pub struct Fault {
     /// The key, without its table, or the table.
     pub(super) key: &'static str,
-    /// The how manieth of that name, from 0.
-    pub(super) nth: usize,
+    /// The listener that it is of, from 0; `None` if it is of none.
+    pub(super) listener: Option<usize>,
     /// What is wrong, one line.
     pub(super) message: String,
 }
 
 impl Fault {
     pub(super) fn new(key: &'static str, message: impl Into<String>) -> Self {
-        Self { key, nth: 0, message: message.into() }
+        Self { key, listener: None, message: message.into() }
+    }
+
+    /// The same of one listener.
+    pub(super) fn of(self, listener: usize) -> Self {
+        Self { listener: Some(listener), ..self }
     }
 }
 
@@ -79,13 +84,18 @@ impl ConfigError {
 
     /// An error of values that read well but cannot be used.
     pub(super) fn at_key(path: &Path, text: &str, fault: Fault) -> Self {
-        let Fault { key, nth, message } = fault;
+        let Fault { key, listener, message } = fault;
         let named = |line: &str| {
             let line = line.trim_start().trim_start_matches('[');
             line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', ']']))
         };
-        let mut lines = (1..).zip(text.lines()).filter(|(_, line)| named(line));
-        let line = lines.nth(nth).map_or(1, |(line, _)| line);
+        let lines = (1..).zip(text.lines());
+        let begins = |line: &str| line.trim_start().starts_with("[[listener]]");
+        let headers = lines.clone().filter(|(_, line)| begins(line)).map(|(line, _)| line);
+        let begin = listener.and_then(|nth| headers.clone().nth(nth)).unwrap_or(1);
+        let end = listener.and_then(|nth| headers.clone().nth(nth + 1)).unwrap_or(usize::MAX);
+        let mut own = lines.skip(begin - 1).take_while(|(line, _)| *line < end);
+        let line = own.find(|(_, line)| named(line)).map_or(begin, |(line, _)| line);
         Self::Invalid { path: path.to_owned(), line, key: key.to_owned(), message }
     }
 }

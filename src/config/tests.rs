@@ -275,6 +275,18 @@ fn wrong_variables_are_named() {
 }
 
 #[test]
+fn what_is_wrong_with_a_listener_is_said_of_that_one() {
+    let first = "[[listener]]\naddress = '127.0.0.1:1'\nproxy_protocol = 'v2'\n\
+                 trusted_proxies = ['::/0']\n";
+    let second = "[[listener]]\naddress = '127.0.0.1:2'\nproxy_protocol = 'v1'\n";
+    let expected = "culex.toml:7: proxy_protocol: needs trusted_proxies";
+    refused(&format!("{first}{second}"), expected);
+    refused(&format!("{first}{second}[[listener]]\naddress = '[::1]:2'\n"), expected);
+    let cut = format!("{first}[[listener]]\naddress = '127.0.0.1:2'\n[listener.websocket]\n");
+    refused(&cut, "culex.toml:5: websocket: needs protocol = \"websocket\"");
+}
+
+#[test]
 fn open_doors_must_be_meant() {
     let open = "[[listener]]\naddress = '127.0.0.1:1'\n[[listener]]\n\naddress = '0.0.0.0:1'\n";
     refused(
@@ -286,11 +298,18 @@ fn open_doors_must_be_meant() {
     assert_eq!(meant.open_listeners().count(), 1);
     refused(
         "[[listener]]\naddress = '127.0.0.1:1'\nallow_anonymous = false\n",
-        "culex.toml:2: address: nobody can connect: `allow_anonymous = false` needs [auth]",
+        "culex.toml:2: address: nobody can connect: `allow_anonymous = false` needs [auth] \
+         or a password_file",
     );
     let auth = "[[listener]]\naddress = '0.0.0.0:1'\n[auth]\npassword_file = 'p'\n";
     let error = Config::parse(auth, Path::new("c.toml")).expect_err("no rules").to_string();
     assert!(error.starts_with("c.toml:3: auth: [auth] says who clients are"), "{error}");
+    refused(
+        "[[listener]]\naddress = '127.0.0.1:1'\nallow_anonymous = true\n[[listener]]\n\
+         address = '127.0.0.1:2'\npassword_file = 'p'\n",
+        "culex.toml:6: password_file: says who clients are, but nothing says what they may do: add \
+         [acl], or write `acl = \"allow-all\"`, or name an acl_file",
+    );
     let config = parse(&format!("acl = 'allow-all'\n{auth}"));
     assert!(!config.allows_anonymous(&config.listeners[0]));
     assert_eq!(config.open_listeners().count(), 0);

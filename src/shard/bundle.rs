@@ -121,26 +121,30 @@ impl Bundle {
     }
 
     /// The messages in order, each with whom to tell when it is taken.
+    ///
+    /// # Panics
+    /// If the parts do not belong together, which would be a message lost.
     pub fn unpack(&self) -> impl Iterator<Item = (Publication<'_>, Option<Ticket>)> {
+        const PACKED: &str = "all parts of a message were packed";
         let (mut topics, mut bytes) = (self.topics.as_str(), self.bytes.as_slice());
         let mut publishers = self.publishers.iter();
         let (mut tickets, mut expiries) = (self.tickets.iter(), self.expiries.iter());
-        let mut last = None;
-        self.heads.iter().map_while(move |head| {
-            let (mut topic, mut publisher) = last.unwrap_or_default();
+        let (mut topic, mut publisher) = ("", None);
+        self.heads.iter().map(move |head| {
             if head.topic_bytes > 0 {
-                let (next, after) = topics.split_at_checked(usize::from(head.topic_bytes))?;
-                (topic, topics) = (next, after);
+                (topic, topics) =
+                    topics.split_at_checked(usize::from(head.topic_bytes)).expect(PACKED);
             }
             if head.other_publisher {
                 publisher = publishers.next();
             }
-            last = Some((topic, publisher));
-            let (client_id, author) = publisher?;
-            let ticket = if head.has_ticket { Some(*tickets.next()?) } else { None };
-            let expires_at = if head.expiries > 0 { Some(*expiries.next()?) } else { None };
-            let (forwarded, after) = bytes.split_at_checked(head.forwarded_bytes as usize)?;
-            let (payload, after) = after.split_at_checked(head.payload_bytes as usize)?;
+            let (client_id, author) = publisher.expect(PACKED);
+            let ticket = head.has_ticket.then(|| *tickets.next().expect(PACKED));
+            let expires_at = (head.expiries > 0).then(|| *expiries.next().expect(PACKED));
+            let (forwarded, after) =
+                bytes.split_at_checked(head.forwarded_bytes as usize).expect(PACKED);
+            let (payload, after) =
+                after.split_at_checked(head.payload_bytes as usize).expect(PACKED);
             bytes = after;
             let message = Publication {
                 topic: TopicName::trusted(topic),
@@ -153,7 +157,7 @@ impl Bundle {
                 author,
                 owned: OnceCell::new(),
             };
-            Some((message, ticket))
+            (message, ticket)
         })
     }
 }
@@ -183,7 +187,7 @@ mod tests {
     }
 
     fn ticket(number: u64) -> Ticket {
-        Ticket { origin: 3, waiter: Waiter::Suback { number }, patient: number % 2 == 0 }
+        Ticket { origin: 3, waiter: Waiter::Suback { number }, patient: number.is_multiple_of(2) }
     }
 
     fn author(user: u8) -> Author {

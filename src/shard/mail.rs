@@ -135,10 +135,7 @@ pub enum Mail {
 impl Mail {
     /// How many ordinary letters it is as much work as, for who takes it.
     pub fn weight(&self) -> usize {
-        match self {
-            Mail::Bundle(bundle) => bundle.len(),
-            _ => 1,
-        }
+        if let Mail::Bundle(bundle) = self { bundle.len() } else { 1 }
     }
 }
 

@@ -67,7 +67,7 @@ use crate::auth::{Outcome, Suspect};
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version};
 use crate::session::{Counters, Settlement};
 use crate::store::Source;
-use crate::topic::{Mount, Subscriptions};
+use crate::topic::Subscriptions;
 use clients::{Clients, Phase};
 use effects::Effects;
 use exchange::Exchanges;
@@ -177,8 +177,6 @@ pub struct Shard {
     access_epoch: u32,
     login_rules: LoginRules,
     offers: offers::Offers,
-    /// Mount points that listeners have or had.
-    mounts: Vec<Mount>,
     limiter: Limiter,
     login_lines: login::Lines,
     trail: trail::Trail,
@@ -256,7 +254,6 @@ impl Shard {
             access_epoch: 0,
             login_rules: LoginRules::default(),
             offers: offers::Offers::default(),
-            mounts: Vec::new(),
             limiter: Limiter::new(Limits::default(), settings.hash_key),
             login_lines: login::Lines::default(),
             trail: trail::Trail::default(),

@@ -13,9 +13,6 @@ use crate::topic::Mount;
 use shards::{ConnId, Millis};
 use std::rc::Rc;
 
-/// Most mount points that are remembered; of more the first ones are.
-const MOUNTS_MAX: usize = 16;
-
 /// What all listeners offer, by their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Offers(Vec<Rc<Offer>>);
@@ -49,11 +46,6 @@ impl Shard {
     /// The settings have changed: other offers for who comes from now on.
     pub(super) fn make_offers(&mut self) {
         let listeners = &self.login_rules.listeners;
-        for mount in listeners.iter().filter_map(|rules| rules.mount.as_deref().map(Mount::new)) {
-            if self.mounts.len() < MOUNTS_MAX && !self.mounts.contains(&mount) {
-                self.mounts.push(mount);
-            }
-        }
         self.offers =
             Offers(listeners.iter().map(|rules| Rc::new(self.make_offer(rules))).collect());
     }

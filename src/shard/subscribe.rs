@@ -285,9 +285,7 @@ impl Shard {
         let mut lsn = 0;
         for text in &packet.filters {
             // [MQTT-3.10.4-1]
-            let held = self.held(key, text);
-            let Some((filter, index)) = held.or_else(|| self.held_by_other_name(conn, key, text))
-            else {
+            let Some((filter, index)) = self.held(key, text) else {
                 let valid = Filter::parse(text, self.settings.topic_levels_max);
                 reasons.push(match valid {
                     Ok(_) => Reason::NoSubscriptionExisted,
@@ -321,22 +319,6 @@ impl Shard {
         let session = self.clients.sessions.get(key)?;
         let index = session.filters.iter().position(|held| *held == id)?;
         Some((filter, index))
-    }
-
-    /// The same for a subscription that the session made at a listener with another mount point.
-    fn held_by_other_name(&self, conn: ConnId, key: Key, text: &str) -> Option<(Filter, usize)> {
-        let session = self.clients.sessions.get(key)?;
-        if session.filters.is_empty() {
-            return None;
-        }
-        let connection = self.clients.connection(conn)?;
-        let mount = connection.link.offer.as_ref().and_then(|offer| offer.mount.as_ref());
-        let name = match mount {
-            Some(mount) => mount.strip_filter(text)?,
-            None => text.to_owned(),
-        };
-        let whole = self.mounts.iter().map(|mount| mount.filter(&name));
-        whole.chain([name.clone()]).find_map(|whole| self.held(key, &whole))
     }
 
     /// Takes a subscription out of the index, and tells the other shards if it was the last.

@@ -34,13 +34,6 @@ impl Mount {
         [head, &self.topic(path)].concat()
     }
 
-    /// The client's name of a filter; `None` if it does not begin like this.
-    pub fn strip_filter(&self, filter: &str) -> Option<String> {
-        let path_at = path_at(filter);
-        let (head, path) = filter.split_at(path_at);
-        Some([head, self.strip(path)?].concat())
-    }
-
     /// The client's name of a topic; `None` if the topic is not among those that it can see.
     pub fn strip<'a>(&self, topic: &'a str) -> Option<&'a str> {
         topic.strip_prefix(&*self.0).filter(|rest| !rest.is_empty())
@@ -90,9 +83,6 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(mount.filter(of_client), within);
-            let seen = mount.strip_filter(within);
-            let plain = within.contains("plant/");
-            assert_eq!(seen.as_deref(), plain.then_some(of_client), "{within}");
         }
     }
 }

@@ -74,10 +74,26 @@ fn owed_to_group(
                 .any(|s| matches(s.topic_filter(), topic) && s.certain(message.invoked, acked))
         });
         let given = |session: &Session| session.copies.contains_key(&number);
-        if certain && !ledger.sessions.iter().any(given) {
+        let began = |session: &Session| may_have_begun(ledger, session, group, message);
+        if certain && !ledger.sessions.iter().any(|one| given(one) || began(one)) {
             owed.insert((Recipient::Group(group.to_owned()), number));
         }
     }
+}
+
+/// A delivery at `QoS` 2 that began at a member ends with the member's session: nobody else gets
+/// the message, though the member may not have read it. [MQTT-4.8.2-5]
+fn may_have_begun(ledger: &Ledger, session: &Session, group: &str, message: &Message) -> bool {
+    let has_ended = session.ended.is_some_and(|ended| ended > message.invoked);
+    let topic = &ledger.topics[message.topic];
+    has_ended
+        && message.qos == 2
+        && session.subscriptions.iter().any(|s| {
+            s.qos == 2
+                && shared(&s.filter).is_some_and(|(name, _)| name == group)
+                && matches(s.topic_filter(), topic)
+                && s.possible(message.invoked)
+        })
 }
 
 /// The counts of one run, or of several.

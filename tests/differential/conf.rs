@@ -67,6 +67,21 @@ struct Case {
     watcher: [&'static str; 2],
 }
 
+impl Case {
+    /// How many listeners clients go to.
+    fn listeners(&self) -> usize {
+        let lines = self.script.iter().map(|(line, _)| *line).chain([self.watcher[0]]);
+        lines.map(|line| listener(line).0 + 1).max().expect("a watcher")
+    }
+}
+
+/// The listener that a line is for, and the rest of the line.
+fn listener(line: &str) -> (usize, &str) {
+    let Some(rest) = line.strip_prefix('@') else { return (0, line) };
+    let (listener, line) = rest.split_once(' ').expect("a listener and a packet");
+    (listener.parse().expect("a number"), line)
+}
+
 const TUTORIAL: Case = Case {
     conf: tutorial,
     script: SCRIPT,
@@ -174,7 +189,7 @@ fn try_start(program: &str, arguments: &[&str], case: &Case) -> Option<Running> 
     let mut child = child.stderr(Stdio::null()).spawn().expect("sh starts");
     let begin = Instant::now();
     while begin.elapsed() < START && child.try_wait().unwrap().is_none() {
-        if TcpStream::connect(addresses[0]).is_ok() {
+        if addresses[..case.listeners()].iter().all(|at| TcpStream::connect(at).is_ok()) {
             let addresses = addresses.to_vec();
             return Some(Running { addresses, child, _directory: directory });
         }
@@ -187,11 +202,7 @@ fn try_start(program: &str, arguments: &[&str], case: &Case) -> Option<Running> 
 fn play(broker: &Running, case: &Case, version: Version) -> Vec<String> {
     let mut seen = Vec::new();
     let open = |line: &str| {
-        let (listener, line) = match line.strip_prefix('@') {
-            Some(rest) => rest.split_once(' ').expect("a listener and a packet"),
-            None => ("0", line),
-        };
-        let listener: usize = listener.parse().expect("a number");
+        let (listener, line) = listener(line);
         let mut client = Client::open(broker.addresses[listener], version);
         client.write(&compose(line, version, ""));
         client

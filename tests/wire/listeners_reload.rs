@@ -162,7 +162,7 @@ fn an_address_may_become_wider() {
 }
 
 /// Looks every 10 ms, for 10 s at most.
-fn until(is_so: impl Fn() -> bool) {
+pub(crate) fn until(mut is_so: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if is_so() {
             return;

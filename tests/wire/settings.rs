@@ -70,6 +70,21 @@ fn a_bad_file_changes_nothing() {
 }
 
 #[test]
+fn a_log_that_cannot_be_opened_changes_nothing() {
+    if is_foreign() {
+        return;
+    }
+    let broker = broker(MEMORY);
+    let config = format!(
+        "{MEMORY}[limits]\nclient_id_bytes_max = 23\n\
+         [log]\nto = ['file']\nfile = '/nowhere/culex.log'\n"
+    );
+    let line = reload(&broker, &config, "settings not taken");
+    assert!(line.contains("/nowhere/culex.log"), "{line}");
+    assert_eq!(connects(&broker, "connect id=b-name-with-24-characters"), 0);
+}
+
+#[test]
 fn what_needs_a_new_start_is_named() {
     if is_foreign() {
         return;

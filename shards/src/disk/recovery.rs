@@ -140,6 +140,7 @@ impl Recovery {
         let path = self.files.path.clone();
         let fail = |action, error| DirectoryError::io(action, &path, error);
         faults::point("recover.tidy");
+        self.remove_drafts().map_err(|error| fail("remove a draft in", error))?;
         if !self.files.direct {
             self.copy_believed().map_err(|error| fail("copy what was read in", error))?;
         }
@@ -189,8 +190,8 @@ impl Recovery {
             match put_file(&self.files.path, &file.to_string(), &bytes) {
                 // The same bytes in their own place: no room is needed.
                 Err(error) if is_full(&error) => {
-                    let draft = self.files.path.join(format!("{file}.tmp"));
-                    self.drafts.extend(draft.exists().then_some(draft));
+                    self.drafts.push(self.files.path.join(format!("{file}.tmp")));
+                    self.remove_drafts()?;
                     let file = open_file(&path, false, false)?;
                     file.write_all_at(&bytes, 0)?;
                     file.sync_all()?;
@@ -201,12 +202,20 @@ impl Recovery {
         Ok(())
     }
 
-    /// Removes drafts and what was released, so that there is room; moves foreign files away, whose
-    /// names might be used again. Gives the unused segments that are not just zeros.
-    fn tidy(&mut self, settings: &Settings) -> io::Result<Vec<u64>> {
-        for draft in &self.drafts {
-            fs::remove_file(draft)?;
+    /// Removes what a process that ended had begun to write.
+    fn remove_drafts(&mut self) -> io::Result<()> {
+        for draft in self.drafts.drain(..) {
+            match fs::remove_file(draft) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
+    }
+
+    /// Removes what was released, so that there is room; moves foreign files away, whose names
+    /// might be used again. Gives the unused segments that are not just zeros.
+    fn tidy(&mut self, settings: &Settings) -> io::Result<Vec<u64>> {
         self.remove_released()?;
         let foreign = std::mem::take(&mut self.foreign);
         self.quarantine(&foreign)?;

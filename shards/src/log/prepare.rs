@@ -75,9 +75,8 @@ impl Preparation {
                 let rest = self.segment_bytes - self.filled_bytes;
                 let most = window_bytes.clamp(CHUNK_BYTES, CHUNK_BYTES_MAX).next_power_of_two();
                 let bytes = usize::try_from(rest).unwrap_or(most).min(most);
-                let fits =
-                    |zeros: &AlignedBuffer| zeros.len() >= bytes && offset(zeros.len()) <= rest;
-                let zeros = self.zeros.take().filter(fits);
+                // A longer one of busier times is not used: small commits would wait for it.
+                let zeros = self.zeros.take().filter(|zeros| zeros.len() == bytes);
                 let zeros = zeros.unwrap_or_else(|| AlignedBuffer::zeroed(bytes));
                 Action::Write(Write::new(draft, self.filled_bytes, zeros))
             }

@@ -521,8 +521,8 @@ impl Buffers {
     }
 
     /// Gives the memory of all buffers back to the system; they stay in use. Only without
-    /// connections: a receive that the kernel has given to a worker fills one at any time. Not while
-    /// a completion waits, as its bytes are in one of them.
+    /// connections: a receive that the kernel has given to a worker fills one at any time. Not
+    /// while a completion waits, as its bytes are in one of them.
     pub(crate) fn give_memory_back(&mut self, ring: &mut Ring) {
         if !ring.has_events() && !ring.uring.submission().cq_overflow() {
             self.region.forget(head_bytes(self.count));

@@ -205,7 +205,7 @@ mod failpoints {
         let (promised, _) = run(directory.path(), "probe=einval", 2);
         let files = std::fs::read_dir(directory.path().join("shard-0000")).unwrap();
         let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-        files.retain(|file| !file.to_str().unwrap().ends_with(".tmp"));
+        files.retain(|file| file.extension().is_none_or(|one| one != "tmp"));
         files.sort();
         let begun =
             |file: &&std::path::PathBuf| std::fs::read(file).unwrap().iter().any(|b| *b > 0);
@@ -218,6 +218,21 @@ mod failpoints {
             assert!(before != after, "{}", file.display());
         }
         check(directory.path(), promised, "without direct I/O");
+    }
+
+    #[test]
+    fn a_draft_of_a_start_that_ended_does_not_stop_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let (promised, _) = run(directory.path(), "probe=einval", 2);
+        // Three files are written anew for each of the two logs.
+        for hit in 1..=6 {
+            let failpoints = format!("probe=einval;file.rename=crash@{hit}");
+            let (_, status) = run(directory.path(), &failpoints, LINES_MAX);
+            assert_eq!(status.signal(), Some(SIGABRT), "{failpoints}");
+        }
+        let (_, status) = run(directory.path(), "probe=einval", 1);
+        assert_eq!(status.code(), None, "killed after it had started");
+        check(directory.path(), promised, "drafts");
     }
 
     #[test]

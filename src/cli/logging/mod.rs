@@ -46,6 +46,10 @@ pub(super) struct Logging {
     log: Log,
 }
 
+/// New settings of the log with what they opened; nothing if they are those in force.
+#[derive(Debug)]
+pub(super) struct Prepared(Option<(Log, Vec<Sink>, Vec<Sink>)>);
+
 impl Logging {
     /// Starts logging for the whole process; has no effect if a log is set up already.
     ///
@@ -65,23 +69,30 @@ impl Logging {
         Ok(Self { writer, audit, levels: handle, audited, log: log.clone() })
     }
 
-    /// Takes new settings over. Files that cannot be opened leave everything as it was.
+    /// Opens what new settings name. Changes nothing.
     ///
     /// # Errors
-    /// What is not as the settings say, for the log.
-    pub(super) fn reload(&mut self, log: &Log) -> Result<(), String> {
-        if *log != self.log {
-            // The process may have become somebody else meanwhile; what it makes is its own.
-            let failed = |error: io::Error| format!("log: {error}");
-            let sinks = Sink::all(log, None).map_err(failed)?;
-            let audit = Sink::audit(log, None).map_err(failed)?;
-            self.levels.reload(levels(log)).map_err(|error| error.to_string())?;
-            self.writer.replace(sinks);
-            self.audit.replace(audit);
-            self.audited.reload(events(log)).map_err(|error| error.to_string())?;
-            self.log = log.clone();
+    /// What cannot be opened.
+    pub(super) fn prepare(&self, log: &Log) -> Result<Prepared, String> {
+        if *log == self.log {
+            return Ok(Prepared(None));
         }
-        Ok(())
+        // The process may have become somebody else meanwhile; what it makes is its own.
+        let failed = |error: io::Error| format!("log: {error}");
+        let sinks = Sink::all(log, None).map_err(failed)?;
+        let audit = Sink::audit(log, None).map_err(failed)?;
+        Ok(Prepared(Some((log.clone(), sinks, audit))))
+    }
+
+    /// Takes new settings over.
+    pub(super) fn take(&mut self, prepared: Prepared) {
+        let Some((log, sinks, audit)) = prepared.0 else { return };
+        // These fail only if the process logs elsewhere, and then there are no levels here.
+        let _elsewhere = self.levels.reload(levels(&log));
+        self.writer.replace(sinks);
+        self.audit.replace(audit);
+        let _elsewhere = self.audited.reload(events(&log));
+        self.log = log;
     }
 
     /// Opens the files anew, because another program has moved them.

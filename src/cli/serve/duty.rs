@@ -11,7 +11,11 @@ use shards::Stopper;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use tracing::{error, info, warn};
+
+/// A shard that was too busy for new settings is offered them again after this time.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Signals that mean something.
 pub(super) fn signals() -> Result<Signals, Failure> {
@@ -47,21 +51,37 @@ impl Duty {
     }
 
     fn wait(mut self, mut signals: Signals) -> Self {
-        for signal in signals.forever() {
-            match signal {
-                SIGHUP => self.reload(),
-                SIGUSR1 => {
-                    self.log.reopen();
-                    info!("log files opened anew");
-                }
-                _ => {
-                    info!(signal, "stopping");
-                    self.notify.stopping();
-                    self.stopper.stop();
+        while !signals.is_closed() {
+            let late = self.reloader.late();
+            let caught = if late.is_none() { signals.wait() } else { signals.pending() };
+            for signal in caught {
+                self.on_signal(signal);
+            }
+            if let Some(shard) = late {
+                self.reloader.retry();
+                if self.reloader.late().is_none() {
+                    info!(shard, "the last shard has taken the settings");
+                } else {
+                    thread::park_timeout(RETRY);
                 }
             }
         }
         self
+    }
+
+    fn on_signal(&mut self, signal: i32) {
+        match signal {
+            SIGHUP => self.reload(),
+            SIGUSR1 => {
+                self.log.reopen();
+                info!("log files opened anew");
+            }
+            _ => {
+                info!(signal, "stopping");
+                self.notify.stopping();
+                self.stopper.stop();
+            }
+        }
     }
 
     /// Reads everything first; what is not valid changes nothing.
@@ -83,6 +103,10 @@ impl Duty {
                     info!(%address, "listening");
                     info!(target: AUDIT, event = "listen", %address);
                 }
+                if let Some(shard) = reloaded.late {
+                    let why = "it is busy: until it has them it serves by those before";
+                    warn!(shard, why, "a shard has not taken the settings yet");
+                }
                 info!("settings read again");
                 let config = super::fingerprint(self.reloader.config());
                 info!(target: AUDIT, event = "reload", outcome = "ok", config);
@@ -102,11 +126,12 @@ impl Duty {
             warn!("{warning}");
         }
         super::remark_open(&loaded.config);
+        let log = self.log.prepare(&loaded.config.log).map_err(Failure::usage)?;
         let reloaded = self
             .reloader
             .reload(&loaded.config)
             .map_err(|error| Failure::usage(error.to_string()))?;
-        self.log.reload(&loaded.config.log).map_err(Failure::usage)?;
+        self.log.take(log);
         Ok(reloaded)
     }
 }

@@ -29,8 +29,12 @@ pub(super) struct Draft<'a> {
     location: Option<PathBuf>,
     allow_anonymous: Option<bool>,
     user: Option<String>,
+    /// The first option of those that say who may come in and do what.
+    security: Option<Line>,
+    /// Such options above all listeners, if they are bound to a listener.
+    unbound: Vec<Line>,
     /// The lines are those of this plugin.
-    plugin: Option<Plugin>,
+    plugin: Option<(Plugin, Scope)>,
     level: Option<Level>,
     destinations: Option<Vec<Destination>>,
     /// Of listeners that have none of their own.
@@ -45,6 +49,27 @@ enum Plugin {
     Passwords,
     Rules,
 }
+
+/// Where an option holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    All,
+    Listener,
+}
+
+/// Options that `per_listener_settings` may bind to a listener, and so have to come after it.
+const SECURITY: [&str; 8] = [
+    "allow_anonymous",
+    "allow_zero_length_clientid",
+    "password_file",
+    "acl_file",
+    "plugin",
+    "global_plugin",
+    "auto_id_prefix",
+    "clientid_prefixes",
+];
+/// Those of them that do not make a listener of what stands above all of them.
+const UNBOUND: [&str; 3] = ["allow_anonymous", "acl_file", "auto_id_prefix"];
 
 impl<'a> Draft<'a> {
     pub(super) fn new(path: &'a Path) -> Self {
@@ -70,6 +95,8 @@ impl<'a> Draft<'a> {
             location: None,
             allow_anonymous: None,
             user: None,
+            security: None,
+            unbound: Vec::new(),
             plugin: None,
             level: None,
             destinations: None,
@@ -83,6 +110,12 @@ impl<'a> Draft<'a> {
         if line.name == "listener" {
             self.blocks.push(Block::new(line)?);
             return Ok(());
+        }
+        if SECURITY.contains(&line.name.as_str()) {
+            self.security.get_or_insert_with(|| line.clone());
+        }
+        if self.per_listener && self.blocks.len() == 1 && UNBOUND.contains(&line.name.as_str()) {
+            self.unbound.push(line.clone());
         }
         let taken = self.security(line)?
             || self.limit(line)?
@@ -117,23 +150,27 @@ impl<'a> Draft<'a> {
     /// Who may come in; bound to a listener with `per_listener_settings`.
     fn security(&mut self, line: &Line) -> Result<bool, ConfigError> {
         match line.name.as_str() {
-            "per_listener_settings" => self.per_listener = line.flag()?,
+            "per_listener_settings" => self.per_listener = self.per_listener_settings(line)?,
             "allow_anonymous" if self.per_listener => {
                 self.block()?.allow_anonymous = Some(line.flag()?);
             }
             "allow_anonymous" => self.allow_anonymous = Some(line.flag()?),
-            "password_file" => self.password_file(line.path()?)?,
-            "acl_file" => self.acl_file(line.path()?)?,
-            "plugin" | "global_plugin" => self.plugin = Some(stock_plugin(line)?),
-            "plugin_opt_password_file" if self.plugin == Some(Plugin::Passwords) => {
-                self.password_file(line.path()?)?;
+            "password_file" => self.password_file(line.path()?, self.scope())?,
+            "acl_file" => self.acl_file(line.path()?, self.scope())?,
+            "plugin" => {
+                self.plugin = Some((stock_plugin(line)?, self.scope()));
+                self.block()?.used |= self.per_listener;
             }
-            "plugin_opt_acl_file" if self.plugin == Some(Plugin::Rules) => {
-                self.acl_file(line.path()?)?;
-            }
-            name if name.starts_with("plugin_opt_") => {
-                return Err(line.fault("no plugin of this option is supported"));
-            }
+            "global_plugin" => self.plugin = Some((stock_plugin(line)?, Scope::All)),
+            name if name.starts_with("plugin_opt_") => match (name, self.plugin) {
+                ("plugin_opt_password_file", Some((Plugin::Passwords, scope))) => {
+                    self.password_file(line.path()?, scope)?;
+                }
+                ("plugin_opt_acl_file", Some((Plugin::Rules, scope))) => {
+                    self.acl_file(line.path()?, scope)?;
+                }
+                _ => return Err(line.fault("no plugin of this option is supported")),
+            },
             "allow_zero_length_clientid" => self.config.mqtt.allow_empty_client_id = line.flag()?,
             "clientid_prefixes" => {
                 self.config.mqtt.client_id_prefixes = vec![line.text()?.to_owned()];
@@ -145,20 +182,41 @@ impl<'a> Draft<'a> {
         Ok(true)
     }
 
-    fn password_file(&mut self, path: PathBuf) -> Result<(), ConfigError> {
-        if self.per_listener {
-            self.block()?.password_file = Some(path);
-        } else {
-            self.config.auth.password_file = Some(path);
+    /// What is bound to listeners is not so by halves.
+    fn per_listener_settings(&self, line: &Line) -> Result<bool, ConfigError> {
+        let flag = line.flag()?;
+        match &self.security {
+            Some(before) if flag != self.per_listener => {
+                Err(line.fault(format_args!("must stand before {}", before.name)))
+            }
+            Some(_) | None => Ok(flag),
+        }
+    }
+
+    /// Where options hold that may be bound to listeners.
+    fn scope(&self) -> Scope {
+        if self.per_listener { Scope::Listener } else { Scope::All }
+    }
+
+    fn password_file(&mut self, path: PathBuf, scope: Scope) -> Result<(), ConfigError> {
+        match scope {
+            Scope::All => self.config.auth.password_file = Some(path),
+            Scope::Listener => {
+                let block = self.block()?;
+                block.password_file = Some(path);
+                // Mosquitto makes a listener of it where there is none.
+                block.used = true;
+            }
         }
         Ok(())
     }
 
-    fn acl_file(&mut self, path: PathBuf) -> Result<(), ConfigError> {
-        if self.per_listener {
-            self.block()?.acl_file = Some(path);
-        } else {
-            self.config.acl = Acl::Rules(AclRules { file: Some(path), ..AclRules::default() });
+    fn acl_file(&mut self, path: PathBuf, scope: Scope) -> Result<(), ConfigError> {
+        match scope {
+            Scope::All => {
+                self.config.acl = Acl::Rules(AclRules { file: Some(path), ..AclRules::default() });
+            }
+            Scope::Listener => self.block()?.acl_file = Some(path),
         }
         Ok(())
     }
@@ -308,7 +366,7 @@ impl<'a> Draft<'a> {
     pub(super) fn finish(mut self) -> Result<Loaded, ConfigError> {
         self.finish_log();
         self.finish_kept();
-        self.finish_listeners()?;
+        let blocks = self.finish_listeners()?;
         self.config.process.user = match self.user.take() {
             Some(user) if user == "root" || user.is_empty() => None,
             Some(user) => Some(user),
@@ -319,8 +377,8 @@ impl<'a> Draft<'a> {
         }
         match self.config.fault() {
             Some(fault) => {
-                let block = self.blocks.iter().rev().find(|block| block.line.is_some());
-                let block = block.or(self.blocks.first());
+                let at = fault.listener.and_then(|nth| blocks.get(nth)).copied();
+                let block = self.blocks.get(at.unwrap_or(self.blocks.len() - 1));
                 let text = fault.to_string();
                 Err(match block {
                     Some(block) => block.fault(self.path, &text),
@@ -356,9 +414,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn finish_listeners(&mut self) -> Result<(), ConfigError> {
+    /// Makes the listeners; gives the block of each.
+    fn finish_listeners(&mut self) -> Result<Vec<usize>, ConfigError> {
+        self.check_global()?;
         let is_alone = self.blocks.len() == 1;
-        let mut listeners = Vec::new();
+        if !is_alone && self.blocks.first().is_some_and(|block| !block.used) {
+            let why = "without effect: with per_listener_settings it is that of the listener above";
+            self.warnings.extend(self.unbound.iter().map(|line| line.remark(why)));
+        }
+        let (mut listeners, mut blocks) = (Vec::new(), Vec::new());
         for (index, block) in self.blocks.iter().enumerate() {
             if index == 0 && !block.used {
                 continue;
@@ -376,17 +440,34 @@ impl<'a> Draft<'a> {
                 })
                 .map(|listener| self.with_id_prefix(listener));
             listeners.extend(more);
+            blocks.resize(listeners.len(), index);
         }
-        if listeners.is_empty() && is_alone {
+        if let (true, true, Some(block)) = (listeners.is_empty(), is_alone, self.blocks.first()) {
             // Mosquitto without a listener serves its own host alone, and everybody there.
-            let allow_anonymous = self.allow_anonymous.or(Some(true));
-            let topic_alias_maximum = self.blocks.first().and_then(|block| block.alias_max);
-            let local = Listener::local(PORT);
-            let listener = Listener { allow_anonymous, topic_alias_maximum, ..local };
+            let listener = Listener {
+                allow_anonymous: block.allow_anonymous.or(self.allow_anonymous).or(Some(true)),
+                topic_alias_maximum: block.alias_max,
+                acl_file: block.acl_file.clone(),
+                auto_id_prefix: block.id_prefix.clone(),
+                ..Listener::local(PORT)
+            };
             listeners.push(self.with_id_prefix(listener));
+            blocks.push(0);
         }
         self.config.listeners = listeners;
         self.same_for_all();
+        Ok(blocks)
+    }
+
+    /// Files of a `global_plugin` hold at every listener, also beside its own; here one holds.
+    fn check_global(&self) -> Result<(), ConfigError> {
+        let (users, rules) = (self.config.auth.is_on(), self.config.acl != Acl::Unset);
+        for block in &self.blocks {
+            if users && block.password_file.is_some() || rules && block.acl_file.is_some() {
+                let why = "a file of a global_plugin and one of the listener are not possible here";
+                return Err(block.fault(self.path, why));
+            }
+        }
         Ok(())
     }
 

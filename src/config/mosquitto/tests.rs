@@ -158,6 +158,69 @@ fn settings_of_one_listener_stay_there() {
 }
 
 #[test]
+fn security_above_all_listeners_is_not_lost() {
+    let alone = |text: &str| read(&format!("per_listener_settings true\n{text}")).config;
+    refused("per_listener_settings true\nallow_anonymous false\n", "nobody can connect");
+    let config = alone("acl_file /a\nauto_id_prefix x-\n");
+    assert_eq!(addresses(&config), ["127.0.0.1:1883"]);
+    let file = Path::new("/a");
+    assert!(matches!(&config.acl, Acl::Rules(rules) if rules.file.as_deref() == Some(file)));
+    assert_eq!(config.listeners[0].auto_id_prefix.as_deref(), Some("x-"));
+    for text in
+        ["password_file /p\n", "plugin mosquitto_password_file.so\nplugin_opt_password_file /p\n"]
+    {
+        let config = alone(text);
+        let [listener] = &config.listeners[..] else { panic!("one listener") };
+        assert!(!listener.is_local(), "Mosquitto serves everywhere then");
+        assert_eq!(listener.allow_anonymous, Some(false));
+        assert_eq!(config.auth.password_file, Some(PathBuf::from("/p")));
+        let config = alone(&format!("{text}listener 1884 127.0.0.1\nallow_anonymous true\n"));
+        assert_eq!(config.listeners.len(), 2);
+        assert_eq!(config.listeners[0].password_file, Some(PathBuf::from("/p")));
+    }
+    let text = "per_listener_settings true\nacl_file /a\nlistener 1883 127.0.0.1\n\
+                allow_anonymous true\n";
+    let Loaded { config, warnings } = read(text);
+    assert_eq!((config.listeners.len(), &config.listeners[0].acl_file), (1, &None));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("m.conf:2: acl_file: without effect: "), "{warnings:?}");
+}
+
+#[test]
+fn global_plugins_hold_at_every_listener() {
+    let text = "per_listener_settings true\nglobal_plugin mosquitto_acl_file.so\n\
+                plugin_opt_acl_file /a\nglobal_plugin mosquitto_password_file.so\n\
+                plugin_opt_password_file /p\nlistener 1883 127.0.0.1\n\
+                listener 1884 127.0.0.1\nallow_anonymous true\n";
+    let config = read(text).config;
+    let file = Path::new("/a");
+    assert!(matches!(&config.acl, Acl::Rules(rules) if rules.file.as_deref() == Some(file)));
+    assert_eq!(config.auth.password_file, Some(PathBuf::from("/p")));
+    assert_eq!(config.listeners.len(), 2, "they make no listener");
+    refused(&format!("{text}acl_file /b\n"), "m.conf:7: listener: a file of a global_plugin");
+    refused(&format!("{text}password_file /b\n"), "m.conf:7: listener: a file of a global_plugin");
+}
+
+#[test]
+fn settings_are_not_bound_to_listeners_by_halves() {
+    let text = "listener 1883 127.0.0.1\nacl_file /a\n";
+    let expected = "m.conf:3: per_listener_settings: must stand before acl_file";
+    refused(&format!("{text}per_listener_settings true\n"), expected);
+    let text = "per_listener_settings true\nallow_anonymous true\nper_listener_settings";
+    let expected = "m.conf:3: per_listener_settings: must stand before allow_anonymous";
+    refused(&format!("{text} false\n"), expected);
+    read(&format!("{text} true\n"));
+}
+
+#[test]
+fn what_is_wrong_is_said_of_its_listener() {
+    let rest = "listener 1884 127.0.0.1\nallow_anonymous true\n";
+    let text = "per_listener_settings true\nlistener 1883 127.0.0.1\n";
+    refused(&format!("{text}{rest}"), "m.conf:2: listener: address: nobody can connect");
+    refused(&format!("{rest}listener 1884 127.0.0.1\n{rest}"), "m.conf:3: listener: address: is");
+}
+
+#[test]
 fn what_is_so_anyway_makes_no_listener() {
     let alone = read("max_topic_alias 5\nmax_qos 2\nprotocol mqtt\n").config.listeners;
     let local = Listener { allow_anonymous: Some(true), ..Listener::local(1883) };
