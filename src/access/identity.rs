@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub struct Identity {
     /// User name that was proved; `None` = anonymous.
     pub user: Option<Arc<str>>,
-    /// Whose user this is, as it was at the login: the file of a listener that has users of its own.
+    /// Whose user this is, as it was at the login: the file of a listener with users of its own;
     /// `None` = those of the broker. One name is two users of two sets.
     pub users: Option<Arc<str>>,
     /// Rules that came with the proof, as a token's claims; `None` = none came.
