@@ -232,3 +232,37 @@ fn a_session_from_the_log_is_that_of_its_owner_among_those_of_one_name() {
         }
     }
 }
+
+#[test]
+fn a_retained_message_goes_with_the_right_that_its_listener_gave() {
+    if std::env::var("CULEX_TEST_ADDRESS").is_ok() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules");
+    let file = |right| std::fs::write(&rules, format!("topic {right} own/#\n")).unwrap();
+    file("readwrite");
+    // The rules of the broker allow everything, and no listener follows them.
+    let config = format!(
+        "{MEMORY}[[listener]]\naddress = '127.0.0.1:0'\nallow_anonymous = true\n\
+         acl_file = {rules:?}\n"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let broker = Broker::launch(directory, "culex.toml", &config, &["--shards", "1"], &[]);
+    let (mut writer, code) = connect(&broker, 0, "connect");
+    assert_eq!(code, 0);
+    writer.write(&compose("publish own/x q1 id=1 retain p=kept", Version::V5, ""));
+    assert_eq!(writer.packet().name, "puback");
+    let is_kept = || {
+        let (mut reader, code) = connect(&broker, 0, "connect");
+        assert_eq!(code, 0);
+        reader.write(&compose("subscribe 1 own/x", Version::V5, ""));
+        assert_eq!(reader.packet().codes, [0]);
+        reader.write(&compose("pingreq", Version::V5, ""));
+        reader.packet().name == "publish"
+    };
+    until(is_kept);
+    file("read");
+    broker.signal("-HUP");
+    until(|| !is_kept());
+}
