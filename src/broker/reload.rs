@@ -57,8 +57,8 @@ impl Reloader {
     /// Makes all shards follow new settings.
     ///
     /// # Errors
-    /// [`BrokerError`], and nothing has changed: a file cannot be used, an address cannot be listened
-    /// on; or [`BrokerError::Busy`], a shard has not taken the settings before these.
+    /// [`BrokerError`], and nothing has changed: a file cannot be used, an address cannot be
+    /// listened on; or [`BrokerError::Busy`], a shard has not taken the settings before these.
     pub fn reload(&mut self, config: &Config) -> Result<Reloaded, BrokerError> {
         self.deliver();
         if let Some(shard) = self.late() {
@@ -203,43 +203,43 @@ mod tests {
 
     #[test]
     fn a_busy_shard_costs_no_number() {
-        let mut reloader = reloader(2);
-        fill(&reloader, 1);
-        let reloaded = reloader.reload(&local(2)).expect("nothing is wrong with them");
-        assert_eq!((reloaded.late, reloaded.opened.len()), (Some(1), 1));
+        let mut broker = reloader(2);
+        fill(&broker, 1);
+        let taken = broker.reload(&local(2)).expect("nothing is wrong with them");
+        assert_eq!((taken.late, taken.opened.len()), (Some(1), 1));
         for new in [&local(3), &local(2)] {
-            let error = reloader.reload(new).expect_err("shard 1 takes nothing");
+            let error = broker.reload(new).expect_err("shard 1 takes nothing");
             assert!(matches!(error, BrokerError::Busy { shard: 1 }), "{error}");
             // Shard 0 knows of the second listener: nothing more may begin before shard 1 does.
-            assert_eq!((reloader.slots.len(), waiting(&reloader)), (2, vec![0, 2]));
-            assert_eq!(reloader.config().listeners.len(), 2);
+            assert_eq!((broker.slots.len(), waiting(&broker)), (2, vec![0, 2]));
+            assert_eq!(broker.config().listeners.len(), 2);
         }
     }
 
     #[test]
     fn a_busy_shard_does_not_hold_others_up_and_gets_all_in_order() {
-        let mut reloader = reloader(3);
-        fill(&reloader, 1);
-        let reloaded = reloader.reload(&local(2)).expect("nothing is wrong with them");
-        assert_eq!((reloaded.late, waiting(&reloader)), (Some(1), vec![0, 2, 0]));
-        let lines = reloader.remote.clone();
+        let mut broker = reloader(3);
+        fill(&broker, 1);
+        let taken = broker.reload(&local(2)).expect("nothing is wrong with them");
+        assert_eq!((taken.late, waiting(&broker)), (Some(1), vec![0, 2, 0]));
+        let lines = broker.remote.clone();
         let next = |shard| lines.take(shard).expect("something in its line");
         assert!(matches!(next(2), Control::Settings(_)));
         assert!(matches!(next(2), Control::Listeners(_)));
-        reloader.retry();
-        assert_eq!(waiting(&reloader), [0, 2, 0], "it has taken nothing yet");
+        broker.retry();
+        assert_eq!(waiting(&broker), [0, 2, 0], "it has taken nothing yet");
         for left in [1, 0] {
             assert!(matches!(next(1), Control::Reloaded(true)));
-            reloader.retry();
-            assert_eq!(waiting(&reloader), [0, left, 0]);
+            broker.retry();
+            assert_eq!(waiting(&broker), [0, left, 0]);
         }
-        assert_eq!(reloader.late(), None);
+        assert_eq!(broker.late(), None);
         assert!(matches!(next(1), Control::Settings(_)));
         let Control::Listeners(changes) = next(1) else { panic!("its socket") };
         assert!(matches!(changes[..], [Change::Open(1, _)]));
         assert!(matches!((next(0), next(0)), (Control::Settings(_), Control::Listeners(_))));
-        let reloaded = reloader.reload(&local(1)).expect("all have taken those before");
-        assert_eq!((reloaded.late, reloaded.closed.len()), (None, 1));
+        let taken = broker.reload(&local(1)).expect("all have taken those before");
+        assert_eq!((taken.late, taken.closed.len()), (None, 1));
     }
 
     #[test]
