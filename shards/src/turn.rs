@@ -138,8 +138,9 @@ impl<H: Handler> Driver<H> {
             place.pulse.beat(turn);
             self.io.now = self.clock.now();
             phase = self.advance(phase);
-            self.io.listeners.arm(&mut self.io.net.ring, self.io.now);
             self.drain_controls();
+            // Behind the controls, which may bring listeners: an idle shard sleeps after this turn.
+            self.io.listeners.arm(&mut self.io.net.ring, self.io.now);
             self.deliver_kept();
             self.tick();
             self.tell_closed();

@@ -88,6 +88,22 @@ fn one_comes_and_one_goes_and_connections_stay() {
 }
 
 #[test]
+fn an_idle_broker_accepts_at_once_where_it_listens_anew() {
+    if is_foreign() {
+        return;
+    }
+    // Nothing else wakes its shard.
+    let quiet = format!("sys_interval_s = 0\n{LOCAL}");
+    let broker = start(1, &quiet);
+    for _ in 0..20 {
+        let new = free();
+        let more = format!("{quiet}[[listener]]\naddress = '{new}'\n");
+        reload(&broker, &more, &format!("listening address={new}"));
+        let _client = connected(new, "any");
+    }
+}
+
+#[test]
 fn what_cannot_be_opened_changes_nothing() {
     if is_foreign() {
         return;
