@@ -97,6 +97,7 @@ impl Builder {
             patterns: self.patterns.compile(true),
             own: Vec::new(),
             listeners: Vec::new(),
+            open: Vec::new(),
         }
     }
 

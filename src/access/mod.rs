@@ -32,13 +32,14 @@ mod tests;
 
 pub use build::{Builder, RoleRules};
 pub use fault::{AclError, AclFault};
-pub use identity::Identity;
+pub use identity::{Identity, users};
 pub use network::{Network, NoNetwork};
 pub use rights::{Action, Rights};
 pub use rules::Rules;
 
 use ahash::AHashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Whom a decision is about.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,8 +53,43 @@ pub struct Who<'a> {
     /// Where it connects from, as far as that is known. No rule asks for it.
     pub address: Option<IpAddr>,
     /// Number of the listener it came in by, which may have rules of its own. `None` = nobody knows
-    /// any more: what the rules of some listener allow is allowed.
+    /// any more: what the rules of some open listener with these users allow is allowed.
     pub listener: Option<u16>,
+    /// Whose user it is, for who has no listener.
+    pub users: Users<'a>,
+}
+
+/// Whose users: one name is two users of two sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Users<'a> {
+    /// Nobody knows, or it is nobody's user.
+    #[default]
+    Unknown,
+    /// Those of the broker.
+    Common,
+    /// Those of listeners that have them of their own, by [`Identity::users`].
+    Own(&'a str),
+}
+
+impl Users<'_> {
+    fn may_be(self, set: Option<&str>) -> bool {
+        match self {
+            Users::Unknown => true,
+            Users::Common => set.is_none(),
+            Users::Own(mine) => set == Some(mine),
+        }
+    }
+}
+
+/// What is special about one listener.
+#[derive(Clone, Debug)]
+pub struct At {
+    /// Place of its rules, if they are its own.
+    pub own: Option<usize>,
+    /// Clients may come in by it.
+    pub is_open: bool,
+    /// Whose users log in there; `None` = those of the broker.
+    pub users: Option<Arc<str>>,
 }
 
 /// Answer of [`authorise`].
@@ -80,9 +116,11 @@ pub struct Access {
     /// Second stage, for everybody.
     patterns: Rules,
     /// Rules of listeners that have their own instead of these.
-    own: Vec<Access>,
-    /// Places in `own` by the number of the listener; further ones have none of their own.
-    listeners: Vec<Option<usize>>,
+    own: Vec<Arc<Access>>,
+    /// By the number of the listener; further ones have nothing of their own.
+    listeners: Vec<At>,
+    /// Whose users are under which rules at listeners that are open; no two are the same.
+    open: Vec<(Option<Arc<str>>, Option<usize>)>,
 }
 
 impl Default for Access {
@@ -103,19 +141,32 @@ impl Access {
             patterns: Rules::default(),
             own: Vec::new(),
             listeners: Vec::new(),
+            open: Vec::new(),
         }
     }
 
-    /// The same, with rules of their own for some listeners. `listeners` has for each number of a
-    /// listener the place of its rules in `own`.
+    /// The same, with rules of their own for some listeners, which are told of by their numbers.
     #[must_use]
-    pub fn with_own(self, own: Vec<Access>, listeners: Vec<Option<usize>>) -> Self {
-        Access { own, listeners, ..self }
+    pub fn with_own(self, own: Vec<Arc<Access>>, listeners: Vec<At>) -> Self {
+        let mut open = Vec::new();
+        for at in listeners.iter().filter(|at| at.is_open) {
+            let one = (at.users.clone(), at.own);
+            if !open.contains(&one) {
+                open.push(one);
+            }
+        }
+        Access { own, listeners, open, ..self }
+    }
+
+    /// The rules that a listener has of its own.
+    pub fn own_of(&self, number: u16) -> Option<&Arc<Access>> {
+        let place = self.listeners.get(usize::from(number))?.own?;
+        self.own.get(place)
     }
 
     /// Are there rules; without any, only clients with claims have less than all rights.
     pub fn is_ruled(&self) -> bool {
-        self.ruled || self.own.iter().any(Access::is_ruled)
+        self.ruled || self.own.iter().any(|own| own.is_ruled())
     }
 
     /// The same rules hold at both listeners.
@@ -125,8 +176,19 @@ impl Access {
 
     /// The rules of one listener.
     fn of_listener(&self, number: u16) -> &Access {
-        let place = self.listeners.get(usize::from(number)).copied().flatten();
-        place.and_then(|place| self.own.get(place)).unwrap_or(self)
+        self.own_of(number).map_or(self, |own| own)
+    }
+
+    /// Some listener by which this client may come has rules that allow it.
+    fn allows_somewhere(&self, who: Who<'_>, action: Action, topic: &str) -> bool {
+        let allows = |one: &Access| one.decide(who, action, topic) == Verdict::Allow;
+        if self.own.is_empty() {
+            return allows(self);
+        }
+        let at = self.open.iter().filter(|(users, _)| who.users.may_be(users.as_deref()));
+        let mut rules =
+            at.map(|(_, own)| own.and_then(|own| self.own.get(own)).map_or(self, |own| own));
+        rules.any(allows)
     }
 
     fn decide(&self, who: Who<'_>, action: Action, topic: &str) -> Verdict {
@@ -173,14 +235,10 @@ pub fn authorise(access: &Access, who: Who<'_>, action: Action, topic: &str) -> 
     if is_closed(action, topic) {
         return Verdict::Deny;
     }
-    if let Some(listener) = who.listener {
-        return access.of_listener(listener).decide(who, action, topic);
-    }
-    let mut all = std::iter::once(access).chain(&access.own);
-    if all.any(|one| one.decide(who, action, topic) == Verdict::Allow) {
-        Verdict::Allow
-    } else {
-        Verdict::Deny
+    match who.listener {
+        Some(listener) => access.of_listener(listener).decide(who, action, topic),
+        None if access.allows_somewhere(who, action, topic) => Verdict::Allow,
+        None => Verdict::Deny,
     }
 }
 

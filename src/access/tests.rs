@@ -440,3 +440,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_is_known_by_name_alone_has_the_rules_of_open_listeners_that_may_be_his() {
+    let rules = |topic: &str| Arc::new(access(&format!("user a\ntopic {topic}\n")));
+    let at = |own, is_open, users: Option<&str>| At { own, is_open, users: users.map(Arc::from) };
+    let may = |access: &Access, users, topic: &str| {
+        let who = Who { client_id: "c", user: Some("a"), users, ..Who::default() };
+        authorise(access, who, Action::Publish, topic) == Verdict::Allow
+    };
+    let own = || vec![rules("x"), rules("y"), rules("z")];
+    let (first, second) = (Users::Own("first"), Users::Own("second"));
+    let listeners = vec![
+        at(Some(0), true, Some("first")),
+        at(Some(1), true, Some("second")),
+        at(Some(2), false, Some("first")),
+    ];
+    let rules = Access::allow_all().with_own(own(), listeners.clone());
+    let found = |users| ["x", "y", "z", "none"].map(|topic| may(&rules, users, topic));
+    // What no open listener follows allows nothing: neither the common rules nor those of a
+    // closed one.
+    assert_eq!(found(Users::Unknown), [true, true, false, false]);
+    assert_eq!(found(first), [true, false, false, false]);
+    assert_eq!(found(second), [false, true, false, false]);
+    assert_eq!(found(Users::Common), [false; 4]);
+    assert_eq!(found(Users::Own("gone")), [false; 4]);
+    // The common rules count where an open listener follows them.
+    let listeners = listeners.into_iter().chain([at(None, true, None)]).collect();
+    let rules = Access::allow_all().with_own(own(), listeners);
+    assert!(may(&rules, Users::Common, "none") && may(&rules, Users::Unknown, "none"));
+    assert!(!may(&rules, first, "none") && may(&rules, first, "x"));
+    // Without rules of their own the listeners do not matter.
+    let rules = Access::allow_all().with_own(Vec::new(), vec![at(None, true, Some("first"))]);
+    assert!(may(&rules, Users::Common, "none"));
+}

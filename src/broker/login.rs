@@ -5,7 +5,7 @@ use crate::auth::limiter::Limits;
 use crate::auth::{Secret, jwt};
 use crate::codec::Qos;
 use crate::config::{Config, SecretModes, SecretRef};
-use crate::gate::{self, LoadError, Readers, read_secret};
+use crate::gate::{self, LoadError, OwnUsers, Readers, read_secret};
 use crate::shard::{ListenerRules, LoginRules};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use std::sync::Arc;
 /// What clients have to show at each listener.
 pub(super) fn rules(config: &Config, slots: &[Slot]) -> LoginRules {
     let auth = &config.auth;
-    let listeners = slots.iter().map(|Slot { listener, .. }| ListenerRules {
+    let listeners = slots.iter().map(|Slot { listener, is_open, .. }| ListenerRules {
+        closed: !is_open,
         allow_anonymous: config.allows_anonymous(listener),
-        unasked: !config.asks_at(listener),
-        users: listener.password_file.as_deref().map(|path| path.to_string_lossy().into()),
+        // That somebody is asked somewhere counts listeners that are open.
+        unasked: !(config.asks() && config.asks_at(listener)),
+        users: listener.password_file.as_deref().map(gate::users_of),
         use_username_as_clientid: listener.use_username_as_clientid,
         allow_session_rebind: listener.allow_session_rebind.unwrap_or(auth.allow_session_rebind),
         versions: listener.mqtt_versions.iter().map(|version| version.0).collect(),
@@ -80,10 +82,15 @@ pub(super) fn gate(config: &Config, slots: &[Slot]) -> Result<gate::Settings, Lo
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
         threads => usize_of(threads),
     };
-    let own = |slot: &Slot| slot.listener.password_file.clone().filter(|_| slot.is_open);
+    let own = |slot: &Slot| match &slot.listener.password_file {
+        None => OwnUsers::Common,
+        Some(path) if slot.is_open => OwnUsers::File(path.clone()),
+        // A login that was begun before it closed.
+        Some(_) => OwnUsers::Nobody,
+    };
     Ok(gate::Settings {
         password_file: auth.password_file.clone(),
-        own_password_files: slots.iter().map(own).collect(),
+        own_users: slots.iter().map(own).collect(),
         scram_file: auth.scram_file.clone(),
         secret_readers: readers,
         jwt: jwt.transpose()?,

@@ -135,7 +135,7 @@ pub fn bind(config: &Config, placement: Placement) -> Result<Bound, BrokerError>
 pub fn check(config: &Config) -> Result<(), BrokerError> {
     let slots = slots::first(config);
     login_settings(config, &slots)?;
-    rules::access(config, &slots)?;
+    rules::access(config, &slots, None)?;
     listeners::transports(config, &slots, &[])?;
     Ok(())
 }
@@ -169,7 +169,7 @@ fn edge_settings(
     let certificates = listeners::certificates(slots, &transports);
     Ok(edge::Settings {
         shard: shard::Settings { certificates, ..shard_settings(config, shards) },
-        access: Arc::new(rules::access(config, slots)?),
+        access: Arc::new(rules::access(config, slots, before.map(|before| &*before.access))?),
         admission: Admission::new(admission_limits(config, slots)),
         accepts_per_s: config.limits.accepts_per_s_max.into(),
         rates: Rates {

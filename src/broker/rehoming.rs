@@ -1,7 +1,7 @@
 //! A data directory that was written with another number of shards: its state moves to new logs.
 
 use super::BrokerError;
-use crate::access::{Access, Action, Verdict, Who, authorise};
+use crate::access::{Access, Action, Verdict, Who, authorise, users};
 use crate::shard::Home;
 use crate::store::rehome::{Layout, Plan, rehome};
 use crate::store::{self, Image, Place, SessionHead, Wall};
@@ -44,7 +44,8 @@ pub(super) fn change(
 
 fn may_receive(access: &Access, head: &SessionHead, topic: &str) -> bool {
     let (client_id, user) = (head.client.as_str(), head.user.as_deref());
-    let who = Who { client_id, user, ..Who::default() };
+    let users = users(user, head.users.as_deref());
+    let who = Who { client_id, user, users, ..Who::default() };
     authorise(access, who, Action::Receive, topic) == Verdict::Allow
 }
 
@@ -127,6 +128,7 @@ mod tests {
             session,
             client: ClientId::new(name),
             user: None,
+            users: None,
             expiry_s: u32::MAX,
             offline_since_ms: Some(7),
             next_sequence: 0,

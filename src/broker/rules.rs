@@ -1,11 +1,13 @@
 //! From the settings to compiled access rules.
 
 use super::slots::Slot;
-use crate::access::{Access, AclError, AclFault, Builder, RoleRules};
+use crate::access::{Access, AclError, AclFault, At, Builder, RoleRules};
 use crate::config::{Acl, Config};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
+use tracing::warn;
 
 /// Largest file of rules: a million lines, which is far more than anybody writes by hand.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -45,28 +47,69 @@ pub enum RulesError {
     },
 }
 
-/// Reads and compiles all rules, or none: what is wrong leaves nothing half in force.
+/// Reads and compiles all rules, or none: what is wrong leaves nothing half in force. `before` are
+/// those in force.
 ///
 /// # Errors
 /// [`RulesError`], the first that is found.
-pub(super) fn access(config: &Config, slots: &[Slot]) -> Result<Access, RulesError> {
-    let (mut own, mut paths, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
-    for Slot { listener, is_open, .. } in slots {
-        let Some(path) = listener.acl_file.as_deref() else {
-            listeners.push(None);
-            continue;
-        };
-        let place = paths.iter().position(|one| *one == path);
-        if place.is_none() {
-            let rules = file(Builder::new(), path).map(Builder::build);
-            // Of a listener that is closed only connections are left; its file may be gone.
-            own.push(if *is_open { rules? } else { rules.unwrap_or(Builder::new().build()) });
-            paths.push(path);
-        }
-        listeners.push(Some(place.unwrap_or(paths.len() - 1)));
+pub(super) fn access(
+    config: &Config,
+    slots: &[Slot],
+    before: Option<&Access>,
+) -> Result<Access, RulesError> {
+    let mut own = Own::default();
+    // Files of open listeners first: what is wrong with them is never passed over.
+    for slot in slots.iter().filter(|slot| slot.is_open) {
+        own.place(slot, |path| Ok(Arc::new(file(Builder::new(), path)?.build())))?;
     }
-    let common = common(&config.acl)?;
-    Ok(if own.is_empty() { common } else { common.with_own(own, listeners) })
+    for (number, slot) in slots.iter().enumerate().filter(|(_, slot)| !slot.is_open) {
+        // Only connections are left there, and the file may be gone: they keep what they had.
+        own.place(slot, |path| {
+            let error = match file(Builder::new(), path) {
+                Ok(rules) => return Ok(Arc::new(rules.build())),
+                Err(error) => error,
+            };
+            let kept = before.zip(u16::try_from(number).ok());
+            let kept = kept.and_then(|(before, number)| before.own_of(number).cloned());
+            let address = &slot.listener.address;
+            warn!(%address, %error, "rules of a closed listener stay as they were");
+            Ok(kept.unwrap_or_else(|| Arc::new(Builder::new().build())))
+        })?;
+    }
+    let listeners = slots.iter().map(|slot| At {
+        own: slot.listener.acl_file.as_deref().and_then(|path| own.find(path)),
+        is_open: slot.is_open,
+        users: slot.users(),
+    });
+    let listeners = listeners.collect();
+    Ok(common(&config.acl)?.with_own(own.rules, listeners))
+}
+
+/// Rules of listeners, each file once.
+#[derive(Default)]
+struct Own<'a> {
+    paths: Vec<&'a Path>,
+    rules: Vec<Arc<Access>>,
+}
+
+impl<'a> Own<'a> {
+    fn find(&self, path: &Path) -> Option<usize> {
+        self.paths.iter().position(|one| *one == path)
+    }
+
+    /// Has the rules of this listener's file, if it names one that was not read before.
+    fn place(
+        &mut self,
+        slot: &'a Slot,
+        read: impl FnOnce(&Path) -> Result<Arc<Access>, RulesError>,
+    ) -> Result<(), RulesError> {
+        let Some(path) = slot.listener.acl_file.as_deref() else { return Ok(()) };
+        if self.find(path).is_none() {
+            self.rules.push(read(path)?);
+            self.paths.push(path);
+        }
+        Ok(())
+    }
 }
 
 /// Adds the rules of a file.
@@ -107,6 +150,8 @@ fn read(path: &Path) -> Result<String, RulesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Action, Verdict, Who, authorise};
+    use crate::broker::slots::{self, Plan};
 
     fn load(settings: &str, file: Option<&[u8]>) -> Result<Access, String> {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -117,7 +162,7 @@ mod tests {
         std::fs::write(&path, settings).expect("can write");
         let config = Config::load(&path).expect("valid settings");
         let place = format!("{}/", directory.path().display());
-        access(&config, &super::super::slots::first(&config))
+        access(&config, &slots::first(&config), None)
             .map_err(|error| error.to_string().replace(&place, ""))
     }
 
@@ -156,5 +201,60 @@ mod tests {
         let error = load("[acl.roles.r]\nusers = ['a']\npublish = ['a/#/b']", None);
         let error = error.expect_err("no filter");
         assert!(error.starts_with("acl.roles.r: \"a/#/b\": '#' stands"), "{error}");
+    }
+
+    /// Settings with a listener for each port and its rule file.
+    fn listening(directory: &Path, listeners: &[(u16, &str)]) -> Config {
+        let one = |(port, file): &(u16, &str)| {
+            let file = directory.join(file);
+            format!("[[listener]]\naddress = '127.0.0.1:{port}'\nacl_file = {file:?}\n")
+        };
+        let text = listeners.iter().map(one).collect::<String>();
+        Config::parse(&text, Path::new("culex.toml")).expect("valid settings")
+    }
+
+    fn may(access: &Access, listener: u16, topic: &str) -> bool {
+        let who = Who { client_id: "c", listener: Some(listener), ..Who::default() };
+        authorise(access, who, Action::Publish, topic) == Verdict::Allow
+    }
+
+    #[test]
+    fn a_closed_listener_hides_no_fault_of_an_open_one() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("a");
+        std::fs::write(&file, "topic x\n").expect("can write");
+        let config = listening(directory.path(), &[(1, "a"), (2, "a")]);
+        let mut slots = slots::first(&config);
+        let before = access(&config, &slots, None).expect("valid");
+        slots[0].is_open = false;
+        std::fs::write(&file, "topik x\n").expect("can write");
+        let error = access(&config, &slots, Some(&before)).expect_err("the second is open");
+        assert!(matches!(error, RulesError::File { .. }), "{error}");
+        slots[1].is_open = false;
+        let kept = access(&config, &slots, Some(&before)).expect("nobody may come in by it");
+        assert!(may(&kept, 0, "x") && may(&kept, 1, "x"));
+    }
+
+    #[test]
+    fn connections_of_a_closed_listener_keep_their_rules() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = |name: &str| directory.path().join(name);
+        std::fs::write(file("a"), "topic x\n").expect("can write");
+        std::fs::write(file("b"), "topic y\n").expect("can write");
+        let config = listening(directory.path(), &[(1, "a"), (2, "b")]);
+        let slots = slots::first(&config);
+        let mut rules = access(&config, &slots, None).expect("valid");
+        std::fs::remove_file(file("a")).expect("can remove");
+        let config = listening(directory.path(), &[(2, "b")]);
+        let slots = Plan::new(&slots, &config).expect("few").slots;
+        for _ in 0..2 {
+            rules = access(&config, &slots, Some(&rules)).expect("valid");
+            assert!(may(&rules, 0, "x") && !may(&rules, 0, "y"));
+            assert!(may(&rules, 1, "y") && !may(&rules, 1, "x"));
+        }
+        // As long as the file is there, it is read.
+        std::fs::write(file("a"), "topic z\n").expect("can write");
+        rules = access(&config, &slots, Some(&rules)).expect("valid");
+        assert!(may(&rules, 0, "z") && !may(&rules, 0, "x"));
     }
 }

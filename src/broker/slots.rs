@@ -7,7 +7,9 @@
 use super::{BrokerError, listeners};
 use crate::config::{Config, Listener};
 use crate::edge::{Change, ListenerCount};
+use crate::gate;
 use shards::{Address, ListenerSettings};
+use std::sync::Arc;
 
 /// Most numbers; a connection knows its own by 16 bits.
 const NUMBERS_MAX: usize = u16::MAX as usize;
@@ -36,6 +38,11 @@ impl Slot {
             count: replaces.map(|(_, slot)| slot.count.clone()).unwrap_or_default(),
             address: listeners::engine(listener).address,
         }
+    }
+
+    /// Whose users log in there, by the file that they are in; `None` = those of the broker.
+    pub(super) fn users(&self) -> Option<Arc<str>> {
+        self.listener.password_file.as_deref().map(gate::users_of)
     }
 }
 

@@ -240,6 +240,7 @@ impl Description {
         self.put("session", head.session.0);
         self.put("client", head.client.as_str());
         self.put_some("user", head.user.as_deref());
+        self.put_some("users", head.users.as_deref());
         match head.expiry_s {
             u32::MAX => self.put("expiry_s", "never"),
             expiry_s => self.put("expiry_s", expiry_s),

@@ -1,7 +1,7 @@
 //! The ways to prove who one is, read and ready.
 
 use super::http::Hook;
-use super::{Jwt, Route, Settings};
+use super::{Jwt, OwnUsers, Route, Settings};
 use crate::auth::password::PasswordFile;
 use crate::auth::scram::{self, ScramFile};
 use crate::auth::{Credentials, Keys, Login, Outcome, Proof, Proven, Refusal, Secret, jwt};
@@ -59,10 +59,18 @@ pub enum LoadError {
 pub struct Backends {
     passwords: Option<PasswordFile>,
     /// Those of listeners that have their own, by the number of the listener.
-    own_passwords: Vec<Option<Arc<PasswordFile>>>,
+    own_passwords: Vec<Option<OwnPasswords>>,
     scram: Option<ScramFile>,
     tokens: Option<Tokens>,
     hook: Option<Hook>,
+}
+
+/// Users of listeners that name the same file.
+#[derive(Clone, Debug)]
+struct OwnPasswords {
+    /// What is said of whoever is one of them.
+    users: Arc<str>,
+    file: Arc<PasswordFile>,
 }
 
 #[derive(Debug)]
@@ -80,7 +88,7 @@ impl Backends {
         let passwords = settings.password_file.as_deref();
         let readers = settings.secret_readers;
         let passwords = passwords.map(|path| read_passwords(path, readers)).transpose()?;
-        let own_passwords = own_passwords(&settings.own_password_files, readers)?;
+        let own_passwords = own_passwords(&settings.own_users, readers)?;
         let scram = settings.scram_file.as_deref();
         let scram = scram.map(|path| scram_users(path, readers)).transpose()?;
         let tokens =
@@ -98,12 +106,14 @@ impl Backends {
     /// Which threads a login is for. Looks at nothing slow.
     pub(super) fn route(&self, credentials: &Credentials) -> Route {
         let Proof::Password(password) = &credentials.proof else { return Route::Tokens };
+        if self.own(&credentials.login).is_some() {
+            return Route::Passwords;
+        }
         let user = credentials.login.user.as_deref();
         if self.token_rules(&credentials.login, password.as_ref()).is_some() {
             return Route::Tokens;
         }
-        let passwords = self.passwords_of(credentials.login.listener);
-        let known = passwords.map(|file| user.is_some_and(|user| file.knows(user)));
+        let known = self.passwords.as_ref().map(|file| user.is_some_and(|user| file.knows(user)));
         match (known, &self.hook) {
             (Some(false) | None, Some(_)) => Route::Hook,
             (Some(true), _) | (Some(false), None) => Route::Passwords,
@@ -114,6 +124,9 @@ impl Backends {
     /// Checks one login. May take as long as a hash or a question to the service.
     pub(super) fn check(&self, credentials: Credentials) -> Outcome {
         let login = &credentials.login;
+        if let Some(own) = self.own(login) {
+            return own.check(login, &credentials.proof);
+        }
         let checked = match credentials.proof {
             Proof::Password(password) => self.password(login, password.as_ref()),
             Proof::Begin { method, data } => return self.begin(&method, &data),
@@ -133,7 +146,7 @@ impl Backends {
             return tokens.check(login, password);
         }
         let user = login.user.as_deref();
-        let here = match (self.passwords_of(login.listener), user) {
+        let here = match (&self.passwords, user) {
             (Some(file), Some(user)) if file.knows(user) || self.hook.is_none() => {
                 Some((file, user))
             }
@@ -152,9 +165,9 @@ impl Backends {
         }
     }
 
-    fn passwords_of(&self, listener: u16) -> Option<&PasswordFile> {
-        let own = self.own_passwords.get(usize::from(listener)).and_then(Option::as_deref);
-        own.or(self.passwords.as_ref())
+    /// The users of its listener, if they are its own.
+    fn own(&self, login: &Login) -> Option<&OwnPasswords> {
+        self.own_passwords.get(usize::from(login.listener))?.as_ref()
     }
 
     /// The password is meant as a token.
@@ -177,6 +190,27 @@ impl Backends {
         match file.begin(data.expose(), nonce) {
             Ok((exchange, data)) => Outcome::Challenge { exchange: Box::new(exchange), data },
             Err(scram::Failed) => Outcome::Refused(Refusal::BadCredentials),
+        }
+    }
+}
+
+impl OwnPasswords {
+    /// Here its file alone decides: whom SCRAM, tokens and the service know are other users.
+    fn check(&self, login: &Login, proof: &Proof) -> Outcome {
+        let password = match proof {
+            Proof::Begin { .. } => return Outcome::Refused(Refusal::BadMethod),
+            // It was begun when the listener had the users of the broker.
+            Proof::Continue { .. } => return Outcome::Refused(Refusal::BadCredentials),
+            Proof::Password(password) => password,
+        };
+        let both = login.user.as_deref().zip(password.as_ref());
+        match both.filter(|(user, password)| self.file.verify(user, password.expose())) {
+            Some((user, _)) => {
+                let mut proven = Proven::named(user);
+                proven.identity.users = Some(Arc::clone(&self.users));
+                Outcome::Proven(Box::new(proven))
+            }
+            None => Outcome::Refused(Refusal::BadCredentials),
         }
     }
 }
@@ -209,25 +243,39 @@ fn read_passwords(path: &Path, readers: Readers) -> Result<PasswordFile, LoadErr
     Ok(file)
 }
 
+/// What users of this file are told apart by from others of the same name.
+pub fn users_of(path: &Path) -> Arc<str> {
+    path.to_string_lossy().into()
+}
+
 /// Each file is read once.
 fn own_passwords(
-    paths: &[Option<PathBuf>],
+    users: &[OwnUsers],
     readers: Readers,
-) -> Result<Vec<Option<Arc<PasswordFile>>>, LoadError> {
-    let mut found: Vec<(&Path, Arc<PasswordFile>)> = Vec::new();
+) -> Result<Vec<Option<OwnPasswords>>, LoadError> {
+    let mut found: Vec<(&Path, OwnPasswords)> = Vec::new();
     let mut all = Vec::new();
-    for path in paths {
-        let Some(path) = path.as_deref() else {
-            all.push(None);
-            continue;
+    for own in users {
+        let path = match own {
+            OwnUsers::Common => {
+                all.push(None);
+                continue;
+            }
+            OwnUsers::Nobody => {
+                all.push(Some(OwnPasswords { users: Arc::from(""), file: Arc::default() }));
+                continue;
+            }
+            OwnUsers::File(path) => path.as_path(),
         };
-        let known = found.iter().find(|(one, _)| *one == path).map(|(_, file)| Arc::clone(file));
-        let file = match known {
-            Some(file) => file,
-            None => Arc::new(read_passwords(path, readers)?),
+        let known = found.iter().find(|(one, _)| *one == path).map(|(_, own)| own.clone());
+        let own = if let Some(own) = known {
+            own
+        } else {
+            let file = Arc::new(read_passwords(path, readers)?);
+            OwnPasswords { users: users_of(path), file }
         };
-        found.push((path, Arc::clone(&file)));
-        all.push(Some(file));
+        found.push((path, own.clone()));
+        all.push(Some(own));
     }
     Ok(all)
 }
@@ -325,4 +373,64 @@ pub(super) fn unreadable(path: &Path, source: io::Error) -> LoadError {
 
 fn at_line(path: &Path, error: crate::auth::FileError) -> LoadError {
     LoadError::Line { path: path.to_owned(), line: error.line, message: error.message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::limiter::{Limiter, Limits};
+    use std::sync::Weak;
+
+    /// Written by `mosquitto_passwd -H sha512` for the password `oldpw`.
+    const ADA: &str = "ada:$6$hzEkgrHUDXh36EfB$9MnRaPl/0yO21juflUZ/W9IgNb2cFAYfz6INEO4Eir4VPOjK9AM\
+        mFszQIVD4xp5gI4r05kl1jZj8hwtT0Pw36Q==";
+
+    fn asks(backends: &Backends, listener: u16, proof: Proof) -> Outcome {
+        let limiter = Limiter::new(Limits { failures_max: 3, forget_ms: 1000 }, (1, 2));
+        let (client_id, user, address) = ("c".into(), Some("ada".into()), None);
+        let login = Login { client_id, user, address, listener, assigned: false };
+        let (suspect, wanted) = (limiter.suspect(None, Some("ada")), Weak::new());
+        backends.check(Credentials { login, proof, suspect, wanted })
+    }
+
+    #[test]
+    fn a_listener_with_users_of_its_own_has_no_others() {
+        let ada = || PasswordFile::parse(ADA.as_bytes()).expect("a valid file");
+        let own =
+            |users: &str, file| Some(OwnPasswords { users: users.into(), file: Arc::new(file) });
+        let backends = Backends {
+            passwords: Some(ada()),
+            // The third is closed.
+            own_passwords: vec![None, own("/own", ada()), own("", PasswordFile::default())],
+            scram: Some(ScramFile::parse(b"", [7; 32]).expect("nobody")),
+            tokens: None,
+            hook: None,
+        };
+        let users = |listener| {
+            let password = Proof::Password(Some(Secret::new(b"oldpw")));
+            match asks(&backends, listener, password) {
+                Outcome::Proven(proven) => Some(proven.identity.users.map(|it| it.to_string())),
+                Outcome::Refused(_) | Outcome::Challenge { .. } => None,
+            }
+        };
+        assert_eq!(
+            [0, 1, 2, 3].map(users),
+            [Some(None), Some(Some("/own".to_owned())), None, Some(None)]
+        );
+        for listener in 0..4 {
+            let begin = || Proof::Begin {
+                method: scram::METHOD.to_owned(),
+                data: Secret::new(b"n,,n=ada,r=abc"),
+            };
+            let outcome = asks(&backends, listener, begin());
+            let holds = matches!(outcome, Outcome::Challenge { .. });
+            assert_eq!(holds, matches!(listener, 0 | 3), "{listener}: {outcome:?}");
+            // One that was begun before the listener had users of its own does not end well.
+            if let Outcome::Challenge { exchange, .. } = asks(&backends, 0, begin()) {
+                let data = Secret::new(b"");
+                let outcome = asks(&backends, listener, Proof::Continue { exchange, data });
+                assert!(matches!(outcome, Outcome::Refused(Refusal::BadCredentials)));
+            }
+        }
+    }
 }

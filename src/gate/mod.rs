@@ -15,7 +15,7 @@ mod backends;
 mod http;
 mod lane;
 
-pub use backends::{Backends, LoadError, Readers, read_secret};
+pub use backends::{Backends, LoadError, Readers, read_secret, users_of};
 
 use crate::auth::{Credentials, Outcome, Refusal, Secret, Suspect, jwt};
 use lane::{Job, Lane};
@@ -31,8 +31,8 @@ const TOKEN_THREADS: usize = 1;
 pub struct Settings {
     /// Users and password hashes, as `culex passwd` writes them.
     pub password_file: Option<PathBuf>,
-    /// The same for clients of single listeners, by their numbers, instead of that one.
-    pub own_password_files: Vec<Option<PathBuf>>,
+    /// Users of single listeners, by their numbers; further ones have the common ones.
+    pub own_users: Vec<OwnUsers>,
     /// Users and SCRAM keys.
     pub scram_file: Option<PathBuf>,
     /// Tokens as passwords.
@@ -51,7 +51,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             password_file: None,
-            own_password_files: Vec::new(),
+            own_users: Vec::new(),
             scram_file: None,
             jwt: None,
             http: None,
@@ -66,11 +66,23 @@ impl Settings {
     /// Is there any way to prove who one is.
     pub fn is_any(&self) -> bool {
         self.password_file.is_some()
-            || self.own_password_files.iter().any(Option::is_some)
+            || self.own_users.iter().any(|own| matches!(own, OwnUsers::File(_)))
             || self.scram_file.is_some()
             || self.jwt.is_some()
             || self.http.is_some()
     }
+}
+
+/// Whose users may log in at a listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OwnUsers {
+    /// Those of the broker, however they prove it.
+    #[default]
+    Common,
+    /// Those of this file alone, as `culex passwd` writes it.
+    File(PathBuf),
+    /// Nobody's: the listener had users of its own and is closed.
+    Nobody,
 }
 
 /// JSON Web Tokens.

@@ -137,6 +137,7 @@ impl Shard {
             session: number,
             client: session.client_id.clone(),
             user: session.identity.user.clone(),
+            users: session.identity.users.clone(),
             expiry_s: session.expiry_s,
             offline_since_ms,
             next_sequence: session.outbound.next_sequence(),

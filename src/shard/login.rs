@@ -11,14 +11,15 @@
 //!                 └──────────────── AUTH 0x18 of the client ◀── AUTH 0x18 ─┘
 //! ```
 
-use super::clients::Phase;
+use super::clients::{Phase, Session};
 use super::effects::Effect;
+use super::login_rules::ListenerRules;
 use super::{Peer, Shard, Timer};
-use crate::access::{Identity, Network};
-use crate::auth::limiter::{Limits, Permit};
+use crate::access::Identity;
+use crate::auth::limiter::Permit;
 use crate::auth::scram::Exchange;
 use crate::auth::{Credentials, Login, Outcome, Proof, Proven, Refusal, Secret, Suspect};
-use crate::codec::{self, Auth, Connect, Packet, Property, PropertyList, Qos, Reason, Version};
+use crate::codec::{self, Auth, Connect, Packet, Property, PropertyList, Reason, Version};
 use shards::{ConnId, Millis};
 use std::sync::Arc;
 use tracing::{debug, info};
@@ -27,60 +28,6 @@ use tracing::{debug, info};
 const LINES_PER_S: u32 = 10;
 /// Longest part of a client's text in a line of the log.
 const LOGGED_BYTES_MAX: usize = 256;
-
-/// What clients have to show.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LoginRules {
-    /// Somebody can check credentials. Else nobody is asked, and user names mean nothing.
-    pub asked: bool,
-    /// One for each listener.
-    pub listeners: Vec<ListenerRules>,
-    /// Failed logins.
-    pub failures: Limits,
-    /// Networks whose failures are not counted.
-    pub failures_exempt: Arc<[Network]>,
-}
-
-/// What clients of one listener have to show.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one key of the settings")]
-pub struct ListenerRules {
-    /// Clients without user name and password are let in.
-    pub allow_anonymous: bool,
-    /// Nobody can check credentials here, although elsewhere somebody can; user names mean nothing.
-    pub unasked: bool,
-    /// Whose users these are: one name is two users at two listeners that differ in this. `None` =
-    /// those of the whole broker.
-    pub users: Option<Arc<str>>,
-    /// The user name takes the place of the client identifier.
-    pub use_username_as_clientid: bool,
-    /// A session goes to whoever has its client identifier, whatever his name.
-    pub allow_session_rebind: bool,
-    /// Versions that are spoken; empty = all.
-    pub versions: Vec<Version>,
-    /// Highest `QoS`; `None` = all.
-    pub qos_max: Option<Qos>,
-    /// Topic Alias Maximum; `None` = that of the settings.
-    pub topic_alias_maximum: Option<u16>,
-    /// Beginning of all topics of these clients, which they do not see.
-    pub mount: Option<Arc<str>>,
-    /// Beginning of identifiers that are made for these clients; `None` = `auto-`.
-    pub id_prefix: Option<Arc<str>>,
-}
-
-/// Rules of a listener of which nothing was said.
-static NO_RULES: ListenerRules = ListenerRules {
-    allow_anonymous: false,
-    unasked: false,
-    users: None,
-    use_username_as_clientid: false,
-    allow_session_rebind: false,
-    versions: Vec::new(),
-    qos_max: None,
-    topic_alias_maximum: None,
-    mount: None,
-    id_prefix: None,
-};
 
 /// A login on its way.
 #[derive(Debug)]
@@ -132,13 +79,6 @@ pub(super) struct Lines {
 }
 
 impl Shard {
-    /// Other rules from now on. Who is connected stays.
-    pub fn set_login_rules(&mut self, rules: LoginRules) {
-        self.limiter.set_limits(rules.failures, Arc::clone(&rules.failures_exempt));
-        self.login_rules = rules;
-        self.make_offers();
-    }
-
     /// The client identifier that a CONNECT counts under, by the rules of its listener.
     pub fn client_id_of<'a>(&self, connect: &Connect<'a>, peer: &'a Peer) -> &'a str {
         if !self.listener_rules(peer.listener).use_username_as_clientid {
@@ -160,10 +100,6 @@ impl Shard {
         let waits = connection.pending.as_ref().is_some_and(|pending| pending.step.is_ours());
         // With a method it may only send AUTH and DISCONNECT, which do not wait.
         connection.phase == Phase::Authenticating && connection.method.is_none() && waits
-    }
-
-    pub(super) fn listener_rules(&self, listener: u16) -> &ListenerRules {
-        self.login_rules.listeners.get(usize::from(listener)).unwrap_or(&NO_RULES)
     }
 
     /// The first packet: who is it.
@@ -191,35 +127,22 @@ impl Shard {
         let assigned = connect.client_id.is_empty();
         let connect = &Connect { client_id: self.client_id_of(connect, peer), ..connect.clone() };
         let login = login_of(connect, peer, assigned);
-        let rules = self.listener_rules(peer.listener);
-        let asked = self.login_rules.asked && !rules.unasked;
-        let (open, unasked) = (rules.allow_anonymous, rules.unasked);
-        let is_anonymous = connect.username.is_none() && connect.password.is_none();
-        let method = connect.properties.authentication_method();
-        let certified = peer.certificate.as_deref().and_then(|one| one.user.clone());
-        let proof = match method {
-            // [MQTT-4.12.0-1]
-            Some(_) if !asked => return self.refuse_login(conn, Refusal::BadMethod, &login, now),
-            Some(method) => Proof::Begin {
-                method: method.to_owned(),
-                data: Secret::new(connect.properties.authentication_data().unwrap_or_default()),
-            },
-            // Its key has proven who it is already.
-            None if certified.is_some() => {
-                self.identify(conn, Identity { user: certified, ..Identity::default() });
+        let proof = match self.proof_of(connect, peer) {
+            Ok(Some(proof)) => proof,
+            Ok(None) => {
+                // Its key has proven who it is already.
+                if let Some(user) = certified(peer) {
+                    let users = self.listener_rules(peer.listener).users.clone();
+                    let user = Some(user);
+                    self.identify(conn, Identity { user, users, ..Identity::default() });
+                }
                 return self.accept_now(conn, connect, &login, now);
             }
-            None if !asked || is_anonymous => {
-                if open || !(asked || unasked) {
-                    return self.accept_now(conn, connect, &login, now);
-                }
-                return self.refuse_login(conn, Refusal::NotAuthorized, &login, now);
-            }
-            None => Proof::Password(connect.password.map(Secret::new)),
+            Err(refusal) => return self.refuse_login(conn, refusal, &login, now),
         };
         let suspect =
             self.limiter.suspect(login.address.map(|address| address.ip()), login.user.as_deref());
-        if let Some(method) = method
+        if let Some(method) = connect.properties.authentication_method()
             && let Some(connection) = self.clients.connection_mut(conn)
         {
             let (name, login) = (method.into(), login.clone());
@@ -237,14 +160,36 @@ impl Shard {
         self.ask(conn, pending, proof, now);
     }
 
+    /// What has to be checked; `None` = nobody has to be asked.
+    fn proof_of(&self, connect: &Connect<'_>, peer: &Peer) -> Result<Option<Proof>, Refusal> {
+        let rules = self.listener_rules(peer.listener);
+        let asked = self.login_rules.asked && !rules.unasked;
+        let is_anonymous = connect.username.is_none() && connect.password.is_none();
+        match connect.properties.authentication_method() {
+            // [MQTT-4.12.0-1]
+            Some(_) if !asked => Err(Refusal::BadMethod),
+            Some(method) => Ok(Some(Proof::Begin {
+                method: method.to_owned(),
+                data: Secret::new(connect.properties.authentication_data().unwrap_or_default()),
+            })),
+            None if certified(peer).is_some() => Ok(None),
+            None if !asked || is_anonymous => {
+                let is_open = rules.allow_anonymous || !(asked || rules.unasked);
+                if is_open { Ok(None) } else { Err(Refusal::NotAuthorized) }
+            }
+            None => Ok(Some(Proof::Password(connect.password.map(Secret::new)))),
+        }
+    }
+
     /// Whoever it is does not come in.
     fn refused_at_once(&self, version: Version, listener: u16) -> Option<Reason> {
-        let versions = &self.listener_rules(listener).versions;
+        let ListenerRules { closed, versions, .. } = self.listener_rules(listener);
         let listeners = self.login_rules.listeners.len();
         // A reload has opened its listener, and this shard has not heard of it: nothing is known of
         // what the client may not do. It comes again.
         let is_new = (1..=usize::from(listener)).contains(&listeners);
-        if self.stopping || is_new {
+        // Or it has closed it: then what was asked for there is not known any more.
+        if self.stopping || is_new || *closed {
             Some(Reason::ServerUnavailable)
         } else if !versions.is_empty() && !versions.contains(&version) {
             // [MQTT-3.1.2-2]
@@ -365,7 +310,7 @@ impl Shard {
         let Some(key) = self.clients.session_of(conn) else { return };
         let session = self.clients.sessions.get(key);
         // The identity of a connection never changes.
-        if session.is_none_or(|session| session.identity.user != identity.user) {
+        if session.is_none_or(|session| !session.identity.is_same_user(&identity)) {
             return self.failed(conn, Refusal::NotAuthorized, pending, now);
         }
         self.take_identity(key, identity);
@@ -538,13 +483,8 @@ impl Shard {
         let key = self.clients.by_id.get(connect.client_id).copied();
         let session = key.and_then(|key| self.clients.sessions.get(key));
         let rules = self.listener_rules(listener);
-        let is_owner = |owner: &Identity| {
-            // Where a session from the log came from is not known.
-            let users = owner.listener.map(|listener| &self.listener_rules(listener).users);
-            let same = owner.user.is_none() || users.is_none_or(|users| *users == rules.users);
-            same && owner.user == identity.user
-        };
-        rules.allow_session_rebind || session.is_none_or(|session| is_owner(&session.identity))
+        let is_owner = |session: &Session| session.identity.is_same_user(identity);
+        rules.allow_session_rebind || session.is_none_or(is_owner)
     }
 }
 
@@ -557,6 +497,11 @@ fn login_of(connect: &Connect<'_>, peer: &Peer, assigned: bool) -> Login {
         listener: peer.listener,
         assigned,
     }
+}
+
+/// The user that a client certificate names, where the listener takes it from there.
+fn certified(peer: &Peer) -> Option<Arc<str>> {
+    peer.certificate.as_deref().and_then(|one| one.user.clone())
 }
 
 impl Step {

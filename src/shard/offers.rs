@@ -4,7 +4,7 @@
 //! filters have their whole names; [`Link::publish`](crate::session::Link::publish) takes away
 //! again what a client does not see.
 
-use super::login::ListenerRules;
+use super::login_rules::ListenerRules;
 use super::slots::Key;
 use super::{Settings, Shard};
 use crate::codec::{Packet, Publish, Qos, Subscribe, SubscribeFilter, Unsubscribe};

@@ -193,7 +193,7 @@ impl Shard {
             will: will.map(|will| Box::new(restored_will(will))),
             serial: 0,
             ended: head.client.as_str().is_empty(),
-            identity: Identity { user: head.user, ..Identity::default() },
+            identity: Identity { user: head.user, users: head.users, ..Identity::default() },
             access_epoch: self.access_epoch,
         };
         let user = session.identity.user.clone();

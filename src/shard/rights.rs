@@ -102,7 +102,7 @@ impl Shard {
             Author::User(user) => Some(&**user),
         };
         let client_id = message.publisher().as_str();
-        // By which listener it came is not kept with the message.
+        // By which listener it came, and of which users, is not kept with the message.
         let who = Who { client_id, user, ..Who::default() };
         authorise(&self.access, who, Action::Publish, message.topic()) == Verdict::Allow
     }

@@ -115,6 +115,8 @@ pub struct SessionHead {
     pub client: ClientId,
     /// User name that made it; a session belongs to one identity.
     pub user: Option<Arc<str>>,
+    /// Whose user that is: the file of a listener with users of its own; `None` = the broker's.
+    pub users: Option<Arc<str>>,
     /// Session expiry interval; `u32::MAX` = never.
     pub expiry_s: u32,
     /// When it lost its connection, in milliseconds since 1970; `None` = it has one.

@@ -343,3 +343,23 @@ fn a_stopping_broker_asks_nobody() {
          a: closed",
     );
 }
+
+#[test]
+fn nobody_comes_in_by_a_listener_that_was_closed() {
+    let closed = |rules: &mut LoginRules| {
+        for listener in &mut rules.listeners {
+            listener.closed = true;
+            listener.allow_anonymous = true;
+        }
+    };
+    let refused = "a: connack 0x88
+         a: closed";
+    for asked in [true, false] {
+        let mut rig = asking_with(|rules| {
+            closed(rules);
+            rules.asked = asked;
+        });
+        check_on(&mut rig, "connect a v5", refused);
+        check_on(&mut rig, "connect a v5 user=ada pass=x", refused);
+    }
+}

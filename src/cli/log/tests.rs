@@ -17,6 +17,7 @@ fn head(session: u64, client: &str) -> StoreRecord {
         session: SessionNumber(session),
         client: ClientId::new(client),
         user: Some(Arc::from("u")),
+        users: None,
         expiry_s: u32::MAX,
         offline_since_ms: None,
         next_sequence: 0,

@@ -101,14 +101,15 @@ fn identifier(input: &mut Input<'_>, min: u32) -> Result<u32, DecodeFault> {
 }
 
 fn session_head(input: &mut Input<'_>) -> Result<SessionHead, DecodeFault> {
-    let bits = input.bits(head::USER | head::OFFLINE)?;
+    let bits = input.bits(head::USER | head::OFFLINE | head::USERS)?;
     let session = session(input)?;
     let client = ClientId::new(input.text()?);
     let user = if bits & head::USER == 0 { None } else { Some(Arc::from(input.text()?)) };
+    let users = if bits & head::USERS == 0 { None } else { Some(Arc::from(input.text()?)) };
     let expiry_s = input.u32()?;
     let offline_since_ms = if bits & head::OFFLINE == 0 { None } else { Some(input.u64()?) };
     let next_sequence = input.u64()?;
-    Ok(SessionHead { session, client, user, expiry_s, offline_since_ms, next_sequence })
+    Ok(SessionHead { session, client, user, users, expiry_s, offline_since_ms, next_sequence })
 }
 
 fn will(input: &mut Input<'_>, wall: Wall) -> Result<Option<StoredWill>, DecodeFault> {

@@ -81,14 +81,21 @@ pub fn encode(record: &Record, wall: Wall, out: &mut Vec<u8>) -> u8 {
 }
 
 fn put_head(session: &SessionHead, out: &mut Vec<u8>) {
-    let SessionHead { session, client, user, expiry_s, offline_since_ms, next_sequence } = session;
-    let user_bit = if user.is_some() { head::USER } else { 0 };
-    let offline_bit = if offline_since_ms.is_some() { head::OFFLINE } else { 0 };
-    out.push(user_bit | offline_bit);
+    let SessionHead { session, client, user, users, expiry_s, offline_since_ms, next_sequence } =
+        session;
+    let bit = |is_there, bit| if is_there { bit } else { 0 };
+    out.push(
+        bit(user.is_some(), head::USER)
+            | bit(offline_since_ms.is_some(), head::OFFLINE)
+            | bit(users.is_some(), head::USERS),
+    );
     put_number(session.0, out);
     put_bytes(client.as_str().as_bytes(), out);
     if let Some(user) = user {
         put_bytes(user.as_bytes(), out);
+    }
+    if let Some(users) = users {
+        put_bytes(users.as_bytes(), out);
     }
     put_number(u64::from(*expiry_s), out);
     if let Some(since_ms) = offline_since_ms {

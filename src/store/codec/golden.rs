@@ -62,12 +62,17 @@ fn session() {
         session: SessionNumber(0x81),
         client: ClientId::new("c"),
         user: Some(Arc::from("me")),
+        users: None,
         expiry_s: 60,
         offline_since_ms: Some(300),
         next_sequence: 2,
     };
     let record = Record::Session(head.clone());
     check(&record, 0x81, &[&[0x03, 0x81, 0x01], b"\x01c\x02me", &[60, 0xac, 0x02, 2]]);
+    head.users = Some(Arc::from("/f"));
+    let record = Record::Session(head.clone());
+    check(&record, 0x81, &[&[0x07, 0x81, 0x01], b"\x01c\x02me\x02/f", &[60, 0xac, 0x02, 2]]);
+    head.users = None;
     head.user = None;
     head.offline_since_ms = None;
     head.expiry_s = u32::MAX;

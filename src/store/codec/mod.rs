@@ -96,6 +96,7 @@ mod part {
 mod head {
     pub(super) const USER: u8 = 0x01;
     pub(super) const OFFLINE: u8 = 0x02;
+    pub(super) const USERS: u8 = 0x04;
     pub(super) const WILL: u8 = 0x01;
     pub(super) const WILL_EXPIRY: u8 = 0x02;
 }

@@ -105,11 +105,13 @@ fn publish() -> impl Strategy<Value = Publish> {
 
 fn head() -> impl Strategy<Value = SessionHead> {
     let expiry = prop_oneof![Just(u32::MAX), any::<u32>()];
-    (session(), text(), option::of(text()), expiry, option::of(number()), number()).prop_map(
-        |(session, client, user, expiry_s, offline_since_ms, next_sequence)| SessionHead {
+    let user = (option::of(text()), option::of(text()));
+    (session(), text(), user, expiry, option::of(number()), number()).prop_map(
+        |(session, client, (user, users), expiry_s, offline_since_ms, next_sequence)| SessionHead {
             session,
             client: ClientId::new(&client),
             user,
+            users,
             expiry_s,
             offline_since_ms,
             next_sequence,

@@ -127,6 +127,7 @@ fn head(session: u64, client: &str) -> Record {
         session: SessionNumber(session),
         client: ClientId::new(client),
         user: None,
+        users: None,
         expiry_s: 60,
         offline_since_ms: Some(1),
         next_sequence: 7,

@@ -117,6 +117,7 @@ impl Model {
             session: number,
             client: ClientId::new(&format!("c{}", number.0)),
             user: prng.chance(500).then(|| Arc::from("u")),
+            users: None,
             expiry_s: 60,
             offline_since_ms: None,
             next_sequence: 0,
