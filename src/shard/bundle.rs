@@ -19,12 +19,12 @@ use shards::Millis;
 use std::cell::OnceCell;
 
 /// A larger message goes alone: sharing it costs less than copying it.
-const MESSAGE_BYTES_MAX: usize = 4 << 10;
+pub(super) const MESSAGE_BYTES_MAX: usize = 4 << 10;
 /// A letter that has so many bytes takes no further message, so that its memory comes and goes in
 /// blocks of moderate size.
-const BUNDLE_BYTES_MAX: usize = 64 << 10;
+pub(super) const BUNDLE_BYTES_MAX: usize = 64 << 10;
 /// Nor one with so many messages: whoever takes a letter handles all of it at once.
-const BUNDLE_MESSAGES_MAX: usize = 256;
+pub(super) const BUNDLE_MESSAGES_MAX: usize = 256;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -128,7 +128,111 @@ impl Effects {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bundle::{BUNDLE_BYTES_MAX, BUNDLE_MESSAGES_MAX, MESSAGE_BYTES_MAX};
     use super::*;
+    use crate::codec::Qos;
+    use crate::session::{Author, ClientId};
+    use crate::topic::TopicName;
+    use std::cell::OnceCell;
+
+    /// Posts a message to the topic `t` with a payload of so many bytes; gives its weight.
+    fn forward(effects: &mut Effects, to: usize, payload_bytes: usize) -> usize {
+        let message = Publication {
+            topic: TopicName::trusted("t"),
+            payload: &vec![0; payload_bytes],
+            forwarded: &[],
+            qos: Qos::AtMostOnce,
+            retain: false,
+            expires_at: None,
+            publisher: &ClientId::new("p"),
+            author: &Author::Anonymous,
+            owned: OnceCell::new(),
+        };
+        effects.forward(to, &message, None);
+        message.weight_bytes()
+    }
+
+    /// To whom each letter goes, whether it is a bundle, and what it weighs.
+    fn letters(effects: &mut Effects) -> Vec<(usize, bool, usize)> {
+        let mut list = Vec::new();
+        effects.take(&mut list);
+        let letter = |effect: Effect| {
+            let Effect::Mail(to, mail) = effect else { panic!("no letter: {effect:?}") };
+            (to, matches!(mail, Mail::Bundle(_)), mail.weight())
+        };
+        list.into_iter().map(letter).collect()
+    }
+
+    #[test]
+    fn a_letter_takes_so_many_messages_and_no_more() {
+        let mut effects = Effects::default();
+        for _ in 0..=BUNDLE_MESSAGES_MAX {
+            forward(&mut effects, 1, 0);
+        }
+        assert_eq!(letters(&mut effects), [(1, true, BUNDLE_MESSAGES_MAX), (1, true, 1)]);
+        // One that was taken is not added to.
+        forward(&mut effects, 1, 0);
+        assert_eq!(letters(&mut effects), [(1, true, 1)]);
+    }
+
+    #[test]
+    fn a_letter_that_has_its_bytes_takes_no_more() {
+        let each = 4_000;
+        let whole = BUNDLE_BYTES_MAX / each;
+        let rest = BUNDLE_BYTES_MAX - whole * each - "t".len();
+        for (last, expected) in [(rest - 1, vec![whole + 2]), (rest, vec![whole + 1, 1])] {
+            let mut effects = Effects::default();
+            for _ in 0..whole {
+                forward(&mut effects, 1, each);
+            }
+            forward(&mut effects, 1, last);
+            forward(&mut effects, 1, 0);
+            let weights: Vec<usize> =
+                letters(&mut effects).into_iter().map(|(.., weight)| weight).collect();
+            assert_eq!(weights, expected, "{last}");
+        }
+    }
+
+    #[test]
+    fn a_large_message_goes_alone() {
+        let mut effects = Effects::default();
+        let empty = forward(&mut effects, 1, 0);
+        assert_eq!(forward(&mut effects, 1, MESSAGE_BYTES_MAX - empty), MESSAGE_BYTES_MAX);
+        forward(&mut effects, 1, MESSAGE_BYTES_MAX - empty + 1);
+        forward(&mut effects, 1, 0);
+        assert_eq!(letters(&mut effects), [(1, true, 2), (1, false, 1), (1, true, 1)]);
+    }
+
+    #[test]
+    fn no_message_overtakes_other_mail_for_its_shard() {
+        let mut effects = Effects::default();
+        forward(&mut effects, 1, 0);
+        forward(&mut effects, 2, 0);
+        effects.mail(1, Mail::UsersForgotten);
+        forward(&mut effects, 1, 0);
+        forward(&mut effects, 2, 0);
+        let expected = [(1, true, 1), (2, true, 2), (1, false, 1), (1, true, 1)];
+        assert_eq!(letters(&mut effects), expected);
+    }
+
+    #[test]
+    fn a_record_takes_so_many_ends_and_no_more() {
+        let mut effects = Effects::default();
+        let session = SessionNumber(1);
+        let last = u64::from(u16::MAX) + 1;
+        (0..=last).for_each(|sequence| effects.done(session, sequence));
+        let ends: Vec<(u64, u16)> = std::mem::take(&mut effects.list)
+            .into_iter()
+            .map(|effect| {
+                let Effect::Record(Record::Done { sequence, more, .. }) = effect else {
+                    panic!("no end: {effect:?}")
+                };
+                (sequence, more)
+            })
+            .collect();
+        assert_eq!(ends, [(0, u16::MAX), (last, 0)]);
+        assert_eq!(effects.lsn, 2);
+    }
 
     #[test]
     fn ends_in_a_row_share_a_record() {
