@@ -44,6 +44,8 @@ pub struct Driver {
     effects: Vec<Effect>,
     /// There is no record among so many of them, the first.
     written: usize,
+    /// Position of the last record when they were looked for last.
+    recorded: u64,
     dirty: Vec<ConnId>,
     /// Connections that are not read because a mailbox is full.
     waiting: Vec<ConnId>,
@@ -79,6 +81,7 @@ impl Driver {
             throttle: Throttle::new(settings, context),
             effects: Vec::new(),
             written: 0,
+            recorded: 0,
             dirty: Vec::new(),
             waiting: Vec::new(),
             early: Vec::new(),
@@ -307,6 +310,12 @@ impl Driver {
     /// for the end of the turn.
     fn write_records(&mut self, io: &mut Wire) {
         let (Some(journal), Some(log)) = (&mut self.journal, io.log()) else { return };
+        let recorded = self.shard.last_position();
+        if recorded == self.recorded {
+            // Letters to other shards stay open for more messages.
+            return;
+        }
+        self.recorded = recorded;
         self.shard.take_effects(&mut self.effects);
         // What was looked at before is not walked again: a turn may bring many receives and, from
         // other shards, many effects.

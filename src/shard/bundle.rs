@@ -1,8 +1,9 @@
-//! Messages of one turn for the sessions of another shard, packed into one letter.
+//! Messages of one turn for the sessions of another shard, packed into one letter; one that had
+//! something recorded after it is the last in its letter.
 //!
 //! Promise: they come out in the order in which they went in, with all that they carry. Packing
-//! copies each message once; nothing is allocated for a single message, and no count of references
-//! is touched by two cores for it. Not here: which messages go together
+//! copies each message once and allocates for the letter, not for each message in it; counts of
+//! references are touched by two cores once for each run of messages of one publisher. Not here: which messages go together
 //! ([`Effects::forward`](super::effects::Effects)).
 //!
 //! ```text
