@@ -272,9 +272,10 @@ fn own_passwords(
             own
         } else {
             let file = Arc::new(read_passwords(path, readers)?);
-            OwnPasswords { users: users_of(path), file }
+            let own = OwnPasswords { users: users_of(path), file };
+            found.push((path, own.clone()));
+            own
         };
-        found.push((path, own.clone()));
         all.push(Some(own));
     }
     Ok(all)
