@@ -30,7 +30,9 @@ impl Mount {
 
     /// The filter within the broker of a filter of a client; `$share/name/` stays in front.
     pub fn filter(&self, filter: &str) -> String {
-        let (head, path) = filter.split_at(path_at(filter));
+        let Some(shared) = filter.strip_prefix(SHARE_PREFIX) else { return self.topic(filter) };
+        let path_at = shared.find('/').map_or(shared.len(), |slash| slash + 1);
+        let (head, path) = filter.split_at(filter.len() - shared.len() + path_at);
         [head, &self.topic(path)].concat()
     }
 
@@ -38,12 +40,6 @@ impl Mount {
     pub fn strip<'a>(&self, topic: &'a str) -> Option<&'a str> {
         topic.strip_prefix(&*self.0).filter(|rest| !rest.is_empty())
     }
-}
-
-/// Where a filter begins behind `$share/name/`.
-fn path_at(filter: &str) -> usize {
-    let Some(shared) = filter.strip_prefix(SHARE_PREFIX) else { return 0 };
-    filter.len() - shared.len() + shared.find('/').map_or(shared.len(), |slash| slash + 1)
 }
 
 #[cfg(test)]
