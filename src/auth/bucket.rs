@@ -44,13 +44,9 @@ impl Buckets {
     }
 
     /// How many are remembered.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
-    }
-
-    /// None is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -61,7 +57,7 @@ mod tests {
     #[test]
     fn what_is_filled_stays_and_the_rest_is_forgotten() {
         let mut buckets = Buckets::new(8);
-        assert!(buckets.is_empty());
+        assert_eq!(buckets.len(), 0);
         for key in 0..100 {
             buckets.set(key, 10, Millis(0));
             buckets.set(1000, 10, Millis(0));
