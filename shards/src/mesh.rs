@@ -281,6 +281,17 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_full_at_its_weight() {
+        for (first_weight, batches) in [(BATCH_WEIGHT_MAX - 2, 1), (BATCH_WEIGHT_MAX - 1, 2)] {
+            let mut end = build::<u32, ()>(1, 2).pop().expect("one");
+            for (mail, weight) in [(0, first_weight), (1, 1), (2, 1)] {
+                end.post(0, Letter::Mail(mail), weight);
+            }
+            assert_eq!(end.outboxes[0].batches.len(), batches);
+        }
+    }
+
+    #[test]
     fn a_heavy_letter_fills_a_batch() {
         let mut ends = build::<u32, ()>(2, 2);
         let mut second = ends.pop().expect("two");
