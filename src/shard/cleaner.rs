@@ -258,4 +258,15 @@ mod tests {
     fn a_new_cleaner_looks_at_once() {
         assert_eq!(Cleaner::default().deadline(), Some(Millis(0)));
     }
+
+    #[test]
+    fn what_cannot_be_read_is_tried_again_ever_later_but_within_ten_minutes() {
+        let mut cleaner = Cleaner::default();
+        let now = Millis(5_000);
+        for pause_s in [10, 20, 40, 80, 160, 320, 600, 600].into_iter().chain([600; 40]) {
+            cleaner.state = State::Reading { segment: 1 };
+            cleaner.on_chunk(Err(ReadFault::Io(5)), now);
+            assert_eq!(cleaner.deadline(), Some(now.after(pause_s * 1_000)));
+        }
+    }
 }
