@@ -47,8 +47,26 @@ fn resident_kilobytes() -> usize {
     line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
 }
 
-/// When most connections have gone, the receive buffers' memory is given back; what is in them then
-/// is not.
+/// When the last connection has gone, the receive buffers' memory is given back; what comes next is
+/// received into them all the same.
+#[test]
+fn who_comes_after_all_have_gone_loses_nothing() {
+    let mut rig = echo(1);
+    let bytes = pattern(30_000);
+    for _ in 0..20 {
+        let wave: Vec<_> = (0..100).map(|_| rig.connect()).collect();
+        for mut client in wave {
+            write(&mut client, &bytes);
+            assert!(read(&mut client, bytes.len()) == bytes, "other bytes came back");
+        }
+        for _ in 0..100 {
+            rig.wait_closed();
+        }
+    }
+    rig.stop();
+}
+
+/// When most connections have gone, tables shrink around those that stay.
 #[test]
 fn who_stays_loses_nothing_when_the_others_go() {
     let mut rig = echo(1);
