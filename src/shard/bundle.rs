@@ -3,8 +3,8 @@
 //!
 //! Promise: they come out in the order in which they went in, with all that they carry. Packing
 //! copies each message once and allocates for the letter, not for each message in it; counts of
-//! references are touched by two cores once for each run of messages of one publisher. Not here: which messages go together
-//! ([`Effects::forward`](super::effects::Effects)).
+//! references are touched by two cores once for each run of messages of one publisher. Not here:
+//! which messages go together ([`Effects::forward`](super::effects::Effects)).
 //!
 //! ```text
 //!   heads  [lengths, QoS, …][lengths, …] …      one for each message
