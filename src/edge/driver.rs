@@ -311,11 +311,10 @@ impl Driver {
     fn write_records(&mut self, io: &mut Wire) {
         let (Some(journal), Some(log)) = (&mut self.journal, io.log()) else { return };
         let recorded = self.shard.last_position();
-        if recorded == self.recorded {
+        if std::mem::replace(&mut self.recorded, recorded) == recorded {
             // Letters to other shards stay open for more messages.
             return;
         }
-        self.recorded = recorded;
         self.shard.take_effects(&mut self.effects);
         // What was looked at before is not walked again: a turn may bring many receives and, from
         // other shards, many effects.
